@@ -1,0 +1,1 @@
+"""crossroads: matched comparison of vision-language-action and world-action robot policies."""

@@ -1,0 +1,102 @@
+"""Robots as data: what each number of an action and a state means, its unit, its limits, and how it is normalised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+NormaliserKind = Literal["mean_std", "quantile", "min_max", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionSpace:
+    """Names, units and limits of every action and state dimension of one robot."""
+
+    robot: str
+    action_names: tuple[str, ...]
+    action_units: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    state_names: tuple[str, ...]
+    control_hz: float
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.action_names), len(self.action_units), len(self.low), len(self.high)}
+        if len(sizes) != 1:
+            raise ValueError(
+                f"ActionSpace {self.robot!r}: expected as many units and limits as action names "
+                f"({len(self.action_names)}), got units {len(self.action_units)}, low {len(self.low)}, "
+                f"high {len(self.high)}. Give one entry per action dimension."
+            )
+
+    @property
+    def action_size(self) -> int:
+        return len(self.action_names)
+
+    @property
+    def num_state(self) -> int:
+        return len(self.state_names)
+
+    def clamp(self, actions: Float[Tensor, "*b a"]) -> Float[Tensor, "*b a"]:
+        """Actions moved to the nearest allowed value."""
+        low = torch.tensor(self.low, dtype=actions.dtype, device=actions.device)
+        high = torch.tensor(self.high, dtype=actions.dtype, device=actions.device)
+        return actions.clamp(low, high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Per-dimension statistics of one feature over the frames where it is valid."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    min: tuple[float, ...]
+    max: tuple[float, ...]
+    q01: tuple[float, ...]
+    q99: tuple[float, ...]
+    count: int
+
+
+class Normaliser(torch.nn.Module):
+    """An affine map from physical units to unit scale and back; it is saved with the policy's weights.
+
+    ``mean_std``: (x - mean) / std. ``quantile``: q01..q99 to -1..1. ``min_max``: min..max to -1..1. A dimension that
+    never moves (range below ``floor``) keeps scale 1, so that it cannot be blown up (OpenTau reports 1e8 otherwise).
+    """
+
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+
+    def fit(self, statistics: Statistics, kind: NormaliserKind, *, floor: float = 1e-6) -> None:
+        """Set the map from measured statistics."""
+        stats = {name: torch.tensor(getattr(statistics, name)) for name in ("mean", "std", "min", "max", "q01", "q99")}
+        if kind == "mean_std":
+            offset, scale = stats["mean"], stats["std"]
+        elif kind == "quantile":
+            offset, scale = (stats["q01"] + stats["q99"]) / 2, (stats["q99"] - stats["q01"]) / 2
+        elif kind == "min_max":
+            offset, scale = (stats["min"] + stats["max"]) / 2, (stats["max"] - stats["min"]) / 2
+        else:
+            offset, scale = torch.zeros_like(stats["mean"]), torch.ones_like(stats["mean"])
+        if offset.shape != self.offset.shape:
+            raise ValueError(
+                f"Normaliser.fit: expected statistics of {self.offset.numel()} dimensions, got {offset.numel()}. "
+                "The dataset and the recipe disagree on the size of this feature."
+            )
+        self.offset.copy_(offset)
+        self.scale.copy_(torch.where(scale > floor, scale, torch.ones_like(scale)))
+
+    def normalise(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        return (x - self.offset) / self.scale
+
+    def restore(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        return x * self.scale + self.offset

@@ -1,0 +1,111 @@
+"""What travels between the rooms: observations, batches, actions, losses, windows.
+
+Raw units throughout (pixels 0..255, metres, radians); nothing here is normalised. Masks always exist, true = use.
+Shape letters: ``b`` batch, ``f`` future frames, ``n`` action steps, ``a`` action, ``s`` state, ``h w`` pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What the robot sees, feels and is told at one moment; raw units, nothing normalised."""
+
+    images: Mapping[str, UInt8[Tensor, "*b h w 3"]]
+    state: Float[Tensor, "*b s"]
+    text: tuple[str, ...]
+    robot: tuple[str, ...]
+    time_s: Float[Tensor, "*b"]
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.text)
+
+    def to(self, device: torch.device | str) -> Observation:
+        return replace(
+            self,
+            images={name: image.to(device) for name, image in self.images.items()},
+            state=self.state.to(device),
+            time_s=self.time_s.to(device),
+        )
+
+    def told(self, text: tuple[str, ...]) -> Observation:
+        """The same scene under other words (the swap probe)."""
+        if len(text) != len(self.text):
+            raise ValueError(f"Observation.told: expected {len(self.text)} instructions, got {len(text)}.")
+        return replace(self, text=text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One training window per sample: the observation, then what followed."""
+
+    obs: Observation
+    actions: Float[Tensor, "b n a"]
+    actions_valid: Bool[Tensor, "b n"]
+    future: Mapping[str, UInt8[Tensor, "b f h w 3"]]
+    future_valid: Bool[Tensor, "b f"]
+    answer: tuple[str, ...]
+    """Text the model must produce (captions, where-is answers); empty string where a sample has none."""
+    weight: Float[Tensor, "b"]
+
+    @property
+    def batch_size(self) -> int:
+        return self.obs.batch_size
+
+    def to(self, device: torch.device | str) -> Batch:
+        return replace(
+            self,
+            obs=self.obs.to(device),
+            actions=self.actions.to(device),
+            actions_valid=self.actions_valid.to(device),
+            future={name: frames.to(device) for name, frames in self.future.items()},
+            future_valid=self.future_valid.to(device),
+            weight=self.weight.to(device),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actions:
+    """A chunk of actions in physical units, to be executed from ``time_s`` on at ``control_hz``."""
+
+    values: Float[Tensor, "b n a"]
+    control_hz: float
+    imagined: Mapping[str, UInt8[Tensor, "b f h w 3"]]
+    """What a policy that imagines thinks the cameras will show; empty for a policy that does not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Per-sample losses by name; the trainer averages them with the batch weights."""
+
+    terms: Mapping[str, Float[Tensor, "b"]]
+
+    @property
+    def total(self) -> Float[Tensor, "b"]:
+        return torch.stack(list(self.terms.values())).sum(dim=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """The slice of an episode that a recipe asks a dataset for; all times in seconds after the observation."""
+
+    cameras: tuple[str, ...]
+    image_hw: tuple[int, int]
+    num_state: int
+    num_actions: int
+    action_size: int
+    control_hz: float
+    future_s: tuple[float, ...]
+    """Times of the future frames; empty when the recipe predicts no picture."""
+
+    @property
+    def horizon_s(self) -> float:
+        return max(self.num_actions / self.control_hz, max(self.future_s, default=0.0))
