@@ -1,0 +1,53 @@
+"""What every test shares: one thread, its own cache folder, and the golden tensors.
+
+Shapes in signatures are checked at run time in tests and only there, by the ``--jaxtyping-packages`` option in
+pyproject.toml (jaxtyping's import hook with beartype), so a user pays nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from golden import VARIABLE, GoldenCase, golden_root, load_golden
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test writes caches into a folder of its own, never into the user's."""
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("CROSSROADS_CACHE", str(cache))
+    return cache
+
+
+@pytest.fixture(autouse=True)
+def global_generator_left_alone() -> Iterator[None]:
+    """Generators are passed, never global: what one test draws from the global one cannot reach the next."""
+    state = torch.random.get_rng_state()
+    yield
+    torch.random.set_rng_state(state)
+
+
+@pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    """The folder of golden tensors; skips loudly where there is none."""
+    root = golden_root()
+    if root is None:
+        pytest.skip(f"no golden tensors: neither ../shared/golden nor ${VARIABLE} is a folder on this machine")
+    return root
+
+
+@pytest.fixture(scope="session")
+def golden(golden_folder: Path) -> Callable[[str], GoldenCase]:
+    """Loads a golden case by the name of its system."""
+
+    def load(system: str) -> GoldenCase:
+        assert golden_folder.is_dir()
+        return load_golden(system)
+
+    return load
