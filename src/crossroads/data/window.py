@@ -1,0 +1,174 @@
+"""Cuts a data set into training windows: what was seen at one frame, and what followed.
+
+A batch is a few fancy indices into contiguous arrays. Behind the end of an episode the last action and the last picture
+are repeated and marked not valid; the masks always exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from crossroads.data.cache import FrameCache, resize
+from crossroads.data.lerobot import LeRobotDataset
+from crossroads.errors import InputError, nearest
+from crossroads.types import Batch, Observation, Window
+
+
+class Windows:
+    """The windows of some episodes, one for every `stride`-th frame, in the order of `episodes`.
+
+    Raises `InputError` when the data set cannot fill the window (cameras, sizes, rate) or holds what must not be
+    trained on (numbers that are not finite, an empty instruction).
+    """
+
+    def __init__(
+        self,
+        dataset: LeRobotDataset,
+        window: Window,
+        *,
+        episodes: Sequence[int],
+        cache: FrameCache | None,
+        stride: int = 1,
+    ) -> None:
+        self.dataset, self.window, self.cache = dataset, window, cache
+        self.episodes = tuple(dataset.episode(index).index for index in episodes)
+        _check_window(dataset, window, cache, stride)
+        _check_episodes(dataset, self.episodes)
+        chosen = [dataset.episodes[index] for index in self.episodes]
+        frames = [np.arange(0, episode.length, stride) for episode in chosen]
+        counts = [len(part) for part in frames]
+        self._frame = np.concatenate([np.zeros(0, np.int64), *frames]).astype(np.int64)
+        self._episode = np.repeat([episode.index for episode in chosen], counts).astype(np.int64)
+        self._start = np.repeat([episode.start for episode in chosen], counts).astype(np.int64)
+        self._length = np.repeat([episode.length for episode in chosen], counts).astype(np.int64)
+        self._free = np.repeat([episode.action_free for episode in chosen], counts).astype(bool)
+        # The nearest frame: at most half a frame from the time asked for.
+        self._ahead = np.floor(np.asarray(window.future_s, np.float64) * dataset.fps + 0.5).astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def places(self) -> list[tuple[int, int]]:
+        """The episode and frame of each window."""
+        return list(zip(self._episode.tolist(), self._frame.tolist(), strict=True))
+
+    def batch(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> Batch:
+        """The windows with these indices as one batch, pictures uint8, numbers in physical units."""
+        chosen = np.asarray(indices, np.int64)
+        if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):
+            raise IndexError(f"Windows.batch: expected indices from 0 to {len(self) - 1}, got {chosen.tolist()}.")
+        tables, window = self.dataset.tables, self.window
+        frame, start, last = self._frame[chosen], self._start[chosen], self._length[chosen] - 1
+        rows = start + frame
+        steps = frame[:, None] + np.arange(window.num_actions)
+        ahead = frame[:, None] + self._ahead
+        images, future = self._pictures(chosen, frame, np.minimum(ahead, last[:, None]))
+        size = len(chosen)
+        return Batch(
+            obs=Observation(
+                images=images,
+                state=torch.from_numpy(tables.state[rows]),
+                text=tuple(self.dataset.tasks[task] for task in tables.task_index[rows].tolist()),
+                robot=(self.dataset.space.robot,) * size,
+                time_s=torch.from_numpy((frame / self.dataset.fps).astype(np.float32)),
+            ),
+            actions=torch.from_numpy(tables.actions[start[:, None] + np.minimum(steps, last[:, None])]),
+            actions_valid=torch.from_numpy((steps <= last[:, None]) & ~self._free[chosen][:, None]),
+            future=future,
+            future_valid=torch.from_numpy(ahead <= last[:, None]),
+            answer=("",) * size,
+            weight=torch.ones(size),
+        )
+
+    def _pictures(
+        self, chosen: np.ndarray, frame: np.ndarray, ahead: np.ndarray
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """The observed and the future pictures of each camera; the future is empty when the window asks for none."""
+        wanted = np.concatenate([frame[:, None], ahead], axis=1)
+        images, future = {}, {}
+        for camera in self.window.cameras:
+            if self.cache is not None:
+                pictures = self.cache.rows(camera, self._start[chosen][:, None] + wanted)
+            else:
+                pictures = self._decode(camera, self._episode[chosen], wanted)
+            whole = torch.from_numpy(pictures)
+            images[camera] = whole[:, 0].contiguous()
+            if len(self._ahead):
+                future[camera] = whole[:, 1:].contiguous()
+        return images, future
+
+    def _decode(self, camera: str, episode: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """The pictures straight from the files: each episode of the batch is opened once, each frame decoded once."""
+        out = np.empty((*wanted.shape, *self.window.image_hw, 3), np.uint8)
+        for index in np.unique(episode):
+            here = episode == index
+            frames, inverse = np.unique(wanted[here], return_inverse=True)
+            pictures = resize(self.dataset.frames(int(index), camera, frames), self.window.image_hw)
+            out[here] = pictures[inverse.reshape(wanted[here].shape)]
+        return out
+
+
+def _check_window(dataset: LeRobotDataset, window: Window, cache: FrameCache | None, stride: int) -> None:
+    where = f"{dataset.path}: window"
+    for camera in window.cameras:
+        known = dataset.cameras if cache is None else tuple(cache.maps)
+        if camera not in known:
+            raise InputError(
+                where=where, expected=f"cameras out of {', '.join(known)}", got=repr(camera), do=nearest(camera, known)
+            )
+    space = dataset.space
+    for name, asked, has in (
+        ("state numbers", window.num_state, space.num_state),
+        ("action numbers", window.action_size, space.action_size),
+    ):
+        if asked != has:
+            raise InputError(
+                where=where, expected=f"{has} {name}, as recorded", got=str(asked), do="Size the recipe for this robot."
+            )
+    if abs(window.control_hz - dataset.fps) > 1e-6 * dataset.fps:
+        raise InputError(
+            where=where,
+            expected=f"a control rate of {dataset.fps:g} Hz, the frame rate of the recording",
+            got=f"{window.control_hz:g} Hz",
+            do=f"Set the recipe's control rate to {dataset.fps:g} Hz, or record at {window.control_hz:g} fps.",
+        )
+    if cache is not None and cache.image_hw != tuple(window.image_hw):
+        raise InputError(
+            where=where,
+            expected=f"pictures of {cache.image_hw}",
+            got=str(window.image_hw),
+            do="Open the cache at that size.",
+        )
+    if stride < 1 or min(window.future_s, default=0.0) < 0:
+        raise InputError(
+            where=where,
+            expected="a stride of 1 or more, and future times that are not negative",
+            got=f"stride {stride}, future_s {window.future_s}",
+            do="Correct them.",
+        )
+
+
+def _check_episodes(dataset: LeRobotDataset, episodes: Sequence[int]) -> None:
+    tables = dataset.tables
+    finite = np.isfinite(tables.actions).all(axis=1) & np.isfinite(tables.state).all(axis=1)
+    told = np.array([bool(task.strip()) for task in dataset.tasks])
+    for index in episodes:
+        rows = dataset.episodes[index].rows
+        if not finite[rows].all():
+            frame = int(np.argmin(finite[rows]))
+            raise InputError(
+                where=f"{dataset.path}: episode {index}, frame {frame}",
+                expected="finite actions and states",
+                got=f"action {dataset.actions(index)[frame].tolist()}, state {dataset.state(index)[frame].tolist()}",
+                do="Leave this episode out or repair it; `crossroads data check` lists all of them.",
+            )
+        if not told[tables.task_index[rows]].all():
+            raise InputError(
+                where=f"{dataset.path}: episode {index}",
+                expected="an instruction",
+                got="an empty text",
+                do="Write what the episode does into meta/tasks.parquet; a policy cannot be told nothing.",
+            )
