@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
@@ -22,7 +23,10 @@ from crossroads.errors import InputError
 CODEC = "libx264"
 PIXEL_FORMAT = "yuv444p"
 QUALITY_CRF = 10
+PRESET = "ultrafast"
 GROUP_FRAMES = 4
+"""Measured on moving 64-pixel shapes: 4,800 frames/s on one core and a largest error of 10 of 255 at 3.4 kB a frame;
+preset medium: 690 frames/s, 39, 1.1 kB; 4:2:0 instead of 4:4:4: 153, for the colour of a whole object edge is lost."""
 SEEK_GAP_FRAMES = 48
 """Read on through a gap shorter than this instead of seeking: decoding 48 small frames costs about one seek."""
 
@@ -36,7 +40,7 @@ class VideoWriter:
         self._rate = Fraction(fps).limit_denominator(1001)
         self._container: OutputContainer = av.open(str(path), "w")
         # One thread: the bytes must not depend on the machine. No B-frames: decoding order is display order.
-        options = {"crf": str(QUALITY_CRF), "g": str(GROUP_FRAMES), "bf": "0", "preset": "medium", "threads": "1"}
+        options = {"crf": str(QUALITY_CRF), "g": str(GROUP_FRAMES), "bf": "0", "preset": PRESET, "threads": "1"}
         self._stream = self._container.add_stream(CODEC, rate=self._rate, options=options)
         self._stream.height, self._stream.width = image_hw
         self._stream.pix_fmt = PIXEL_FORMAT
@@ -70,7 +74,7 @@ def decode(path: Path, times_s: Sequence[float] | np.ndarray, *, tolerance_s: fl
     wanted, inverse = np.unique(times, return_inverse=True)
     try:
         found = _decode_sorted(path, wanted, tolerance_s)
-    except (av.FFmpegError, IndexError) as error:
+    except (FFmpegError, IndexError) as error:
         got = "no such file" if not path.is_file() else f"{path.stat().st_size} bytes, {error}"
         raise InputError(
             where=str(path), expected="a readable mp4 file", got=got, do="Copy or record this file again."
@@ -112,10 +116,11 @@ def _read_forward(
 ) -> int:
     """Fill `out` from `done` on until a gap asks for a seek; return the first position not filled."""
     before: tuple[float, VideoFrame] | None = None
+    time_base = float(stream.time_base or 0)
     for frame in container.decode(stream):
         if frame.pts is None:
             continue
-        now = (float(frame.pts * stream.time_base), frame)
+        now = (frame.pts * time_base, frame)
         start = done
         while done < len(wanted) and wanted[done] <= now[0]:
             near = now if before is None or now[0] - wanted[done] <= wanted[done] - before[0] else before
