@@ -1,0 +1,206 @@
+"""Demonstrations by the scripted experts: as episodes in memory, or through a writer as a dataset on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from crossroads.sim.tabletop.env import CAMERAS, TABLETOP_SPACE, TabletopEnv
+from crossroads.sim.tabletop.expert import CALM, Expert, Style
+from crossroads.sim.tabletop.perturb import NONE, Perturbation
+from crossroads.sim.tabletop.tasks import ALL_FAMILIES, Split, Task
+from crossroads.space import ActionSpace
+
+HOLD_STEPS = 2
+"""Steps that are recorded after success, so that the last pictures show the result."""
+EPISODES_PER_SESSION = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """One successful demonstration: at step t the pictures and state are what was seen before action t."""
+
+    images: dict[str, np.ndarray]
+    """uint8 (T, h, w, 3) per camera."""
+    state: np.ndarray
+    """float32 (T, 4): x, y, z, jaw opening; metres."""
+    actions: np.ndarray
+    """float32 (T, 4): dx, dy, dz in metres, jaw command."""
+    text: str
+    task: Task
+    seed: int
+    success: bool
+    session: int
+    names: tuple[str, ...]
+    """Objects, then fixtures."""
+    positions: np.ndarray
+    """float32 (T, len(names), 3): true centres at every step."""
+    pixels: dict[str, np.ndarray]
+    """float32 (T, len(names), 2) per camera: the centres in the picture, (u right, v down) in 0..1."""
+    progress: np.ndarray
+    """float32 (T,)."""
+    object_positions: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    """Where things were at the start."""
+    valid_tasks: tuple[Task, ...] = ()
+    """All instructions this scene admits."""
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """How many episodes were tried and how many the expert failed."""
+
+    tried: int = 0
+    failed: int = 0
+
+
+def record_episode(env: TabletopEnv, *, seed: int, style: Style = CALM, task: Task | int | None = None) -> Episode:
+    """Run the expert once; the episode tells whether it succeeded."""
+    observation, info = env.reset(seed=seed, options={} if task is None else {"task": task})
+    first = info
+    expert = Expert(env, style, np.random.default_rng((seed, 4)))
+    names = tuple(info["object_positions"])
+    frames: dict[str, list[np.ndarray]] = {camera: [] for camera in env.cameras}
+    pixels: dict[str, list[np.ndarray]] = {camera: [] for camera in env.cameras}
+    states, actions, positions, progress = [], [], [], []
+    left, success = -1, False
+    while left != 0:
+        action = expert.act()
+        places = np.array([info["object_positions"][name] for name in names], dtype=np.float32)
+        for camera in env.cameras:
+            frames[camera].append(observation[camera])
+            pixels[camera].append(env.project(camera, places).astype(np.float32))
+        states.append(observation["state"])
+        actions.append(action)
+        positions.append(places)
+        progress.append(info["progress"])
+        observation, _, terminated, truncated, info = env.step(action)
+        left -= 1
+        if left < 0:
+            success = terminated
+            left = HOLD_STEPS if terminated else (0 if truncated else -1)
+    return Episode(
+        images={camera: np.stack(pictures) for camera, pictures in frames.items()},
+        state=np.stack(states),
+        actions=np.stack(actions),
+        text=env.task.text,
+        task=env.task,
+        seed=seed,
+        success=success,
+        session=seed // EPISODES_PER_SESSION,
+        names=names,
+        positions=np.stack(positions),
+        pixels={camera: np.stack(places) for camera, places in pixels.items()},
+        progress=np.array(progress, dtype=np.float32),
+        object_positions=first["object_positions"],
+        valid_tasks=tuple(env.valid_tasks),
+    )
+
+
+def record_episodes(
+    *,
+    num_episodes: int,
+    seed: int,
+    families: tuple[str, ...] = ALL_FAMILIES,
+    style: Style = CALM,
+    image_hw: tuple[int, int] = (64, 64),
+    cameras: tuple[str, ...] = CAMERAS,
+    split: Split = "train",
+    perturbation: Perturbation = NONE,
+    paraphrase: bool = False,
+    tally: Tally | None = None,
+) -> Iterator[Episode]:
+    """Yield ``num_episodes`` successful demonstrations from scene seeds ``seed, seed + 1, ...``; failures are counted."""
+    env = TabletopEnv(
+        families=families,
+        image_hw=image_hw,
+        cameras=cameras,
+        split=split,
+        perturbation=perturbation,
+        paraphrase=paraphrase,
+    )
+    tally = tally if tally is not None else Tally()
+    num_done, scene_seed = 0, seed
+    while num_done < num_episodes:
+        episode = record_episode(env, seed=scene_seed, style=style)
+        scene_seed += 1
+        tally.tried += 1
+        if not episode.success:
+            tally.failed += 1
+            continue
+        num_done += 1
+        yield episode
+
+
+class Writer(Protocol):
+    """What a dataset writer must offer (`crossroads.data.writer.LeRobotWriter` does)."""
+
+    def add_episode(
+        self,
+        *,
+        images: Mapping[str, np.ndarray],
+        state: np.ndarray,
+        actions: np.ndarray,
+        text: str,
+        session: int,
+        action_free: bool,
+    ) -> object: ...
+
+    def finalise(self) -> object: ...
+
+
+def record_dataset(
+    writer: Writer,
+    *,
+    num_episodes: int,
+    seed: int,
+    num_action_free: int = 0,
+    families: tuple[str, ...] = ALL_FAMILIES,
+    style: Style = CALM,
+    image_hw: tuple[int, int] = (64, 64),
+    cameras: tuple[str, ...] = CAMERAS,
+    split: Split = "train",
+    perturbation: Perturbation = NONE,
+    paraphrase: bool = False,
+    report: Callable[[int], None] = lambda num_done: None,
+) -> Tally:
+    """Write labelled demonstrations, then ``num_action_free`` more of which only video and text are kept."""
+    tally = Tally()
+    episodes = record_episodes(
+        num_episodes=num_episodes + num_action_free,
+        seed=seed,
+        families=families,
+        style=style,
+        image_hw=image_hw,
+        cameras=cameras,
+        split=split,
+        perturbation=perturbation,
+        paraphrase=paraphrase,
+        tally=tally,
+    )
+    for index, episode in enumerate(episodes):
+        writer.add_episode(
+            images=episode.images,
+            state=episode.state,
+            actions=episode.actions,
+            text=episode.text,
+            session=episode.session,
+            action_free=index >= num_episodes,
+        )
+        report(index + 1)
+    writer.finalise()
+    return tally
+
+
+__all__ = [
+    "TABLETOP_SPACE",
+    "ActionSpace",
+    "Episode",
+    "Style",
+    "Tally",
+    "record_dataset",
+    "record_episode",
+    "record_episodes",
+]
