@@ -44,8 +44,8 @@ class LeRobotWriter:
         fps: float,
         cameras: Mapping[str, tuple[int, int]],
         space: ActionSpace,
-        data_file_mb: float = meta.DATA_FILE_MB,
-        video_file_mb: float = meta.VIDEO_FILE_MB,
+        data_file_mb: float = float(meta.DATA_FILE_MB),
+        video_file_mb: float = float(meta.VIDEO_FILE_MB),
     ) -> None:
         self.path, self.fps, self.cameras, self.space = Path(path).absolute(), float(fps), dict(cameras), space
         self._limit_bytes = {"data": data_file_mb * _MEGABYTE, "videos": video_file_mb * _MEGABYTE}

@@ -1,0 +1,104 @@
+"""LeRobot itself reads what we write, and we read what LeRobot writes.
+
+Set CROSSROADS_LEROBOT_PYTHON to the interpreters of environments that hold LeRobot, separated by colons.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recordings import FPS, Recorded
+
+from crossroads.data.cache import FrameCache
+from crossroads.data.lerobot import LeRobotDataset
+from crossroads.data.window import Windows
+from crossroads.types import Window
+
+VARIABLE = "CROSSROADS_LEROBOT_PYTHON"
+BACKENDS = os.environ.get("CROSSROADS_LEROBOT_BACKENDS", "pyav").split(":")
+SCRIPT = Path(__file__).with_name("lerobot_peer.py")
+PYTHONS = [python for python in os.environ.get(VARIABLE, "").split(":") if python]
+
+pytestmark = [
+    pytest.mark.peer,
+    pytest.mark.skipif(not PYTHONS, reason=f"no LeRobot: ${VARIABLE} names no interpreter on this machine"),
+]
+
+
+def run(python: str, *words: str | Path, home: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "HF_DATASETS_CACHE": str(home / "datasets")}
+    done = subprocess.run(
+        [python, str(SCRIPT), *map(str, words)], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("python", PYTHONS)
+def test_lerobot_returns_the_frames_and_actions_that_we_read_from_our_folder(
+    python: str, backend: str, dataset: LeRobotDataset, recorded: list[Recorded], tmp_path: Path
+) -> None:
+    run(python, "read", dataset.path, tmp_path / "seen.npz", backend, home=tmp_path)
+    seen = np.load(tmp_path / "seen.npz")
+    assert len(seen["action"]) == dataset.num_frames
+    for episode, one in zip(dataset.episodes, recorded, strict=True):
+        rows = episode.rows
+        expected = np.zeros_like(one.actions) if one.action_free else one.actions
+        np.testing.assert_array_equal(seen["action"][rows], expected)
+        np.testing.assert_array_equal(seen["observation.state"][rows], dataset.state(episode))
+        assert set(seen["texts"][rows]) == {one.text}
+        assert set(seen["session"][rows].ravel().tolist()) == {one.session}
+        assert set(seen["action_free"][rows].ravel().tolist()) == {one.action_free}
+        for camera in dataset.cameras:
+            theirs = seen[f"observation.images.{camera}"][rows].astype(int)
+            ours = dataset.frames(episode, camera, None).astype(int)
+            assert np.abs(theirs - ours).max() <= 3, "the same frame, up to the colour rounding of another decoder"
+    np.testing.assert_allclose(
+        seen["mean"], dataset.statistics("action", [e.index for e in dataset.episodes]).mean, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", ["video", "image"])
+@pytest.mark.parametrize("python", PYTHONS)
+def test_we_read_what_lerobots_own_writer_wrote(
+    python: str, kind: str, recorded: list[Recorded], tmp_path: Path
+) -> None:
+    given = [one for one in recorded[:5]]
+    arrays = {f"images_{index}": one.images["front"] for index, one in enumerate(given)}
+    arrays |= {f"state_{index}": one.state for index, one in enumerate(given)}
+    arrays |= {f"actions_{index}": one.actions for index, one in enumerate(given)}
+    np.savez(tmp_path / "given.npz", num_episodes=np.array(len(given)), **arrays)
+    run(python, "write", tmp_path / "theirs", tmp_path / "given.npz", kind, home=tmp_path)
+    dataset = LeRobotDataset.open(tmp_path / "theirs")
+    assert dataset.cameras == ("cam.front",)
+    assert dataset.space.robot == "peer"
+    assert dataset.space.state_names == ("a", "b", "c")
+    assert dataset.space.action_names == ("x", "y")
+    assert dataset.fps == FPS
+    assert [episode.text for episode in dataset.episodes] == [f"task {index % 2}" for index in range(len(given))]
+    for index, one in enumerate(given):
+        np.testing.assert_array_equal(dataset.actions(index), one.actions)
+        np.testing.assert_array_equal(dataset.state(index), one.state)
+        frames = dataset.frames(index, "cam.front", None).astype(int)
+        error = np.abs(frames - one.images["front"]).mean()
+        assert error <= (0 if kind == "image" else 20), "AV1 at LeRobot's default quality blurs edges of small blocks"
+        shuffled = [len(frames) - 1, 0, 2, 2]
+        np.testing.assert_array_equal(dataset.frames(index, "cam.front", shuffled), frames[shuffled])
+    window = Window(
+        cameras=("cam.front",),
+        image_hw=(16, 24),
+        num_state=3,
+        num_actions=4,
+        action_size=2,
+        control_hz=FPS,
+        future_s=(0.2,),
+    )
+    cache = FrameCache.open(dataset, cameras=("cam.front",), image_hw=(16, 24))
+    windows = Windows(dataset, window, episodes=range(len(given)), cache=cache)
+    batch = windows.batch([0, len(windows) - 1])
+    assert batch.actions_valid.tolist() == [[True] * 4, [True, False, False, False]]
