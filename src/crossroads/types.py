@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from crossroads.errors import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
@@ -108,4 +110,33 @@ class Window:
 
     @property
     def horizon_s(self) -> float:
-        return max(self.num_actions / self.control_hz, max(self.future_s, default=0.0))
+        chunk_s = self.num_actions / self.control_hz if self.num_actions else 0.0
+        return max(chunk_s, max(self.future_s, default=0.0))
+
+    @staticmethod
+    def merge(parts: tuple[Window, ...]) -> Window:
+        """The window that serves several codecs: each asks for what it needs and leaves the rest empty."""
+
+        def only(values: list, what: str):
+            found = {value for value in values if value}
+            if len(found) > 1:
+                raise InputError(
+                    where="window", expected=f"one {what}", got=str(sorted(found)), do="Make the codecs of one recipe agree."
+                )
+            return found.pop() if found else None
+
+        return Window(
+            cameras=tuple(sorted({camera for part in parts for camera in part.cameras})),
+            image_hw=only([part.image_hw for part in parts if part.cameras], "image size") or (0, 0),
+            num_state=only([part.num_state for part in parts], "state size") or 0,
+            num_actions=only([part.num_actions for part in parts], "chunk length") or 0,
+            action_size=only([part.action_size for part in parts], "action size") or 0,
+            control_hz=only([part.control_hz for part in parts], "control rate") or 0.0,
+            future_s=only([part.future_s for part in parts], "set of future times") or (),
+        )
+
+
+NOTHING = Window(
+    cameras=(), image_hw=(0, 0), num_state=0, num_actions=0, action_size=0, control_hz=0.0, future_s=()
+)
+"""The window of a codec that needs only the words."""

@@ -1,0 +1,56 @@
+"""The three axes of a design, computed from its structure and never declared.
+
+Paradigm: the path of the schedule through the cube of noise levels (future first, on one leg with the action, never
+moved). Architecture: the kind of edge between towers. Integration: the codec of the action stream.
+"""
+
+from __future__ import annotations
+
+from crossroads.recipe import Architecture, Axes, Integration, Paradigm, Recipe
+from crossroads.schedule import moved
+
+
+def computed(recipe: Recipe) -> Axes:
+    """The axes that a recipe's structure says."""
+    return Axes(paradigm=_paradigm(recipe), architecture=_architecture(recipe), integration=_integration(recipe))
+
+
+def _paradigm(recipe: Recipe) -> Paradigm:
+    stage = recipe.stage
+    future = {stream.name for stream in stage.streams if stream.carries == "video" and stream.objective is not None}
+    action = {stream.name for stream in stage.streams if stream.carries == "action"}
+    if not future:
+        return "no_future"
+    read_to_act = {stage.layout.groups[name].stream.name for name in stage.layout.needed(sorted(action))}
+    settled: set[str] = set()
+    for leg in stage.schedule:
+        now = set(moved(leg))
+        if now & action and now & future:
+            return "joint_prediction"
+        if now & action and settled & future & read_to_act:
+            return "inverse_dynamics"
+        settled |= now
+    return "representation_only" if action else "no_future"
+
+
+def _architecture(recipe: Recipe) -> Architecture:
+    """The text encoder of a video model is a frozen reader of words, not a second policy tower, and is not counted."""
+    stage = recipe.stage
+    groups = stage.layout.groups
+    words = {stream.tower for stream in stage.streams if stream.carries == "text"}
+    words -= {stream.tower for stream in stage.streams if stream.carries != "text"}
+    towers = {group.tower for group in groups.values()} - words
+    if len(towers) == 1:
+        return "monolithic"
+    joined = {
+        frozenset((groups[edge.dst].tower, groups[edge.src].tower)) for edge in stage.layout.edges if edge.via == "joint"
+    }
+    return "mixture_of_transformers" if any(len(pair) == 2 for pair in joined) else "hierarchical"
+
+
+def _integration(recipe: Recipe) -> Integration:
+    actions = [stream for stream in recipe.stage.streams if stream.carries == "action"]
+    if not actions:
+        return "none"
+    kinds: dict[str, Integration] = {"ActionTokens": "tokens", "ActionImage": "image", "ActionLatent": "latent"}
+    return kinds[type(actions[0].codec).__name__]

@@ -1,0 +1,107 @@
+"""Recipe to policy: the only file that knows every part. Specs are values; here they become modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
+from crossroads.codecs.latents import LatentCodec, VideoLatents
+from crossroads.codecs.pixels import PatchCodec, Patches
+from crossroads.codecs.state import StateCodec, StateToken
+from crossroads.codecs.text import TextCodec, TextTokens
+from crossroads.errors import InputError
+from crossroads.layout import Layout
+from crossroads.net import StreamNet
+from crossroads.policy import StreamPolicy
+from crossroads.recipe import Recipe, Stage
+from crossroads.space import ActionSpace, Statistics
+from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
+from crossroads.towers.joint import Joint, JointLayer
+from crossroads.towers.plain import Plain, PlainBlock, PlainFrame
+from crossroads.towers.wan import Wan, WanBlock, WanFrame
+
+CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
+    ActionTokens: ActionCodec,
+    Patches: PatchCodec,
+    StateToken: StateCodec,
+    TextTokens: TextCodec,
+    VideoLatents: LatentCodec,
+}
+TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
+    Gemma: (GemmaFrame, GemmaBlock),
+    Plain: (PlainFrame, PlainBlock),
+    Wan: (WanFrame, WanBlock),
+}
+
+
+def build(recipe: Recipe, space: ActionSpace, *, seed: int) -> StreamPolicy:
+    """A policy with freshly initialised weights; the same seed gives the same weights."""
+    recipe.validate()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build_net(recipe.stage)
+    return StreamPolicy(recipe, net, space)
+
+
+def build_net(stage: Stage) -> StreamNet:
+    """The network of one stage."""
+    layout = stage.layout
+    specs = {tower.name: tower.spec for tower in stage.towers}
+    codecs = {
+        stream.name: CODECS[type(stream.codec)](stream.codec, specs[stream.tower].width)
+        for stream in sorted(stage.streams, key=lambda stream: stream.name)
+        if stream.shares is None
+    }
+    joints = [_joint(layout, names, specs) for names in layout.joints()]
+    return StreamNet(layout=layout, sequence=stage.sequence, codecs=codecs, joints=joints)
+
+
+def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> Joint:
+    geometry = specs[min(names)].geometry
+    frames = {name: TOWERS[type(specs[name])][0](specs[name]) for name in sorted(names)}
+    layers = [
+        JointLayer({name: TOWERS[type(specs[name])][1](specs[name]) for name in sorted(names)})
+        for _ in range(geometry.depth)
+    ]
+    modulators = {}
+    for edge in layout.edges:
+        dst, src = layout.groups[edge.dst].tower, layout.groups[edge.src].tower
+        if edge.via == "modulate" and dst in names:
+            told = nn.Linear(specs[src].width, specs[dst].width)
+            nn.init.zeros_(told.weight)
+            nn.init.zeros_(told.bias)
+            modulators[f"{dst}__{edge.src.replace('.', '_')}"] = told
+    return Joint(
+        layout=layout, towers=names, geometry=geometry, frames=frames, layers=layers, modulators=modulators
+    )
+
+
+def fit_normalisers(policy: StreamPolicy, *, state: Statistics | None, actions: Statistics | None) -> None:
+    """Set the policy's normalisers from statistics of the labelled frames it may see."""
+    for codec in policy.net.codecs.values():
+        if isinstance(codec, StateCodec) and state is not None:
+            codec.normaliser.fit(state, codec.spec.normaliser)
+        if isinstance(codec, ActionCodec) and actions is not None:
+            codec.normaliser.fit(actions, codec.spec.normaliser)
+
+
+def check_space(recipe: Recipe, space: ActionSpace) -> None:
+    """Refuse a robot whose sizes or control rate are not the recipe's."""
+    window = recipe.window
+    pairs = {
+        "action size": (window.action_size, space.action_size),
+        "state size": (window.num_state, space.num_state),
+        "control rate": (window.control_hz, space.control_hz),
+    }
+    for what, (expected, got) in pairs.items():
+        if expected and expected != got:
+            raise InputError(
+                where=f"recipe {recipe.name!r} on robot {space.robot!r}",
+                expected=f"{what} {expected}",
+                got=str(got),
+                do="Build the recipe for this robot's ActionSpace.",
+            )

@@ -1,0 +1,93 @@
+"""Continuous action chunks as tokens: normalise, one linear map in, one linear map out; one token per control step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossroads.codecs.spec import Latent
+from crossroads.space import Normaliser, NormaliserKind
+from crossroads.streams import ViewKind, linear_flops
+from crossroads.types import NOTHING, Batch, Observation, Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionTokens:
+    """A chunk of ``num_actions`` actions.
+
+    ``level_in_codec``: the level enters by a two-layer MLP beside the action (pi0, openpi ``action_time_mlp``);
+    otherwise the tower is told the level (Wan-style modulation).
+    """
+
+    num_actions: int
+    action_size: int
+    control_hz: float
+    normaliser: NormaliserKind = "mean_std"
+    level_in_codec: bool = False
+
+    def num_tokens(self, view: ViewKind) -> int:
+        return self.num_actions
+
+    def window(self) -> Window:
+        asked = {"num_actions": self.num_actions, "action_size": self.action_size, "control_hz": self.control_hz}
+        return Window(**{**vars(NOTHING), **asked})
+
+    def flops(self, view: ViewKind, width: int) -> int:
+        both_ends = 2 * linear_flops(self.num_actions, self.action_size, width)
+        told = linear_flops(self.num_actions, 2 * width, width) + linear_flops(self.num_actions, width, width)
+        return both_ends + (told if self.level_in_codec else 0)
+
+
+class ActionCodec(nn.Module):
+    """The module of :class:`ActionTokens`."""
+
+    def __init__(self, spec: ActionTokens, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.width = width
+        self.normaliser = Normaliser(spec.action_size)
+        self.enter = nn.Linear(spec.action_size, width)
+        self.leave = nn.Linear(width, spec.action_size)
+        if spec.level_in_codec:
+            self.told_in = nn.Linear(2 * width, width)
+            self.told_out = nn.Linear(width, width)
+
+    def observe(self, obs: Observation) -> Latent:
+        raise AssertionError("actions are never observed: a recipe with a 'now' view of actions is refused")
+
+    def target(self, batch: Batch) -> Latent:
+        return Latent(values=self.normaliser.normalise(batch.actions), valid=batch.actions_valid)
+
+    def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
+        return (self.spec.num_actions, self.spec.action_size)
+
+    def embed(self, latent: Float[Tensor, "b n a"], level: Tensor) -> Float[Tensor, "b n w"]:
+        tokens = self.enter(latent)
+        if not self.spec.level_in_codec:
+            return tokens
+        told = level_sinusoid(level, self.width).to(tokens.dtype).expand_as(tokens)
+        return self.told_out(functional.silu(self.told_in(torch.cat([tokens, told], dim=-1))))
+
+    def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n a"]:
+        return self.leave(hidden)
+
+    def decode(self, latent: Float[Tensor, "b n a"]) -> Float[Tensor, "b n a"]:
+        return self.normaliser.restore(latent)
+
+    def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
+        places = torch.zeros(num_tokens, 3)
+        places[:, 0] = torch.arange(num_tokens)
+        return places
+
+
+def level_sinusoid(level: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b n w"]:
+    """``[sin, cos](2 pi t / period)``, periods geometric from 4e-3 to 4 (openpi ``create_sinusoidal_pos_embedding``)."""
+    fraction = torch.linspace(0, 1, width // 2, dtype=torch.float64, device=level.device)
+    angle = 2 * math.pi * rearrange(level.double(), "b n -> b n 1") / (4e-3 * (4.0 / 4e-3) ** fraction)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1).float()

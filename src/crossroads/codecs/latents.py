@@ -1,0 +1,132 @@
+"""Video as latent tokens: autoencode, patchify, one linear map; the frame observed now is the first latent.
+
+The clip [now; future] is encoded in one causal pass, so the first latent depends on the observed frame alone (Wan 2.2
+TI2V conditioning as used by Fast-WAM, arXiv 2603.16666: first latent clean at level 0). Several cameras are placed
+side by side on one canvas before encoding, as Fast-WAM does for LIBERO.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from crossroads.codecs.spec import Latent
+from crossroads.codecs.video_autoencoder import TIME_FACTOR, NanoAutoencoder, NanoAutoencoderNet
+from crossroads.errors import InputError
+from crossroads.streams import ViewKind, linear_flops
+from crossroads.types import NOTHING, Batch, Observation, Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoLatents:
+    """Future frames at ``future_s`` (a multiple of 4 of them), patches of ``patch`` latents square."""
+
+    cameras: tuple[str, ...]
+    image_hw: tuple[int, int]
+    future_s: tuple[float, ...]
+    autoencoder: NanoAutoencoder
+    patch: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.future_s) % TIME_FACTOR:
+            raise InputError(
+                where="VideoLatents.future_s",
+                expected=f"a multiple of {TIME_FACTOR} future frames (one latent each {TIME_FACTOR})",
+                got=str(len(self.future_s)),
+                do="Change the list of future times.",
+            )
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        rows, columns = self.autoencoder.latent_hw(self.image_hw)
+        return rows // self.patch, columns * len(self.cameras) // self.patch
+
+    @property
+    def num_future(self) -> int:
+        return len(self.future_s) // TIME_FACTOR
+
+    @property
+    def patch_size(self) -> int:
+        return self.autoencoder.channels * self.patch**2
+
+    def num_tokens(self, view: ViewKind) -> int:
+        rows, columns = self.grid_hw
+        return rows * columns * (1 if view == "now" else self.num_future)
+
+    def window(self) -> Window:
+        asked = {"cameras": self.cameras, "image_hw": self.image_hw, "future_s": self.future_s}
+        return Window(**{**vars(NOTHING), **asked})
+
+    def flops(self, view: ViewKind, width: int) -> int:
+        """Embedding (and, for a predicted view, reading) the tokens; the autoencoder is counted apart."""
+        once = linear_flops(self.num_tokens(view), self.patch_size, width)
+        return once if view in ("now", "clean") else 2 * once
+
+
+class LatentCodec(nn.Module):
+    """The module of :class:`VideoLatents`; the autoencoder is never trained through it."""
+
+    def __init__(self, spec: VideoLatents, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.autoencoder = NanoAutoencoderNet(spec.autoencoder)
+        self.enter = nn.Linear(spec.patch_size, width)
+        self.leave = nn.Linear(width, spec.patch_size)
+
+    def canvas(self, images: dict[str, Tensor]) -> Float[Tensor, "b t h w 3"]:
+        """Cameras side by side, pixels in -1..1."""
+        return torch.cat([images[camera] for camera in self.spec.cameras], dim=-2).float() / 127.5 - 1
+
+    @torch.no_grad()
+    def observe(self, obs: Observation) -> Latent:
+        frames = self.canvas({name: rearrange(image, "b h w c -> b 1 h w c") for name, image in obs.images.items()})
+        return self._latent(self.autoencoder.encode(frames), torch.ones(len(frames), 1, dtype=torch.bool))
+
+    @torch.no_grad()
+    def target(self, batch: Batch) -> Latent:
+        """The latents after the first; a latent is valid when all the frames it stands for are."""
+        now = {name: rearrange(image, "b h w c -> b 1 h w c") for name, image in batch.obs.images.items()}
+        clip = {camera: torch.cat([now[camera], batch.future[camera]], dim=1) for camera in self.spec.cameras}
+        valid = rearrange(batch.future_valid, "b (t f) -> b t f", f=TIME_FACTOR).all(dim=-1)
+        return self._latent(self.autoencoder.encode(self.canvas(clip))[:, 1:], valid)
+
+    def _latent(self, z: Float[Tensor, "b t h w c"], valid: Tensor) -> Latent:
+        p = self.spec.patch
+        tokens = rearrange(z, "b t (h p) (w q) c -> b (t h w) (p q c)", p=p, q=p)
+        per_latent = tokens.shape[1] // z.shape[1]
+        return Latent(values=tokens, valid=repeat(valid.to(z.device), "b t -> b (t n)", n=per_latent))
+
+    def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
+        return (self.spec.num_tokens(view), self.spec.patch_size)
+
+    def embed(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n w"]:
+        return self.enter(latent)
+
+    def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n c"]:
+        return self.leave(hidden)
+
+    @torch.no_grad()
+    def decode(self, latent: Float[Tensor, "b n c"], now: Float[Tensor, "b m c"]) -> dict[str, UInt8[Tensor, "b f h w 3"]]:
+        """Future frames per camera as pixels; the latent of now comes first because the decoder is causal."""
+        rows, columns = self.spec.grid_hw
+        z = rearrange(
+            torch.cat([now, latent], dim=1),
+            "b (t h w) (p q c) -> b t (h p) (w q) c",
+            h=rows,
+            w=columns,
+            p=self.spec.patch,
+            q=self.spec.patch,
+        )
+        pixels = self.autoencoder.decode(z)[:, 1:]
+        frames = ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return dict(zip(self.spec.cameras, frames.chunk(len(self.spec.cameras), dim=-2), strict=True))
+
+    def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
+        rows, columns = self.spec.grid_hw
+        start = 0 if view == "now" else 1
+        times = torch.arange(start, start + num_tokens // (rows * columns))
+        return torch.cartesian_prod(times, torch.arange(rows), torch.arange(columns)).float()

@@ -1,0 +1,112 @@
+"""Still images as tokens through a vision transformer, projected into the language model (SigLIP as in PaliGemma).
+
+Zhai et al. 2023, arXiv 2303.15343 (patch embedding, learned positions, no pooling); Beyer et al. 2024,
+arXiv 2407.07726 (one linear projector, no scaling). Each camera gives its own run of tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossroads.codecs.spec import Latent
+from crossroads.streams import ViewKind, linear_flops
+from crossroads.types import NOTHING, Batch, Observation, Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patches:
+    """SigLIP over each camera: ``patch`` pixels square, ``depth`` layers of ``vision_width``."""
+
+    cameras: tuple[str, ...]
+    image_hw: tuple[int, int]
+    patch: int
+    depth: int
+    vision_width: int
+    vision_mlp: int
+    heads: int
+
+    @property
+    def patches_per_camera(self) -> int:
+        return (self.image_hw[0] // self.patch) * (self.image_hw[1] // self.patch)
+
+    def num_tokens(self, view: ViewKind) -> int:
+        return len(self.cameras) * self.patches_per_camera
+
+    def window(self) -> Window:
+        return Window(**{**vars(NOTHING), "cameras": self.cameras, "image_hw": self.image_hw})
+
+    def flops(self, view: ViewKind, width: int) -> int:
+        num, vision = self.patches_per_camera, self.vision_width
+        per_layer = linear_flops(num, vision, 4 * vision) + 2 * linear_flops(num, vision, self.vision_mlp)
+        attention = 2 * linear_flops(num, vision, num)
+        ends = linear_flops(num, 3 * self.patch**2, vision) + linear_flops(num, vision, width)
+        return len(self.cameras) * (self.depth * (per_layer + attention) + ends)
+
+
+class VisionLayer(nn.Module):
+    """Pre-norm attention and a tanh-GELU MLP."""
+
+    def __init__(self, width: int, mlp: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(width, eps=1e-6)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width, eps=1e-6)
+        self.up = nn.Linear(width, mlp)
+        self.down = nn.Linear(mlp, width)
+
+    def forward(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
+        qkv = rearrange(self.qkv(self.norm_attention(x)), "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        attended = functional.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
+        x = x + self.out(rearrange(attended, "b h n d -> b n (h d)"))
+        return x + self.down(functional.gelu(self.up(self.norm_mlp(x)), approximate="tanh"))
+
+
+class PatchCodec(nn.Module):
+    """The module of :class:`Patches`; pixels 0..255 become -1..1."""
+
+    def __init__(self, spec: Patches, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.enter = nn.Conv2d(3, spec.vision_width, spec.patch, stride=spec.patch)
+        self.position = nn.Parameter(torch.randn(spec.patches_per_camera, spec.vision_width) * 0.02)
+        self.layers = nn.ModuleList(
+            [VisionLayer(spec.vision_width, spec.vision_mlp, spec.heads) for _ in range(spec.depth)]
+        )
+        self.norm = nn.LayerNorm(spec.vision_width, eps=1e-6)
+        self.project = nn.Linear(spec.vision_width, width)
+
+    def observe(self, obs: Observation) -> Latent:
+        values = torch.stack([obs.images[camera] for camera in self.spec.cameras], dim=1)
+        num = self.spec.num_tokens("now")
+        return Latent(values=values, valid=torch.ones(len(values), num, dtype=torch.bool, device=values.device))
+
+    def target(self, batch: Batch) -> Latent:
+        return self.observe(batch.obs)
+
+    def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
+        return (len(self.spec.cameras), *self.spec.image_hw, 3)
+
+    def embed(self, latent: Tensor, level: Tensor) -> Float[Tensor, "b n w"]:
+        pixels = rearrange(latent, "b v h w c -> (b v) c h w").to(self.position.dtype) / 127.5 - 1
+        x = rearrange(self.enter(pixels), "b w h1 w1 -> b (h1 w1) w") + self.position
+        for layer in self.layers:
+            x = layer(x)
+        return rearrange(self.project(self.norm(x)), "(b v) n w -> b (v n) w", v=len(self.spec.cameras))
+
+    def read(self, hidden: Float[Tensor, "b n w"]) -> Tensor:
+        raise AssertionError("images are inputs here: validate() refuses a recipe that predicts them through Patches")
+
+    def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
+        rows, columns = (side // self.spec.patch for side in self.spec.image_hw)
+        places = torch.cartesian_prod(
+            torch.arange(len(self.spec.cameras)), torch.arange(rows), torch.arange(columns)
+        ).float()
+        return places

@@ -1,0 +1,42 @@
+"""What a codec is: raw data to latent, latent to tokens, hidden states back to a latent, latent back to raw data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from crossroads.streams import ViewKind
+from crossroads.types import Batch, Observation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latent:
+    """A stream's raw data in the form that is corrupted and predicted; ``valid`` is per token, true = use."""
+
+    values: Tensor
+    valid: Bool[Tensor, "b n"]
+
+
+class NeverTrained(nn.Module):
+    """Weights that no phase of any recipe moves (a frozen autoencoder); they are trained by their own command."""
+
+
+class Codec(Protocol):
+    """Raw <-> latent <-> tokens. ``level`` is ``b 1`` or ``b n``; codecs of towers that are told levels ignore it."""
+
+    def observe(self, obs: Observation) -> Latent: ...
+
+    def target(self, batch: Batch) -> Latent: ...
+
+    def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
+        """The shape of one sample's latent in a view."""
+        ...
+
+    def embed(self, latent: Tensor, level: Tensor) -> Float[Tensor, "b n w"]: ...
+
+    def read(self, hidden: Float[Tensor, "b n w"]) -> Tensor: ...
+
+    def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]: ...

@@ -1,0 +1,190 @@
+"""The layout: from edges to who sees whom, what stays put while something moves, and what may be dropped.
+
+The dense boolean mask is the reference; the per-group plan that the joint layer runs and the FlexAttention predicate
+are compiled from the same rule (:func:`sees`), and tests hold them equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from crossroads.errors import InputError, nearest
+from crossroads.streams import Clock, Edge, Group, Stream, groups_of
+
+
+def sees(edge: Edge, query_block: Tensor, key_block: Tensor, query_index: Tensor, key_index: Tensor) -> Tensor:
+    """The rule of one edge, elementwise over query and key tokens (broadcasting).
+
+    ``same``/``past``/``upto`` compare blocks, ``causal`` compares token indices, ``window`` bounds the block distance.
+    """
+    relations = {
+        "same": lambda: query_block == key_block,
+        "past": lambda: key_block < query_block,
+        "upto": lambda: key_block <= query_block,
+        "causal": lambda: key_index <= query_index,
+        "all": lambda: torch.ones_like(query_block == key_block),
+    }
+    seen = relations[edge.when]()
+    if edge.window is not None:
+        seen = seen & (query_block - key_block <= edge.window)
+    return seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The groups of one stage and the edges among them, with everything that follows from their structure."""
+
+    groups: Mapping[str, Group]
+    edges: tuple[Edge, ...]
+    clock: Clock
+
+    @staticmethod
+    def compile(streams: tuple[Stream, ...], edges: tuple[Edge, ...], clock: Clock) -> Layout:
+        """Resolve names and refuse edges that mean nothing."""
+        groups = groups_of(streams)
+        seen: set[tuple[str, str, str]] = set()
+        for edge in edges:
+            for name in (edge.dst, edge.src):
+                if name not in groups:
+                    raise InputError(
+                        where=f"edge {edge.dst} <- {edge.src}",
+                        expected="the name of a group of this stage",
+                        got=repr(name),
+                        do=nearest(name, groups),
+                    )
+            key = (edge.dst, edge.src, edge.via)
+            if key in seen:
+                raise InputError(
+                    where=f"edge {edge.dst} <- {edge.src}",
+                    expected=f"one {edge.via} edge per pair",
+                    got="two",
+                    do="Merge them into one.",
+                )
+            seen.add(key)
+        ordered = tuple(sorted(edges, key=lambda edge: (edge.dst, edge.src, edge.via)))
+        return Layout(groups=groups, edges=ordered, clock=clock)
+
+    def sources(self, dst: str, via: str = "joint") -> tuple[Edge, ...]:
+        """The edges by which a group reads, sorted by source."""
+        return tuple(edge for edge in self.edges if edge.dst == dst and edge.via == via)
+
+    def needed(self, outputs: Iterable[str]) -> frozenset[str]:
+        """Every group that the outputs read, directly or not, and the outputs themselves; the rest may be dropped."""
+        wanted, frontier = set(outputs), list(outputs)
+        while frontier:
+            dst = frontier.pop()
+            for edge in self.edges:
+                if edge.dst == dst and edge.src not in wanted:
+                    wanted.add(edge.src)
+                    frontier.append(edge.src)
+        return frozenset(wanted)
+
+    def stable(self, moving: Iterable[str]) -> frozenset[str]:
+        """Every group whose values cannot change while the moving groups change: what may be cached during a leg."""
+        moved = set(moving)
+        grew = True
+        while grew:
+            readers = {edge.dst for edge in self.edges if edge.src in moved}
+            grew = not readers <= moved
+            moved |= readers
+        return frozenset(self.groups) - moved
+
+    def mask(self, edge: Edge, num_queries: int, num_keys: int, offset: int = 0) -> Bool[Tensor, "q k"] | None:
+        """Which key tokens each query token of an edge sees; None when it sees all (no mask to pay for).
+
+        ``offset`` shifts the query tokens: during incremental decoding the queries are the last tokens of a group.
+        """
+        if edge.when == "all" and edge.window is None:
+            return None
+        dst, src = self.groups[edge.dst].stream.name, self.groups[edge.src].stream.name
+        query_block = torch.tensor(self.clock.block(dst, offset + num_queries)[offset:])[:, None]
+        key_block = torch.tensor(self.clock.block(src, num_keys))[None, :]
+        query_index = torch.arange(offset, offset + num_queries)[:, None]
+        return sees(edge, query_block, key_block, query_index, torch.arange(num_keys)[None, :])
+
+    def dense(self, num_tokens: Mapping[str, int]) -> Bool[Tensor, "q k"]:
+        """The whole boolean attention mask (true = may attend) over the given groups, in their sorted order."""
+        names = sorted(num_tokens)
+        rows = []
+        for dst in names:
+            by_source = {edge.src: edge for edge in self.sources(dst)}
+            cells = []
+            for src in names:
+                shape = (num_tokens[dst], num_tokens[src])
+                if src not in by_source:
+                    cells.append(torch.zeros(shape, dtype=torch.bool))
+                    continue
+                mask = self.mask(by_source[src], *shape)
+                cells.append(torch.ones(shape, dtype=torch.bool) if mask is None else mask)
+            rows.append(torch.cat(cells, dim=1))
+        return torch.cat(rows, dim=0)
+
+    def joints(self) -> tuple[frozenset[str], ...]:
+        """Sets of towers that share a softmax, in an order in which cross and modulate edges can be served."""
+        towers = sorted({group.tower for group in self.groups.values()})
+        parent = {tower: tower for tower in towers}
+
+        def root(tower: str) -> str:
+            while parent[tower] != tower:
+                tower = parent[tower]
+            return tower
+
+        for edge in self.edges:
+            if edge.via == "joint":
+                parent[root(self.groups[edge.dst].tower)] = root(self.groups[edge.src].tower)
+        members: dict[str, set[str]] = {}
+        for tower in towers:
+            members.setdefault(root(tower), set()).add(tower)
+        return self._served_in_order({name: frozenset(found) for name, found in members.items()}, root)
+
+    def _served_in_order(self, joints, root) -> tuple[frozenset[str], ...]:
+        before = {name: set() for name in joints}
+        for edge in self.edges:
+            dst, src = root(self.groups[edge.dst].tower), root(self.groups[edge.src].tower)
+            if edge.via in ("cross", "modulate"):
+                if dst == src:
+                    raise InputError(
+                        where=f"edge {edge.dst} <- {edge.src}",
+                        expected=f"a {edge.via} edge from a tower that runs earlier",
+                        got="two towers that share one softmax",
+                        do="Use a joint edge, or separate the towers.",
+                    )
+                before[dst].add(src)
+        ordered: list[str] = []
+        while len(ordered) < len(joints):
+            ready = [name for name in sorted(joints) if name not in ordered and before[name] <= set(ordered)]
+            if not ready:
+                raise InputError(
+                    where="layout",
+                    expected="cross and modulate edges without a circle between towers",
+                    got=f"a circle among {sorted(set(joints) - set(ordered))}",
+                    do="Remove one edge of the circle.",
+                )
+            ordered.append(ready[0])
+        return tuple(joints[name] for name in ordered)
+
+    def picture(self, moving: Iterable[str] = (), outputs: Iterable[str] = ()) -> str:
+        """Who reads whom as a table: ``#`` joint, ``x`` cross, ``m`` modulate, ``v`` value, ``|`` gradient cut."""
+        marks = {"joint": "#", "cross": "x", "modulate": "m", "value": "v"}
+        names = list(self.groups)
+        width = max(len(name) for name in names) + 2
+        towers = {name: f"[{self.groups[name].tower}]" for name in names}
+        tower_width = max(len(tower) for tower in towers.values()) + 2
+        lines = [" " * (width + tower_width) + "".join(name.ljust(width) for name in names)]
+        for dst in names:
+            cells = {edge.src: marks[edge.via] + ("" if edge.grad else "|") for edge in self.edges if edge.dst == dst}
+            row = "".join(cells.get(src, ".").ljust(width) for src in names)
+            lines.append(dst.ljust(width) + towers[dst].ljust(tower_width) + row)
+        lines.append("# joint   x cross   m modulate   v value   | gradient cut   (rows read columns)")
+        moving, outputs = tuple(moving), tuple(outputs)
+        if moving:
+            cached = sorted(self.stable(moving) & self.needed(moving))
+            lines.append(f"cached while {', '.join(moving)} moves: {', '.join(cached) or 'nothing'}")
+        if outputs:
+            lines.append(f"needed to act: {', '.join(sorted(self.needed(outputs)))}")
+        return "\n".join(lines)

@@ -1,0 +1,85 @@
+"""How a stream is learned: what is done to its latent before the network sees it, and what the output owes.
+
+An objective is a frozen value; ``corrupt`` prepares the network's input, ``loss`` is per sample. Losses are computed
+in float32 and masked means: a sample without a valid token gives exactly zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from crossroads.noise import BetaLevels, EvenWeight, LevelSampler, LevelWeight, corrupt, velocity
+from crossroads.streams import Corrupted
+
+
+def masked_mean(error: Float[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
+    """Mean over valid tokens; zero, with zero gradient, where a sample has none."""
+    return (error * valid).sum(dim=1) / valid.sum(dim=1).clamp(min=1)
+
+
+def _per_token(error: Tensor, num: int) -> Float[Tensor, "b n"]:
+    """Mean over everything but batch and tokens; latents are ``b n ...`` with n dividing the flattened places."""
+    return reduce(rearrange(error.float(), "b n ... -> b n (...)"), "b (n m) c -> b n", "mean", n=num)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """Rectified flow: predict ``v = e - x_0`` at a drawn level; one level per sample."""
+
+    levels: LevelSampler = BetaLevels()
+    level_weight: LevelWeight = EvenWeight()
+    weight: float = 1.0
+
+    def corrupt(self, latent: Tensor, generator: torch.Generator) -> Corrupted:
+        level = self.levels.draw(latent.shape[0], generator)
+        noise = torch.randn(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
+        spread = level.reshape(-1, *[1] * (latent.ndim - 1))
+        return Corrupted(latent=corrupt(latent, noise, spread), level=level, target=velocity(latent, noise))
+
+    def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
+        error = _per_token((output.float() - corrupted.target.float()) ** 2, valid.shape[1])
+        return masked_mean(error, valid) * self.level_weight.at(corrupted.level)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regress:
+    """Predict the latent itself from learned queries; absolute or squared error."""
+
+    error: Literal["absolute", "squared"] = "absolute"
+    weight: float = 1.0
+
+    def corrupt(self, latent: Tensor, generator: torch.Generator) -> Corrupted:
+        zeros = torch.zeros(latent.shape[0], device=latent.device)
+        return Corrupted(latent=torch.zeros_like(latent), level=zeros, target=latent)
+
+    def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
+        gap = output.float() - corrupted.target.float()
+        error = gap.abs() if self.error == "absolute" else gap**2
+        return masked_mean(_per_token(error, valid.shape[1]), valid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCE:
+    """Next-token cross-entropy: the network reads the tokens shifted right by one behind ``start_token``."""
+
+    start_token: int
+    end_token: int
+    weight: float = 1.0
+
+    def corrupt(self, latent: Tensor, generator: torch.Generator) -> Corrupted:
+        start = torch.full_like(latent[:, :1], self.start_token)
+        zeros = torch.zeros(latent.shape[0], device=latent.device)
+        return Corrupted(latent=torch.cat([start, latent[:, :-1]], dim=1), level=zeros, target=latent)
+
+    def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
+        error = functional.cross_entropy(
+            rearrange(output.float(), "b n v -> b v n"), corrupted.target, reduction="none"
+        )
+        return masked_mean(error, valid)

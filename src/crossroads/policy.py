@@ -1,0 +1,198 @@
+"""Policies: what is trained by a loss and asked for actions. Memory is a value, passed in and out.
+
+:class:`StreamPolicy` is the policy of any one-stage recipe: it embeds the groups a phase needs, runs the network once
+for the loss, and runs the recipe's schedule to act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from crossroads.codecs.action_tokens import ActionCodec
+from crossroads.codecs.latents import LatentCodec
+from crossroads.codecs.spec import Latent, NeverTrained
+from crossroads.net import StreamNet
+from crossroads.noise import corrupt
+from crossroads.objectives import Flow
+from crossroads.recipe import Phase, Recipe
+from crossroads.schedule import Decode, Interpreter, Settled
+from crossroads.space import ActionSpace
+from crossroads.streams import Corrupted
+from crossroads.towers.joint import GroupInput, GroupState
+from crossroads.types import Actions, Batch, Losses, Observation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What a policy carries from one call to the next; one robot, one memory."""
+
+    num_chunks: int = 0
+
+
+class Policy(Protocol):
+    """Anything that acts on observations."""
+
+    def start(self, batch_size: int) -> Memory: ...
+
+    def act(self, obs: Observation, memory: Memory, *, generator: torch.Generator) -> tuple[Actions, Memory]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A training batch as the network sees it: latents and levels per group, and what each loss compares with."""
+
+    latents: Mapping[str, Latent]
+    levels: Mapping[str, Tensor]
+    owed: Mapping[str, Corrupted]
+
+
+class StreamPolicy(nn.Module):
+    """The policy of a recipe. ``space`` gives units, limits and the control rate of the robot."""
+
+    def __init__(self, recipe: Recipe, net: StreamNet, space: ActionSpace) -> None:
+        super().__init__()
+        self.recipe, self.net, self.space = recipe, net, space
+        self.phase = recipe.phases[-1]
+        self.enter(self.phase)
+
+    def enter(self, phase: Phase) -> None:
+        """Start a phase: exactly its towers and their codecs take gradients; everything else takes none."""
+        self.phase = phase
+        trained = set(self.net.weight_names(phase.trains).values())
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad_(name in trained or ".modulators." in name)
+        for module in self.net.modules():
+            if isinstance(module, NeverTrained):
+                module.requires_grad_(False)
+
+    def groups(self) -> frozenset[str]:
+        """Every group that the losses of the present phase need."""
+        stage = self.recipe.stage
+        principals = [stage.stream(name).group(stage.stream(name).principal) for name in self.phase.losses]
+        return self.net.layout.needed(principals)
+
+    def fixed_groups(self) -> frozenset[str]:
+        """The needed groups that no trained weight touches: their states may be computed once and cached."""
+        layout = self.net.layout
+        moving = [name for name, group in layout.groups.items() if group.tower in self.phase.trains]
+        return layout.stable(moving) & self.groups()
+
+    def prepare(self, batch: Batch, names: frozenset[str], generator: torch.Generator) -> Prepared:
+        """Latents, levels and targets of some groups; random draws happen in sorted order of groups."""
+        latents: dict[str, Latent] = {}
+        levels: dict[str, Tensor] = {}
+        owed: dict[str, Corrupted] = {}
+        targets: dict[str, Latent] = {}
+        for name in sorted(names):
+            group = self.net.group(name)
+            if group.view.kind == "now":
+                latents[name] = self.net.observe(name, batch.obs)
+                levels[name] = torch.zeros(batch.batch_size, 1, device=batch.weight.device)
+                continue
+            stream = group.stream.name
+            if stream not in targets:
+                targets[stream] = self.net.target(name, batch)
+            clean = targets[stream]
+            if group.view.kind == "clean":
+                latents[name], levels[name] = self._teacher(group.view.noised_share, group.stream, clean, generator)
+                continue
+            assert group.stream.objective is not None
+            owed[name] = group.stream.objective.corrupt(clean.values, generator)
+            latents[name] = replace(clean, values=owed[name].latent)
+            levels[name] = owed[name].level[:, None]
+        return Prepared(latents=latents, levels=levels, owed=owed)
+
+    def _teacher(self, share: float, stream, clean: Latent, generator: torch.Generator) -> tuple[Latent, Tensor]:
+        """A clean view, noised all the same in ``share`` of the samples (and told so)."""
+        batch = clean.values.shape[0]
+        level = torch.zeros(batch, device=clean.values.device)
+        if share > 0:
+            assert isinstance(stream.objective, Flow)
+            drawn = stream.objective.levels.draw(batch, generator)
+            level = drawn * (torch.rand(batch, generator=generator, device=level.device) < share)
+            noise = torch.randn(clean.values.shape, generator=generator, device=level.device)
+            spread = level.reshape(-1, *[1] * (noise.ndim - 1))
+            clean = replace(clean, values=corrupt(clean.values, noise, spread))
+        return clean, level[:, None]
+
+    def inputs(
+        self, prepared: Prepared, names: frozenset[str], valid: Mapping[str, Tensor]
+    ) -> dict[str, GroupInput]:
+        """The named groups embedded and placed; ``valid`` adds the validity of groups that are cached."""
+        known = {**valid, **{name: latent.valid for name, latent in prepared.latents.items()}}
+        return {
+            name: self.net.embed(name, prepared.latents[name].values, prepared.levels[name], known)
+            for name in sorted(names)
+        }
+
+    @torch.no_grad()
+    def features(self, batch: Batch, *, generator: torch.Generator) -> dict[str, GroupState]:
+        """The states of the groups that the present phase never changes."""
+        names = self.fixed_groups()
+        return self.net(self.inputs(self.prepare(batch, names, generator), names, {}), {})
+
+    def loss(
+        self, batch: Batch, *, generator: torch.Generator, cached: Mapping[str, GroupState] | None = None
+    ) -> Losses:
+        """Per-sample losses of the present phase by stream; groups in ``cached`` are read instead of run."""
+        states = dict(cached or {})
+        names = self.groups() - set(states)
+        prepared = self.prepare(batch, names, generator)
+        valid = {name: state.valid for name, state in states.items()}
+        out = self.net(self.inputs(prepared, names, valid), states)
+        terms = {}
+        for name in sorted(prepared.owed):
+            stream = self.net.group(name).stream
+            if stream.name not in self.phase.losses:
+                continue
+            assert stream.objective is not None
+            answer = self.net.codec(name).read(out[name].hidden)
+            loss = stream.objective.loss(answer, prepared.owed[name], prepared.latents[name].valid)
+            terms[stream.name] = stream.objective.weight * loss
+        return Losses(terms=terms)
+
+    def start(self, batch_size: int) -> Memory:
+        return Memory()
+
+    @torch.no_grad()
+    def settle(self, obs: Observation, *, generator: torch.Generator, caching: bool = True) -> Settled:
+        """Run the schedule; latents of everything it moved."""
+        return Interpreter(self.net, obs, generator, caching=caching).run(self.recipe.stage.schedule)
+
+    def act(self, obs: Observation, memory: Memory, *, generator: torch.Generator) -> tuple[Actions, Memory]:
+        """A chunk of actions in physical units within the robot's limits, and what was imagined on the way."""
+        settled = self.settle(obs, generator=generator)
+        actions = None
+        imagined: dict[str, Tensor] = {}
+        for name, latent in settled.streams.items():
+            codec = self.net.own_codec(name)
+            if isinstance(codec, ActionCodec):
+                actions = self.space.clamp(codec.decode(latent))
+            elif isinstance(codec, LatentCodec):
+                now = next(
+                    found for group, found in settled.observed.items() if self.net.group(group).stream.name == name
+                )
+                imagined = codec.decode(latent, now.values)
+        assert actions is not None, f"recipe {self.recipe.name} settles no action"
+        chunk = Actions(values=actions, control_hz=self.space.control_hz, imagined=imagined)
+        return chunk, Memory(num_chunks=memory.num_chunks + 1)
+
+    def answer(self, obs: Observation, *, generator: torch.Generator) -> tuple[str, ...]:
+        """What a language recipe writes about an observation."""
+        leg = next(leg for leg in self.recipe.stage.schedule if isinstance(leg, Decode))
+        codec = self.net.own_codec(leg.stream)
+        return codec.decode(self.settle(obs, generator=generator).streams[leg.stream])  # pyright: ignore
+
+    def imagine(self, obs: Observation, *, generator: torch.Generator) -> dict[str, Tensor]:
+        """The future frames that a video recipe expects, by camera."""
+        settled = self.settle(obs, generator=generator)
+        name = next(name for name in settled.streams if isinstance(self.net.own_codec(name), LatentCodec))
+        codec = self.net.own_codec(name)
+        assert isinstance(codec, LatentCodec)
+        now = next(found for group, found in settled.observed.items() if self.net.group(group).stream.name == name)
+        return codec.decode(settled.streams[name], now.values)

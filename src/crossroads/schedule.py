@@ -1,0 +1,219 @@
+"""The legs of which inference is made. A schedule is a tuple of legs, run by one interpreter.
+
+``Denoise`` moves one or more streams from noise towards clean together; ``Predict`` answers in one pass; ``Decode``
+writes tokens one by one; ``Read`` runs groups only to keep what they leave behind; ``Commit`` places a stream's
+present value in its ``clean`` view, so that later legs read it as if it had been observed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from crossroads.codecs.spec import Latent
+from crossroads.net import StreamNet
+from crossroads.noise import grid
+from crossroads.objectives import TokenCE
+from crossroads.towers.joint import GroupInput, GroupState
+from crossroads.types import Observation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoise:
+    """Euler steps from level ``start`` to ``stop`` on a grid shifted by ``factor``; several streams move together."""
+
+    streams: tuple[str, ...]
+    steps: int
+    factor: float = 1.0
+    start: float = 1.0
+    stop: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """One forward pass; the streams' outputs are their values."""
+
+    streams: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decode:
+    """Greedy next-token decoding with cached keys, at most ``max_tokens``."""
+
+    stream: str
+    max_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """Run groups once and keep their keys, values and hidden states."""
+
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """Put a stream's present value into its ``clean`` view at level 0 (teacher forcing's act-time counterpart)."""
+
+    stream: str
+
+
+Leg = Denoise | Predict | Decode | Read | Commit
+
+
+def moved(leg: Leg) -> tuple[str, ...]:
+    """The streams whose values a leg settles."""
+    if isinstance(leg, Denoise | Predict):
+        return leg.streams
+    if isinstance(leg, Decode):
+        return (leg.stream,)
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What a schedule produced: each moved stream's latent, and the latents of the groups that were observed."""
+
+    streams: Mapping[str, Tensor]
+    observed: Mapping[str, Latent]
+
+
+class Interpreter:
+    """Runs a schedule over one observation. What may be cached during a leg follows from the edges alone."""
+
+    def __init__(self, net: StreamNet, obs: Observation, generator: torch.Generator, *, caching: bool = True) -> None:
+        self.net, self.obs, self.generator, self.caching = net, obs, generator, caching
+        self.latents: dict[str, Latent] = {}
+        self.levels: dict[str, float] = {}
+        self.states: dict[str, GroupState] = {}
+
+    def run(self, legs: tuple[Leg, ...]) -> Settled:
+        for leg in legs:
+            if isinstance(leg, Denoise):
+                self._denoise(leg)
+            elif isinstance(leg, Predict):
+                self._predict(leg)
+            elif isinstance(leg, Decode):
+                self._decode(leg)
+            elif isinstance(leg, Read):
+                self._run_missing(self.net.layout.needed(leg.groups))
+            else:
+                self._commit(leg)
+        streams = {name: self.latents[self._principal(name)].values for leg in legs for name in moved(leg)}
+        observed = {name: latent for name, latent in self.latents.items() if self.net.group(name).view.kind == "now"}
+        return Settled(streams=streams, observed=observed)
+
+    def _principal(self, stream: str) -> str:
+        return next(
+            name
+            for name, group in self.net.layout.groups.items()
+            if group.stream.name == stream and group.view.kind == group.stream.principal
+        )
+
+    def _prepare(self, name: str) -> None:
+        """Give a group its latent: observed now, or pure noise for what has not moved yet."""
+        if name in self.latents:
+            return
+        group = self.net.group(name)
+        kind = group.view.kind
+        if kind == "now":
+            self.latents[name], self.levels[name] = self.net.observe(name, self.obs), 0.0
+            return
+        assert kind != "clean", f"group {name} is read before Commit: validate() should have refused the schedule"
+        shape = (self.obs.batch_size, *self.net.codec(name).latent_shape(kind))
+        device = self.obs.state.device
+        noise = torch.randn(shape, generator=self.generator, device=device)
+        num = group.stream.codec.num_tokens(kind)
+        valid = torch.ones(shape[0], num, dtype=torch.bool, device=device)
+        self.latents[name], self.levels[name] = Latent(values=noise, valid=valid), 1.0
+
+    def _input(self, name: str) -> GroupInput:
+        level = torch.full((self.obs.batch_size, 1), self.levels[name], device=self.obs.state.device)
+        valid = {other: latent.valid for other, latent in self.latents.items()}
+        return self.net.embed(name, self.latents[name].values, level, valid)
+
+    def _run_missing(self, names: frozenset[str]) -> None:
+        missing = sorted(names - set(self.states))
+        for name in sorted(names):
+            self._prepare(name)
+        if missing:
+            self.states.update(self.net({name: self._input(name) for name in missing}, self.states))
+
+    def _sources(self, moving: list[str]) -> list[str]:
+        """Cache what stands still; return what must run at every step (the moving groups and all that read them)."""
+        layout = self.net.layout
+        needed = layout.needed(moving)
+        for name in sorted(needed):
+            self._prepare(name)
+        for name in needed - layout.stable(moving):
+            self.states.pop(name, None)
+        stable = needed & layout.stable(moving) if self.caching else frozenset[str]()
+        if not self.caching:
+            self.states.clear()
+        self._run_missing(stable)
+        return sorted(needed - stable)
+
+    def _denoise(self, leg: Denoise) -> None:
+        moving = sorted(self._principal(name) for name in leg.streams)
+        running = self._sources(moving)
+        levels = grid(leg.steps, factor=leg.factor, start=leg.start, stop=leg.stop).tolist()
+        for level, after in pairwise(levels):
+            for name in moving:
+                self.levels[name] = level
+            states = self.net({name: self._input(name) for name in running}, self.states)
+            for name in moving:
+                out = self.net.codec(name).read(states[name].hidden)
+                old = self.latents[name]
+                self.latents[name] = Latent(values=old.values + (after - level) * out, valid=old.valid)
+        for name in moving:
+            self.levels[name] = levels[-1]
+
+    def _predict(self, leg: Predict) -> None:
+        moving = sorted(self._principal(name) for name in leg.streams)
+        for name in moving:
+            self._prepare(name)
+            self.latents[name] = Latent(
+                values=torch.zeros_like(self.latents[name].values), valid=self.latents[name].valid
+            )
+            self.levels[name] = 0.0
+        running = self._sources(moving)
+        states = self.net({name: self._input(name) for name in running}, self.states)
+        for name in moving:
+            values = self.net.codec(name).read(states[name].hidden)
+            self.latents[name] = Latent(values=values, valid=self.latents[name].valid)
+
+    def _decode(self, leg: Decode) -> None:
+        """Greedy; a sample that has written the end mark writes end marks from then on."""
+        name = self._principal(leg.stream)
+        layout = self.net.layout
+        self._run_missing(layout.needed([name]) - {name})
+        valid = {other: latent.valid for other, latent in self.latents.items()}
+        objective = self.net.group(name).stream.objective
+        assert isinstance(objective, TokenCE)
+        batch, device = self.obs.batch_size, self.obs.state.device
+        token = torch.full((batch, 1), objective.start_token, device=device)
+        written: list[Tensor] = []
+        ended = torch.zeros(batch, dtype=torch.bool, device=device)
+        level = torch.zeros(batch, 1, device=device)
+        for index in range(leg.max_tokens):
+            valid[name] = torch.ones(batch, index + 1, dtype=torch.bool, device=device)
+            tokens = self.net.embed(name, token, level, valid, offset=index)
+            self.states[name] = self.net({name: tokens}, self.states)[name]
+            scores = self.net.codec(name).read(self.states[name].hidden[:, -1:])
+            token = scores.argmax(dim=-1).masked_fill(ended[:, None], objective.end_token)
+            written.append(token)
+            ended |= token[:, 0] == objective.end_token
+            if bool(ended.all()):
+                break
+        answer = torch.cat(written, dim=1)
+        self.latents[name] = Latent(values=answer, valid=torch.ones_like(answer, dtype=torch.bool))
+
+    def _commit(self, leg: Commit) -> None:
+        stream = self.net.group(self._principal(leg.stream)).stream
+        clean = stream.group("clean")
+        self.latents[clean], self.levels[clean] = self.latents[self._principal(leg.stream)], 0.0
+        self.states.pop(clean, None)

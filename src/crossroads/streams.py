@@ -1,0 +1,162 @@
+"""Streams, views, edges and the clock: the frozen vocabulary in which every published design is written.
+
+A stream is one kind of thing over time (text, images, future video, state, actions). A (stream, view) pair is a
+*group* of tokens; an edge says that one group reads another. Nothing here holds weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from crossroads.errors import InputError
+from crossroads.types import Window
+
+ViewKind = Literal["now", "noised", "clean", "prior", "posterior"]
+When = Literal["all", "same", "past", "upto", "causal"]
+Via = Literal["joint", "cross", "modulate", "value"]
+Carries = Literal["text", "image", "video", "state", "action", "plan", "value"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrupted:
+    """What the network is shown (``latent`` at ``level``, one level per sample) and what it must answer."""
+
+    latent: Tensor
+    level: Tensor
+    target: Tensor
+
+
+class Objective(Protocol):
+    """How one stream is learned; ``weight`` scales its loss in the sum. Losses are per sample."""
+
+    @property
+    def weight(self) -> float: ...
+
+    def corrupt(self, latent: Tensor, generator: torch.Generator) -> Corrupted: ...
+
+    def loss(self, output: Tensor, corrupted: Corrupted, valid: Tensor) -> Tensor: ...
+
+
+class CodecSpec(Protocol):
+    """The value that describes a codec: how many tokens a view has, what it asks of a dataset, what it costs."""
+
+    def num_tokens(self, view: ViewKind) -> int: ...
+
+    def window(self) -> Window: ...
+
+    def flops(self, view: ViewKind, width: int) -> int: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One way in which a stream is present: observed now, being denoised, teacher-forced clean, guessed, read.
+
+    ``noised_share``: the share of training samples in which a ``clean`` view is noised all the same (Fast-WAM IDM
+    uses 0.5, arXiv 2603.16666), so that act-time imaginations are not out of distribution.
+    """
+
+    kind: ViewKind
+    noised_share: float = 0.0
+
+
+NOW = View(kind="now")
+NOISED = View(kind="noised")
+CLEAN = View(kind="clean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One kind of thing over time: how it becomes tokens, which weights process it, how it is learned (if it is)."""
+
+    name: str
+    carries: Carries
+    codec: CodecSpec
+    tower: str
+    views: tuple[View, ...] = (NOW,)
+    objective: Objective | None = None
+    shares: str | None = None
+    """Name of the stream whose codec weights this one uses (an answer shares the prompt's vocabulary)."""
+
+    @property
+    def principal(self) -> ViewKind:
+        """The view that carries the stream's bare name: the noised one if there is one, else the first."""
+        kinds = [view.kind for view in self.views]
+        return "noised" if "noised" in kinds else kinds[0]
+
+    def group(self, kind: ViewKind) -> str:
+        """The name of the token group of this stream in one view."""
+        return self.name if kind == self.principal else f"{self.name}.{kind}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The tokens of one stream in one view."""
+
+    name: str
+    stream: Stream
+    view: View
+
+    @property
+    def tower(self) -> str:
+        return self.stream.tower
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """Group ``dst`` reads group ``src``.
+
+    ``when`` relates blocks of the clock (``causal`` relates tokens); ``window`` keeps only the last so many blocks.
+    ``grad=False`` cuts the gradient on this edge and nothing else. ``layers`` limits the reading layers of ``dst``;
+    ``tap`` is the layer of ``src`` whose hidden states a ``cross`` or ``modulate`` edge reads (None: the last).
+    """
+
+    dst: str
+    src: str
+    when: When = "all"
+    via: Via = "joint"
+    grad: bool = True
+    layers: tuple[int, ...] | None = None
+    window: int | None = None
+    tap: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """How tokens fall into blocks of time: ``tokens_per_block`` by stream; a stream not named is all block 0."""
+
+    block_s: float = 0.0
+    tokens_per_block: tuple[tuple[str, int], ...] = field(default=())
+
+    def block(self, stream: str, num_tokens: int) -> list[int]:
+        """The block of each of a stream's tokens."""
+        per_block = dict(self.tokens_per_block).get(stream, 0)
+        return [index // per_block if per_block else 0 for index in range(num_tokens)]
+
+
+def reads(dst: str, *sources: str, when: When = "all", via: Via = "joint", grad: bool = True) -> tuple[Edge, ...]:
+    """One edge from ``dst`` to each source, all of one kind."""
+    return tuple(Edge(dst=dst, src=src, when=when, via=via, grad=grad) for src in sources)
+
+
+def groups_of(streams: tuple[Stream, ...]) -> dict[str, Group]:
+    """All groups of some streams by name, in an order that does not depend on the order of the streams."""
+    names = [stream.name for stream in streams]
+    if len(set(names)) != len(names):
+        raise InputError(
+            where="streams", expected="every stream named once", got=f"{sorted(names)}", do="Rename the repeated one."
+        )
+    groups: dict[str, Group] = {}
+    for stream in sorted(streams, key=lambda stream: stream.name):
+        for view in stream.views:
+            name = stream.group(view.kind)
+            groups[name] = Group(name=name, stream=stream, view=view)
+    return groups
+
+
+def linear_flops(num_tokens: int, inputs: int, outputs: int) -> int:
+    """Multiply and add of one matrix product, counted as two operations."""
+    return 2 * num_tokens * inputs * outputs

@@ -1,0 +1,126 @@
+"""The Gemma decoder block: RMSNorm ``(1 + w)``, grouped-query softmax, gated tanh-GELU.
+
+Gemma (arXiv 2403.08295) as PaliGemma and pi0 (arXiv 2410.24164) use it: statistics in float32, half-split rotary
+positions over the running sequence index, no biases, softmax scale ``head_dim ** -0.5``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossroads.streams import linear_flops
+from crossroads.errors import InputError
+from crossroads.towers.spec import QKV, Context, Heads, Places, rotate_halves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gemma:
+    """Sizes of a Gemma decoder."""
+
+    width: int
+    mlp: int
+    depth: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    eps: float = 1e-6
+    theta: float = 1e4
+
+    @property
+    def geometry(self) -> Heads:
+        return Heads(depth=self.depth, heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim)
+
+    def layer_flops(self, num_tokens: int, num_context: int) -> int:
+        projections = 2 * linear_flops(num_tokens, self.width, self.heads * self.head_dim)
+        projections += 2 * linear_flops(num_tokens, self.width, self.kv_heads * self.head_dim)
+        return projections + 3 * linear_flops(num_tokens, self.width, self.mlp)
+
+    def frame_flops(self, num_tokens: int, num_context: int) -> int:
+        return 0
+
+
+class GemmaNorm(nn.Module):
+    """``x / rms(x) * (1 + w)`` in float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        normed = wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + self.eps)
+        return (normed * (1 + self.weight.float())).to(x.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemmaCondition:
+    """The rotation of each token."""
+
+    angle: Float[Tensor, "b n half"]
+
+
+class GemmaFrame(nn.Module):
+    """The final norm and the rotary angles."""
+
+    def __init__(self, spec: Gemma) -> None:
+        super().__init__()
+        self.spec = spec
+        self.norm = GemmaNorm(spec.width, spec.eps)
+
+    def condition(
+        self, level: Tensor, counts: tuple[int, ...], places: Places, context: Context | None, modulation: Tensor | None
+    ) -> GemmaCondition:
+        if context is not None or modulation is not None:
+            raise InputError(
+                where="Gemma tower",
+                expected="joint edges only",
+                got="a cross or modulate edge",
+                do="Gemma has no cross-attention and no modulation: read the other group by a joint edge.",
+            )
+        size = self.spec.head_dim
+        frequency = self.spec.theta ** (
+            -torch.arange(0, size, 2, dtype=torch.float32, device=places.index.device) / size
+        )
+        return GemmaCondition(angle=places.index.unsqueeze(-1) * frequency)
+
+    def enter(self, x: Float[Tensor, "b n w"], condition: GemmaCondition) -> Float[Tensor, "b n w"]:
+        return x
+
+    def finish(self, x: Float[Tensor, "b n w"], condition: GemmaCondition) -> Float[Tensor, "b n w"]:
+        return self.norm(x)
+
+
+class GemmaBlock(nn.Module):
+    """One layer, cut in two around the joint softmax."""
+
+    def __init__(self, spec: Gemma) -> None:
+        super().__init__()
+        self.spec = spec
+        w, e, g = spec.width, spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+        self.norm_attention = GemmaNorm(w, spec.eps)
+        self.q, self.k = nn.Linear(w, e, bias=False), nn.Linear(w, g, bias=False)
+        self.v, self.out = nn.Linear(w, g, bias=False), nn.Linear(e, w, bias=False)
+        self.norm_mlp = GemmaNorm(w, spec.eps)
+        self.gate, self.up = nn.Linear(w, spec.mlp, bias=False), nn.Linear(w, spec.mlp, bias=False)
+        self.down = nn.Linear(spec.mlp, w, bias=False)
+
+    def before(self, x: Float[Tensor, "b n w"], condition: GemmaCondition) -> tuple[QKV, None]:
+        y = self.norm_attention(x)
+        q = rearrange(self.q(y), "b n (h d) -> b n h d", h=self.spec.heads)
+        k = rearrange(self.k(y), "b n (g d) -> b n g d", g=self.spec.kv_heads)
+        v = rearrange(self.v(y), "b n (g d) -> b n g d", g=self.spec.kv_heads)
+        return QKV(q=rotate_halves(q, condition.angle), k=rotate_halves(k, condition.angle), v=v), None
+
+    def after(
+        self, x: Float[Tensor, "b n w"], attended: Float[Tensor, "b n e"], carry: None, condition: GemmaCondition
+    ) -> Float[Tensor, "b n w"]:
+        x = x + self.out(attended)
+        y = self.norm_mlp(x)
+        return x + self.down(functional.gelu(self.gate(y), approximate="tanh") * self.up(y))

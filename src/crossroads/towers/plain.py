@@ -1,0 +1,94 @@
+"""A plain pre-norm transformer: the nano text encoder, and the tower of cloning from scratch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossroads.streams import linear_flops
+from crossroads.errors import InputError
+from crossroads.towers.spec import QKV, Context, Heads, Places, axis_angles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """Sizes. Positions are fixed sinusoids of the sequence index added on entry."""
+
+    width: int
+    mlp: int
+    depth: int
+    heads: int
+
+    @property
+    def geometry(self) -> Heads:
+        return Heads(depth=self.depth, heads=self.heads, kv_heads=self.heads, head_dim=self.width // self.heads)
+
+    def layer_flops(self, num_tokens: int, num_context: int) -> int:
+        return linear_flops(num_tokens, self.width, 4 * self.width + 2 * self.mlp)
+
+    def frame_flops(self, num_tokens: int, num_context: int) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainCondition:
+    """The position vector of each token."""
+
+    position: Float[Tensor, "b n w"]
+
+
+class PlainFrame(nn.Module):
+    """Positions on entry, a layer norm at the end."""
+
+    def __init__(self, spec: Plain) -> None:
+        super().__init__()
+        self.spec = spec
+        self.norm = nn.LayerNorm(spec.width)
+
+    def condition(
+        self, level: Tensor, counts: tuple[int, ...], places: Places, context: Context | None, modulation: Tensor | None
+    ) -> PlainCondition:
+        if context is not None or modulation is not None:
+            raise InputError(
+                where="Plain tower",
+                expected="joint edges only",
+                got="a cross or modulate edge",
+                do="Read the other group by a joint edge, or use a tower with cross-attention.",
+            )
+        flat = rearrange(places.index, "b n -> (b n) 1")
+        angle = axis_angles(flat, (self.spec.width,), 1e4).float()
+        position = torch.cat([angle.sin(), angle.cos()], dim=-1)
+        return PlainCondition(position=rearrange(position, "(b n) w -> b n w", b=places.index.shape[0]))
+
+    def enter(self, x: Float[Tensor, "b n w"], condition: PlainCondition) -> Float[Tensor, "b n w"]:
+        return x + condition.position.to(x.dtype)
+
+    def finish(self, x: Float[Tensor, "b n w"], condition: PlainCondition) -> Float[Tensor, "b n w"]:
+        return self.norm(x)
+
+
+class PlainBlock(nn.Module):
+    """One layer, cut in two around the softmax."""
+
+    def __init__(self, spec: Plain) -> None:
+        super().__init__()
+        self.spec = spec
+        w = spec.width
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(w), nn.LayerNorm(w)
+        self.qkv, self.out = nn.Linear(w, 3 * w), nn.Linear(w, w)
+        self.up, self.down = nn.Linear(w, spec.mlp), nn.Linear(spec.mlp, w)
+
+    def before(self, x: Float[Tensor, "b n w"], condition: PlainCondition) -> tuple[QKV, None]:
+        qkv = rearrange(self.qkv(self.norm_attention(x)), "b n (t h d) -> t b n h d", t=3, h=self.spec.heads)
+        return QKV(q=qkv[0], k=qkv[1], v=qkv[2]), None
+
+    def after(
+        self, x: Float[Tensor, "b n w"], attended: Float[Tensor, "b n e"], carry: None, condition: PlainCondition
+    ) -> Float[Tensor, "b n w"]:
+        x = x + self.out(attended)
+        return x + self.down(functional.gelu(self.up(self.norm_mlp(x)), approximate="tanh"))

@@ -1,0 +1,124 @@
+"""What a tower is: a stack of blocks cut in two around the softmax, and the values that describe one.
+
+``before`` gives queries, keys and values; the joint layer attends over every group that shares the softmax; ``after``
+takes the attended result. Towers that share a softmax need equal depth and head geometry; widths are free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heads:
+    """The geometry of a softmax: two towers can share one only if these agree."""
+
+    depth: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where tokens are: ``index`` in the running sequence, ``grid`` in (time, row, column)."""
+
+    index: Float[Tensor, "b n"]
+    grid: Float[Tensor, "n 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Hidden states of another tower that the cross-attention of this one reads."""
+
+    hidden: Float[Tensor, "b m c"]
+    valid: Bool[Tensor, "b m"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QKV:
+    """Queries, keys and values of one tower's tokens in one layer."""
+
+    q: Float[Tensor, "b n h d"]
+    k: Float[Tensor, "b n g d"]
+    v: Float[Tensor, "b n g d"]
+
+
+class TowerSpec(Protocol):
+    """The value that describes a tower."""
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def geometry(self) -> Heads: ...
+
+    def layer_flops(self, num_tokens: int, num_context: int) -> int:
+        """One layer's forward work outside the joint softmax products."""
+        ...
+
+    def frame_flops(self, num_tokens: int, num_context: int) -> int:
+        """The forward work outside the layers (level embedding, context projection, final modulation)."""
+        ...
+
+
+class Frame(Protocol):
+    """The part of a tower outside its layers.
+
+    ``level`` is ``b g``: one level for each run of ``counts[g]`` tokens, so that a level shared by a whole group is
+    embedded once and not once per token.
+    """
+
+    def condition(
+        self,
+        level: Float[Tensor, "b g"],
+        counts: tuple[int, ...],
+        places: Places,
+        context: Context | None,
+        modulation: Tensor | None,
+    ) -> object: ...
+
+    def enter(self, x: Float[Tensor, "b n w"], condition: object) -> Float[Tensor, "b n w"]: ...
+
+    def finish(self, x: Float[Tensor, "b n w"], condition: object) -> Float[Tensor, "b n w"]: ...
+
+
+class Block(Protocol):
+    """One layer of a tower, cut in two around the softmax."""
+
+    def before(self, x: Float[Tensor, "b n w"], condition: object) -> tuple[QKV, object]: ...
+
+    def after(
+        self, x: Float[Tensor, "b n w"], attended: Float[Tensor, "b n e"], carry: object, condition: object
+    ) -> Float[Tensor, "b n w"]: ...
+
+
+def axis_angles(places: Float[Tensor, "n 3"], split: tuple[int, ...], theta: float) -> Float[Tensor, "n half"]:
+    """Rotation angles with the head split over axes: ``split`` dims for (time, row, column); one entry: time only.
+
+    Angles in float64, as the Wan reference does; frequency ``theta^(-2 i / d)`` per axis.
+    """
+    angles = []
+    for axis, size in enumerate(split):
+        frequency = theta ** (-torch.arange(0, size, 2, dtype=torch.float64, device=places.device) / size)
+        angles.append(places[:, axis, None].double() * frequency)
+    return torch.cat(angles, dim=-1)
+
+
+def rotate_adjacent(x: Float[Tensor, "b n h d"], angle: Tensor) -> Float[Tensor, "b n h d"]:
+    """Rotate adjacent pairs of channels (Wan); ``angle`` is ``n half`` or ``b n half``."""
+    cos, sin = (part.to(x.dtype).unsqueeze(-2) for part in (angle.cos(), angle.sin()))
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+
+
+def rotate_halves(x: Float[Tensor, "b n h d"], angle: Tensor) -> Float[Tensor, "b n h d"]:
+    """Rotate the first half of the channels against the second (Gemma, Llama)."""
+    cos, sin = (part.to(x.dtype).unsqueeze(-2) for part in (angle.cos(), angle.sin()))
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)

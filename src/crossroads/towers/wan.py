@@ -1,0 +1,184 @@
+"""The Wan video transformer's block: level modulation, joint softmax, text cross-attention, feed-forward.
+
+Wan 2.1/2.2 (arXiv 2503.20314; diffusers ``WanTransformer3DModel``): per-token levels, modulation in float32,
+RMSNorm over the whole attention width of q and k, adjacent-pair rotary positions. The narrow action expert of
+Fast-WAM (arXiv 2603.16666) is the same block with a one-axis rotary and its own width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossroads.streams import linear_flops
+from crossroads.towers.spec import QKV, Context, Heads, Places, axis_angles, rotate_adjacent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wan:
+    """Sizes. ``context_width`` 0: no cross-attention. ``rotary``: head channels per axis (time, row, column).
+
+    ``modulated_head``: the final norm is modulated by the level (Wan's head; Fast-WAM's action expert has none).
+    """
+
+    width: int
+    mlp: int
+    depth: int
+    heads: int
+    head_dim: int
+    rotary: tuple[int, ...]
+    frequency_width: int = 256
+    context_width: int = 0
+    modulated_head: bool = True
+    eps: float = 1e-6
+
+    @property
+    def geometry(self) -> Heads:
+        return Heads(depth=self.depth, heads=self.heads, kv_heads=self.heads, head_dim=self.head_dim)
+
+    @property
+    def attention_width(self) -> int:
+        return self.heads * self.head_dim
+
+    def layer_flops(self, num_tokens: int, num_context: int) -> int:
+        projections = 4 * linear_flops(num_tokens, self.width, self.attention_width)
+        feed_forward = 2 * linear_flops(num_tokens, self.width, self.mlp)
+        if not self.context_width:
+            return projections + feed_forward
+        cross = 2 * linear_flops(num_tokens, self.width, self.attention_width)
+        cross += 2 * linear_flops(num_context, self.width, self.attention_width)
+        cross += 2 * linear_flops(num_tokens, self.attention_width, num_context)
+        return projections + feed_forward + cross
+
+    def frame_flops(self, num_tokens: int, num_context: int) -> int:
+        told = linear_flops(1, self.frequency_width, self.width) + 7 * linear_flops(1, self.width, self.width)
+        text = linear_flops(num_context, self.context_width, self.width)
+        text += linear_flops(num_context, self.width, self.width)
+        return told + (text if self.context_width else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WanCondition:
+    """What every layer is told: the level's modulation, the rotation, the projected context."""
+
+    head: Float[Tensor, "b n w"]
+    block: Float[Tensor, "b n six w"]
+    angle: Float[Tensor, "n half"]
+    context: Context | None
+
+
+class WanFrame(nn.Module):
+    """Level embedding, context projection and the modulated head."""
+
+    def __init__(self, spec: Wan) -> None:
+        super().__init__()
+        self.spec = spec
+        w = spec.width
+        self.level_in = nn.Linear(spec.frequency_width, w)
+        self.level_out = nn.Linear(w, w)
+        self.level_project = nn.Linear(w, 6 * w)
+        if spec.context_width:
+            self.context_in = nn.Linear(spec.context_width, w)
+            self.context_out = nn.Linear(w, w)
+        if spec.modulated_head:
+            self.head_table = nn.Parameter(torch.randn(2, w) / w**0.5)
+
+    def condition(
+        self,
+        level: Float[Tensor, "b g"],
+        counts: tuple[int, ...],
+        places: Places,
+        context: Context | None,
+        modulation: Tensor | None,
+    ) -> WanCondition:
+        told = self.level_out(functional.silu(self.level_in(timestep_sinusoid(level, self.spec.frequency_width))))
+        if modulation is not None:
+            told = told + modulation
+        block = rearrange(self.level_project(functional.silu(told)), "b n (six w) -> b n six w", six=6)
+        if len(counts) > 1 or told.shape[1] != 1:
+            repeats = torch.tensor(counts, device=told.device)
+            told, block = told.repeat_interleave(repeats, dim=1), block.repeat_interleave(repeats, dim=1)
+        if context is not None:
+            hidden = self.context_out(functional.gelu(self.context_in(context.hidden), approximate="tanh"))
+            context = Context(hidden=hidden, valid=context.valid)
+        angle = axis_angles(places.grid, self.spec.rotary, 1e4)
+        return WanCondition(head=told, block=block, angle=angle, context=context)
+
+    def enter(self, x: Float[Tensor, "b n w"], condition: WanCondition) -> Float[Tensor, "b n w"]:
+        return x
+
+    def finish(self, x: Float[Tensor, "b n w"], condition: WanCondition) -> Float[Tensor, "b n w"]:
+        if not self.spec.modulated_head:
+            return x
+        shift, scale = (self.head_table.float() + condition.head.float().unsqueeze(-2)).unbind(dim=-2)
+        return _modulate(x, shift, scale, self.spec.eps)
+
+
+class WanBlock(nn.Module):
+    """One layer, cut in two around the joint softmax."""
+
+    def __init__(self, spec: Wan) -> None:
+        super().__init__()
+        self.spec = spec
+        w, e = spec.width, spec.attention_width
+        self.q, self.k, self.v, self.out = nn.Linear(w, e), nn.Linear(w, e), nn.Linear(w, e), nn.Linear(e, w)
+        self.norm_q, self.norm_k = nn.RMSNorm(e, eps=spec.eps), nn.RMSNorm(e, eps=spec.eps)
+        if spec.context_width:
+            self.norm_cross = nn.LayerNorm(w, eps=spec.eps)
+            self.cross_q, self.cross_k = nn.Linear(w, e), nn.Linear(w, e)
+            self.cross_v, self.cross_out = nn.Linear(w, e), nn.Linear(e, w)
+            self.norm_cross_q, self.norm_cross_k = nn.RMSNorm(e, eps=spec.eps), nn.RMSNorm(e, eps=spec.eps)
+        self.up, self.down = nn.Linear(w, spec.mlp), nn.Linear(spec.mlp, w)
+        self.table = nn.Parameter(torch.randn(6, w) / w**0.5)
+
+    def before(self, x: Float[Tensor, "b n w"], condition: WanCondition) -> tuple[QKV, Tensor]:
+        told = (self.table.float() + condition.block.float()).to(x.dtype)
+        y = _modulate(x, told[..., 0, :], told[..., 1, :], self.spec.eps)
+        split = {"h": self.spec.heads}
+        q, k, v = (
+            rearrange(flat, "b n (h d) -> b n h d", **split)
+            for flat in (self.norm_q(self.q(y)), self.norm_k(self.k(y)), self.v(y))
+        )
+        return QKV(q=rotate_adjacent(q, condition.angle), k=rotate_adjacent(k, condition.angle), v=v), told
+
+    def after(
+        self, x: Float[Tensor, "b n w"], attended: Float[Tensor, "b n e"], carry: Tensor, condition: WanCondition
+    ) -> Float[Tensor, "b n w"]:
+        told = carry
+        x = x + told[..., 2, :] * self.out(attended)
+        if condition.context is not None:
+            x = x + self._cross(x, condition.context)
+        y = _modulate(x, told[..., 3, :], told[..., 4, :], self.spec.eps)
+        return x + told[..., 5, :] * self.down(functional.gelu(self.up(y), approximate="tanh"))
+
+    def _cross(self, x: Tensor, context: Context) -> Tensor:
+        """Text cross-attention: no gate, no rotation, no modulation."""
+        q, k, v = (
+            rearrange(flat, "b n (h d) -> b h n d", h=self.spec.heads)
+            for flat in (
+                self.norm_cross_q(self.cross_q(self.norm_cross(x))),
+                self.norm_cross_k(self.cross_k(context.hidden)),
+                self.cross_v(context.hidden),
+            )
+        )
+        mask = rearrange(context.valid, "b m -> b 1 1 m")
+        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.cross_out(rearrange(attended, "b h n d -> b n (h d)"))
+
+
+def _modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
+    """Layer norm without weights in float32, then scale and shift."""
+    normed = functional.layer_norm(x.float(), x.shape[-1:], eps=eps)
+    return (normed * (1 + scale) + shift).to(x.dtype)
+
+
+def timestep_sinusoid(level: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b n f"]:
+    """``[cos, sin](1000 t / 10000^(i / half))`` (Wan ``sinusoidal_embedding_1d``); angles in float64."""
+    half = torch.arange(width // 2, dtype=torch.float64, device=level.device)
+    angle = rearrange(level.double() * 1000, "b n -> b n 1") * 10000 ** (-half / (width // 2))
+    return torch.cat([angle.cos(), angle.sin()], dim=-1).float()
