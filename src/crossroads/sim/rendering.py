@@ -39,6 +39,8 @@ def choose_gl() -> str:
 
 
 choose_gl()
+# Software GL draws small pictures fastest in the calling thread: one process per core scales, threads do not.
+os.environ.setdefault("LP_NUM_THREADS", "0")
 
 import mujoco  # noqa: E402  (MuJoCo reads MUJOCO_GL when it is imported)
 import numpy as np  # noqa: E402

@@ -158,14 +158,14 @@ def scene_xml() -> str:
   </visual>
   <statistic extent="1" center="0 0 0"/>
   <default>
-    <default class="object"><geom condim="4" friction="0.9 0.01 0.0005" mass="0" rgba="1 1 1 1"/></default>
+    <default class="object"><geom condim="3" friction="0.9 0.01 0.0005" mass="0" rgba="1 1 1 1"/></default>
     <default class="fixture"><geom friction="0.8 0.005 0.0001" rgba="0.5 0.5 0.5 1"/></default>
-    <default class="hand"><geom friction="1 0.005 0.0001"/></default>
+    <default class="hand"><geom condim="4" friction="1 0.005 0.0001"/></default>
   </default>
   <worldbody>
     <light name="lamp" directional="true" castshadow="false" pos="0 0 2" dir="0.25 0.35 -0.9"
       diffuse="0.42 0.42 0.42" specular="0 0 0"/>
-    <camera name="front" pos="0 -0.46 0.85" xyaxes="1 0 0 0 0.866 0.5" fovy="27.5"/>
+    <camera name="front" pos="0 -0.445 0.85" xyaxes="1 0 0 0 0.866 0.5" fovy="28.8"/>
     <geom name="table" type="box" size="0.45 0.45 0.05" pos="0 0 -0.05" rgba="{table} 1" friction="0.8 0.005 0.0001"/>
     {_hand_xml()}{objects}{_fixture_xml()}
   </worldbody>

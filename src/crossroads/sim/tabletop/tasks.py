@@ -62,7 +62,7 @@ class Family:
 
 
 def _ratio(done: float, needed: float, *, solved: bool) -> float:
-    return 1.0 if solved else float(np.clip(done / needed, 0.0, 0.99))
+    return 1.0 if solved else min(max(done / needed, 0.0), 0.99)
 
 
 def _flat(a: np.ndarray, b: np.ndarray) -> float:
