@@ -1,7 +1,7 @@
 """What every test shares: one thread, its own cache folder, and the golden tensors.
 
 Shapes in signatures are checked at run time in tests and only there, by the ``--jaxtyping-packages`` option in
-pyproject.toml (jaxtyping's import hook with beartype), so a user pays nothing.
+pyproject.toml (jaxtyping's import hook with ``shapes.check``), so a user pays nothing.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from golden import VARIABLE, GoldenCase, golden_root, load_golden
 
 torch.set_num_threads(1)
+# The same examples each time, and no deadline: a busy machine is not a failing test.
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)
