@@ -22,6 +22,7 @@ from crossroads.sim.tabletop.tasks import (
     Split,
     Task,
     check_families,
+    check_split,
     progress,
     valid_tasks,
 )
@@ -45,12 +46,14 @@ Observations = dict[str, Any]
 def draw_scene(seed: int, families: tuple[str, ...], split: Split) -> tuple[Layout, Task]:
     """The layout and the default task of a seed: family first, so that all families are equally frequent."""
     rng = np.random.default_rng((seed, 1))
+    if split == "held_out":
+        families = tuple(name for name in families if language.can_be_held_out(name))
     family = families[int(rng.integers(len(families)))]
     kinds = FAMILIES[family].kinds
     kind = kinds[int(rng.integers(len(kinds)))]
     for _ in range(2000):
         layout = sample_layout(rng, kind)
-        tasks = [task for task in valid_tasks(layout, ALL_FAMILIES, split) if task.family == family]
+        tasks = valid_tasks(layout, (family,), split)
         if tasks and len(valid_tasks(layout, ALL_FAMILIES)) >= MIN_TASKS:
             return layout, tasks[int(rng.integers(len(tasks)))]
     raise AssertionError(f"no {kind} scene admits {MIN_TASKS} tasks with {family!r} in the {split!r} split")
@@ -77,6 +80,7 @@ class TabletopEnv(gymnasium.Env[Observations, np.ndarray]):
     ) -> None:
         check_families(families)
         _check_cameras(cameras)
+        check_split(families, split)
         self.families, self.image_hw, self.cameras, self.split = families, image_hw, cameras, split
         self._max_steps, self._perturbation, self._paraphrase = max_steps, perturbation, paraphrase
         self.render_mode = render_mode

@@ -112,7 +112,7 @@ def record_episodes(
     paraphrase: bool = False,
     tally: Tally | None = None,
 ) -> Iterator[Episode]:
-    """Yield ``num_episodes`` successful demonstrations from scene seeds ``seed``, ``seed + 1``, ...; failures are tallied."""
+    """Yield successful demonstrations from the scene seeds ``seed``, ``seed + 1``, ...; failures are tallied."""
     env = TabletopEnv(
         families=families,
         image_hw=image_hw,

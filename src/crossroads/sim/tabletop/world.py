@@ -18,6 +18,8 @@ from crossroads.sim.tabletop.layout import Layout, Thing
 HIDDEN_GROUP = 4
 LEASH_M = 0.045
 STEP_M = 0.03
+PRESS_M = 0.005
+"""A button that is down by this much counts as pressed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,8 @@ class Snapshot:
     slider_m: float = 0.0
     max_height_m: dict[str, float] = field(default_factory=dict)
     """Highest centre of each object since the episode began."""
+    pressed_order: tuple[str, ...] = ()
+    """Buttons in the order in which the hand pressed them since the episode began."""
 
 
 class World:
@@ -59,6 +63,8 @@ class World:
         self._names: dict[int, str] = {}
         self._target = np.zeros(3)
         self._max_height: dict[str, float] = {}
+        self._pressed_order: tuple[str, ...] = ()
+        self._snapshot: Snapshot | None = None
         self._last_hand = np.zeros(3)
 
     @property
@@ -71,7 +77,7 @@ class World:
         model, data = self.model, self.data
         mujoco.mj_resetData(model, data)
         self._layout = layout
-        self._names = {}
+        self._names, self._snapshot = {}, None
         for i in range(scene.NUM_OBJECTS):
             self._load_object(i, layout.objects[i] if i < len(layout.objects) else None)
         for i in range(scene.NUM_BUTTONS):
@@ -94,6 +100,7 @@ class World:
         data.ctrl[3:] = scene.FINGER_TRAVEL_M
         mujoco.mj_forward(model, data)
         self._last_hand = self.hand
+        self._pressed_order = ()
         self._max_height = {thing.name: thing.half_height for thing in layout.objects}
 
     def _load_object(self, index: int, thing: Thing | None) -> None:
@@ -145,7 +152,7 @@ class World:
         wanted = np.clip(self._target + np.clip(action[:3], -STEP_M, STEP_M), scene.HAND_LOW, scene.HAND_HIGH)
         self._target = np.clip(wanted, self.hand - LEASH_M, self.hand + LEASH_M)
         self.data.ctrl[3:] = (np.clip(action[3], -1.0, 1.0) + 1) / 2 * scene.FINGER_TRAVEL_M
-        self._last_hand = self.hand
+        self._last_hand, self._snapshot = self.hand, None
         for substep in range(1, scene.NUM_SUBSTEPS + 1):
             self.data.ctrl[:3] = start + (self._target - start) * (substep / scene.NUM_SUBSTEPS)
             mujoco.mj_step(self.model, self.data)
@@ -153,6 +160,10 @@ class World:
         for i, thing in enumerate(self.layout.objects):
             height = float(self.data.xpos[self.model.body(f"object{i}").id, 2])
             self._max_height[thing.name] = max(self._max_height[thing.name], height)
+        for i, thing in enumerate(self.layout.buttons):
+            is_last = self._pressed_order[-1:] == (thing.name,)
+            if not is_last and -self.data.joint(f"button{i}").qpos[0] > PRESS_M and thing.name in self.touching():
+                self._pressed_order += (thing.name,)
 
     @property
     def hand(self) -> np.ndarray:
@@ -179,7 +190,12 @@ class World:
         return frozenset(self._names[int(geom)] for geom in others if int(geom) in self._names)
 
     def snapshot(self) -> Snapshot:
-        """Everything that a success predicate or an expert may know."""
+        """Everything that a success predicate or an expert may know; made once per control step."""
+        if self._snapshot is None:
+            self._snapshot = self._make_snapshot()
+        return self._snapshot
+
+    def _make_snapshot(self) -> Snapshot:
         data, layout = self.data, self.layout
         positions, speeds, pressed = {}, {}, {}
         for i, thing in enumerate(layout.objects):
@@ -210,6 +226,7 @@ class World:
             drawer_m=drawer_m,
             slider_m=slider_m,
             max_height_m=dict(self._max_height),
+            pressed_order=self._pressed_order,
         )
 
     def paint(self, cameras: tuple[str, ...], image_hw: tuple[int, int]) -> dict[str, np.ndarray]:
