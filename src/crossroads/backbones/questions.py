@@ -1,0 +1,62 @@
+"""Questions about a frame whose answers the simulator knows: what the nano language model learns from.
+
+Places are answered in image bins, as PaliGemma does (arXiv 2407.07726). Half of the questions are bare instructions,
+answered with the place of the thing they name: the prompt that a policy will be given is one the model has seen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crossroads.backbones.clips import Clip
+from crossroads.recipes.nano import NUM_PLACES
+from crossroads.sim.tabletop.scene import COLOURS
+
+KINDS = ("instruction", "where", "what", "caption", "match")
+SHARES = (0.4, 0.35, 0.1, 0.05, 0.1)
+
+
+def place(uv: np.ndarray) -> str:
+    """An image place in words: column bin, then row bin."""
+    column, row = (int(np.clip(value * NUM_PLACES, 0, NUM_PLACES - 1)) for value in uv)
+    return f"<x{column}> <y{row}>"
+
+
+def visible(clip: Clip) -> list[str]:
+    """The things that have a colour in their name and whose centre lies in the picture."""
+    inside = [(0 <= uv[0] < 1 and 0 <= uv[1] < 1) for uv in clip.pixels[0]]
+    return [name for name, seen in zip(clip.names, inside, strict=True) if seen]
+
+
+def ask(clip: Clip, step: int, rng: np.random.Generator) -> tuple[str, str]:
+    """A question about one frame, and its answer."""
+    kind = KINDS[int(rng.choice(len(KINDS), p=SHARES))]
+    return ask_kind(kind, clip, step, rng)
+
+
+def ask_kind(kind: str, clip: Clip, step: int, rng: np.random.Generator) -> tuple[str, str]:
+    """A question of one kind."""
+    pixels = dict(zip(clip.names, clip.pixels[step], strict=True))
+    names = visible(clip)
+    if kind == "instruction" and clip.target in pixels:
+        return clip.text, place(pixels[clip.target])
+    if kind == "match":
+        return _match(clip, rng)
+    if kind == "caption":
+        ordered = sorted(names, key=lambda name: pixels[name][0])
+        return "what is on the table ?", " , ".join(ordered)
+    name = names[int(rng.integers(len(names)))]
+    if kind == "what":
+        return f"what is at {place(pixels[name])} ?", name
+    return f"where is the {name} ?", place(pixels[name])
+
+
+def _match(clip: Clip, rng: np.random.Generator) -> tuple[str, str]:
+    """Whether this scene admits an instruction; half of the instructions name a thing that is not there."""
+    text = (clip.text, *clip.others)[int(rng.integers(1 + len(clip.others)))]
+    named = [name for name in clip.names if name in text]
+    if not named or rng.random() < 0.5:
+        return f"{text} . can you ?", "yes"
+    shape = named[0].split()[-1]
+    absent = [f"{colour} {shape}" for colour in COLOURS if f"{colour} {shape}" not in clip.names]
+    return f"{text.replace(named[0], absent[int(rng.integers(len(absent)))])} . can you ?", "no"

@@ -1,0 +1,266 @@
+"""Training a fresh head on a frozen backbone from cached features: the CPU profile.
+
+What no trained weight touches (the layout says which groups) is computed once per window and kept in half precision;
+a step then runs only the head. Groups that hold noise are cached in several draws, and a step picks one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crossroads.codecs.text import TextCodec
+from crossroads.policy import StreamPolicy
+from crossroads.towers.joint import GroupState
+from crossroads.train.log import progress_bar
+from crossroads.types import Batch, Losses, Observation
+
+
+class WindowSource(Protocol):
+    """Random access to training windows (``crossroads.data.window.Windows``)."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureBatch:
+    """A batch without pictures, and the cached states that stand for them."""
+
+    batch: Batch
+    states: Mapping[str, GroupState]
+
+    @property
+    def weight(self) -> Tensor:
+        return self.batch.weight
+
+    def to(self, device: torch.device | str) -> FeatureBatch:
+        states = {
+            name: GroupState(
+                keys=tuple(key.to(device).float() for key in state.keys),
+                values=tuple(value.to(device).float() for value in state.values),
+                hidden=state.hidden.to(device).float(),
+                valid=state.valid.to(device),
+            )
+            for name, state in self.states.items()
+        }
+        return FeatureBatch(batch=self.batch.to(device), states=states)
+
+
+class HeadTraining(nn.Module):
+    """A policy as the training loop sees it when its frozen part comes from the cache."""
+
+    def __init__(self, policy: StreamPolicy) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def loss(self, batch: FeatureBatch, *, generator: torch.Generator) -> Losses:
+        return self.policy.loss(batch.batch, generator=generator, cached=batch.states)
+
+
+class FeatureStore:
+    """Cached states of every window, as memory-mapped half-precision arrays ``window, draw, layer, token, channel``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.meta = json.loads((folder / "meta.json").read_text())
+        self.arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in self.meta["arrays"]}
+        plain = {name: np.load(folder / f"plain.{name}.npy") for name in ("state", "actions", "actions_valid")}
+        self.state, self.actions, self.actions_valid = (torch.from_numpy(plain[name]) for name in plain)
+        self.text: tuple[str, ...] = tuple(self.meta["text"])
+        self.robot: str = self.meta["robot"]
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    @property
+    def num_draws(self) -> int:
+        return self.meta["num_draws"]
+
+    def states(self, rows: np.ndarray, draws: np.ndarray) -> dict[str, GroupState]:
+        """The states of some windows, each in one of its draws."""
+        found: dict[str, GroupState] = {}
+        for group, parts in self.meta["groups"].items():
+            column = draws if parts["noised"] else np.zeros_like(draws)
+            read = {
+                part: torch.from_numpy(self.arrays[f"{group}.{part}"][rows, column])
+                for part in ("keys", "values", "hidden", "valid")
+            }
+            found[group] = GroupState(
+                keys=read["keys"].unbind(dim=1),
+                values=read["values"].unbind(dim=1),
+                hidden=read["hidden"],
+                valid=read["valid"],
+            )
+        return found
+
+    def batch(self, rows: np.ndarray, draws: np.ndarray) -> FeatureBatch:
+        """Some windows as a training batch."""
+        index = torch.from_numpy(rows)
+        num = len(rows)
+        empty = torch.zeros(num, 0, dtype=torch.bool)
+        obs = _blind(self.state[index], tuple(self.text[row] for row in rows), self.robot)
+        batch = Batch(
+            obs=obs,
+            actions=self.actions[index],
+            actions_valid=self.actions_valid[index],
+            future={},
+            future_valid=empty,
+            answer=("",) * num,
+            weight=torch.ones(num),
+        )
+        return FeatureBatch(batch=batch, states=self.states(rows, draws))
+
+
+def _blind(state: Tensor, text: tuple[str, ...], robot: str) -> Observation:
+    num = len(text)
+    return Observation(images={}, state=state, text=text, robot=(robot,) * num, time_s=torch.zeros(num))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSource:
+    """Batches of cached windows as a function of the step; ``rows`` are the windows this run may see."""
+
+    store: FeatureStore
+    rows: np.ndarray
+    batch_size: int
+    seed: int
+
+    def batch(self, step: int) -> FeatureBatch:
+        rng = np.random.default_rng((self.seed, step, 3))
+        rows = self.rows[rng.integers(len(self.rows), size=self.batch_size)]
+        return self.store.batch(np.sort(rows), rng.integers(self.store.num_draws, size=self.batch_size))
+
+
+@torch.no_grad()
+def build_store(
+    policy: StreamPolicy,
+    windows: WindowSource,
+    rows: np.ndarray,
+    folder: Path,
+    *,
+    num_draws: int,
+    seed: int,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> FeatureStore:
+    """Compute and keep the fixed states of ``rows``; a folder appears complete or not at all, and is reused if there."""
+    if (folder / "meta.json").exists():
+        return FeatureStore(folder)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    noised = _noised(policy)
+    arrays: dict[str, np.ndarray] = {}
+    plain: dict[str, list[Tensor]] = {"state": [], "actions": [], "actions_valid": []}
+    text: list[str] = []
+    bar = progress_bar(total=len(rows), initial=0, title=f"features {policy.recipe.name}", shown=progress)
+    longest = _longest_text(policy, windows, rows, batch_size)
+    with bar:
+        for start in range(0, len(rows), batch_size):
+            chosen = rows[start : start + batch_size]
+            batch = windows.batch(chosen)
+            text.extend(batch.obs.text)
+            for name, value in (("state", batch.obs.state), ("actions", batch.actions)):
+                plain[name].append(value)
+            plain["actions_valid"].append(batch.actions_valid)
+            for draw in range(num_draws if any(noised.values()) else 1):
+                generator = torch.Generator().manual_seed(seed * 1_000_003 + start * 31 + draw)
+                for group, state in policy.features(batch, generator=generator).items():
+                    if draw == 0 or noised[group]:
+                        size = (len(rows), num_draws if noised[group] else 1)
+                        _keep(arrays, partial, group, _padded(state, longest), size, start, draw)
+            bar.update(len(chosen))
+    for name, array in arrays.items():
+        array.flush()  # pyright: ignore[reportAttributeAccessIssue]
+    for name, parts in plain.items():
+        np.save(partial / f"plain.{name}.npy", torch.cat(parts).numpy())
+    meta = {
+        "arrays": sorted(arrays),
+        "groups": {group: {"noised": flag} for group, flag in noised.items()},
+        "num_draws": num_draws,
+        "text": text,
+        "robot": batch.obs.robot[0],
+        "recipe": policy.recipe.name,
+    }
+    (partial / "meta.json").write_text(json.dumps(meta))
+    partial.rename(folder)
+    return FeatureStore(folder)
+
+
+def _noised(policy: StreamPolicy) -> dict[str, bool]:
+    """Which fixed groups hold random noise, their own or that of a group they read."""
+    layout = policy.net.layout
+    fixed = policy.fixed_groups()
+
+    def own(name: str) -> bool:
+        view = layout.groups[name].view
+        return view.kind == "noised" or view.noised_share > 0
+
+    return {name: any(own(other) for other in layout.needed([name])) for name in sorted(fixed)}
+
+
+def _longest_text(policy: StreamPolicy, windows: WindowSource, rows: np.ndarray, batch_size: int) -> dict[str, int]:
+    """How many tokens each fixed text group needs for the longest instruction."""
+    groups = [name for name in policy.fixed_groups() if isinstance(policy.net.codec(name), TextCodec)]
+    texts: set[str] = set()
+    for start in range(0, len(rows), 512):
+        texts.update(windows.batch(rows[start : start + 512]).obs.text)
+    longest = {}
+    for name in groups:
+        codec = policy.net.codec(name)
+        assert isinstance(codec, TextCodec)
+        longest[name] = codec.tokens(tuple(sorted(texts)), ends=False).valid.shape[1]
+    return longest
+
+
+def _padded(state: GroupState, longest: Mapping[str, int]) -> GroupState:
+    """A state with its tokens padded (and marked not valid) so that all windows have the same number."""
+    target = max(longest.values(), default=0)
+    missing = target - state.valid.shape[1]
+    if missing <= 0:
+        return state
+
+    def pad(x: Tensor) -> Tensor:
+        return torch.cat([x, x.new_zeros(x.shape[0], missing, *x.shape[2:])], dim=1)
+
+    return replace(
+        state,
+        keys=tuple(pad(key) for key in state.keys),
+        values=tuple(pad(value) for value in state.values),
+        hidden=pad(state.hidden),
+        valid=pad(state.valid),
+    )
+
+
+def _keep(
+    arrays: dict[str, np.ndarray],
+    folder: Path,
+    group: str,
+    state: GroupState,
+    size: tuple[int, int],
+    start: int,
+    draw: int,
+) -> None:
+    parts = {
+        "keys": torch.stack(state.keys, dim=1).half(),
+        "values": torch.stack(state.values, dim=1).half(),
+        "hidden": state.hidden.half(),
+        "valid": state.valid,
+    }
+    for part, value in parts.items():
+        name = f"{group}.{part}"
+        found = value.numpy()
+        if name not in arrays:
+            shape = (*size, *found.shape[1:])
+            arrays[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype=found.dtype, shape=shape)
+        arrays[name][start : start + len(found), draw] = found
