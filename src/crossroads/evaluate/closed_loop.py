@@ -1,0 +1,170 @@
+"""Closed-loop episodes on the embedded tabletop: chunked execution, the same scenes for every arm, swapped words.
+
+All tables of a round are asked together; a chunk is executed for ``execute_steps`` of its steps before the next is
+computed. A swapped trial is the scene of a usual one told another of its valid instructions with another target.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from crossroads.evaluate.records import EpisodeRecord
+from crossroads.policy import Policy
+from crossroads.sim.tabletop.perturb import NONE, Perturbation
+from crossroads.sim.tabletop.tasks import Split, Task
+from crossroads.sim.tabletop.vector import Options, VectorStep, VectorTabletop
+from crossroads.types import Observation
+
+SWAP_SEED = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """Which episodes are run, fixed before anything is trained."""
+
+    families: tuple[str, ...]
+    seeds: tuple[int, ...]
+    execute_steps: int
+    swapped: bool = False
+    split: Split = "train"
+    paraphrase: bool = False
+    perturbation: Perturbation = NONE
+    cameras: tuple[str, ...] = ("front",)
+    image_hw: tuple[int, int] = (64, 64)
+    num_envs: int = 20
+
+
+@dataclass(kw_only=True)
+class _Running:
+    """The tables of one round."""
+
+    tasks: list[Task]
+    old_goals: list[str]
+    touched: list[list[str]]
+    num_steps: list[int]
+    latencies_s: list[list[float]] = field(default_factory=list)
+
+
+def run_trials(
+    policy: Policy, trials: Trials, *, arm: str, cell: str, training_seed: int, noise_seed: int = 0
+) -> tuple[EpisodeRecord, ...]:
+    """Run every trial once; records come in the order of the seeds."""
+    records: list[EpisodeRecord] = []
+    options = Options(
+        families=trials.families,
+        image_hw=trials.image_hw,
+        perturbation=trials.perturbation,
+        paraphrase=trials.paraphrase,
+        split=trials.split,
+        cameras=trials.cameras,
+    )
+    num_envs = min(trials.num_envs, len(trials.seeds))
+    with VectorTabletop(num_envs=num_envs, options=options) as tables:
+        for start in range(0, len(trials.seeds), num_envs):
+            seeds = trials.seeds[start : start + num_envs]
+            generator = torch.Generator().manual_seed(noise_seed * 7919 + start)
+            step, running = _reset(tables, seeds, swapped=trials.swapped)
+            step = _play(policy, tables, step, running, trials.execute_steps, generator)
+            labels = {"arm": arm, "cell": cell, "training_seed": training_seed}
+            for index, seed in enumerate(seeds):
+                records.append(_record(step.infos[index], running, index, seed, trials.swapped, labels))
+    return tuple(records)
+
+
+def other_task(valid: Sequence[Task], task: Task, seed: int) -> Task:
+    """Another valid instruction of the scene that names another target (the swap); drawn by the scene's seed."""
+    others = [other for other in valid if other.target != task.target] or [t for t in valid if t.key != task.key]
+    return others[int(np.random.default_rng((seed, SWAP_SEED)).integers(len(others)))]
+
+
+def _reset(tables: VectorTabletop, seeds: Sequence[int], *, swapped: bool) -> tuple[VectorStep, _Running]:
+    step = tables.reset(seeds)
+    usual: list[Task] = [info["task"] for info in step.infos]
+    tasks = usual
+    if swapped:
+        tasks = [
+            other_task(info["valid_tasks"], info["task"], seed) for info, seed in zip(step.infos, seeds, strict=True)
+        ]
+        step = tables.reset(seeds, tasks)
+    running = _Running(
+        tasks=[info["task"] for info in step.infos],
+        old_goals=[task.text for task in usual] if swapped else [""] * len(seeds),
+        touched=[[] for _ in seeds],
+        num_steps=[0] * len(seeds),
+        latencies_s=[[] for _ in seeds],
+    )
+    return step, running
+
+
+def observation(obs: dict[str, Any], rows: np.ndarray, cameras: tuple[str, ...], time_s: float) -> Observation:
+    """Some tables' observations as a batch."""
+    return Observation(
+        images={camera: torch.from_numpy(obs[camera][rows]) for camera in cameras},
+        state=torch.from_numpy(obs["state"][rows]),
+        text=tuple(obs["instruction"][row] for row in rows),
+        robot=("tabletop",) * len(rows),
+        time_s=torch.full((len(rows),), time_s),
+    )
+
+
+def _play(
+    policy: Policy,
+    tables: VectorTabletop,
+    step: VectorStep,
+    running: _Running,
+    execute_steps: int,
+    generator: torch.Generator,
+) -> VectorStep:
+    memory = policy.start(len(step.infos))
+    moment = 0
+    while not step.done.all():
+        rows = np.flatnonzero(~step.done)
+        started = time.perf_counter()
+        obs = observation(step.obs, rows, tables.options.cameras, moment / tables.control_hz)
+        chunk, memory = policy.act(obs, memory, generator=generator)
+        elapsed = time.perf_counter() - started
+        for row in rows:
+            running.latencies_s[row].append(elapsed / len(rows))
+        values = np.zeros((len(step.infos), chunk.values.shape[1], chunk.values.shape[2]), dtype=np.float32)
+        values[rows] = chunk.values.cpu().numpy()
+        for index in range(min(execute_steps, values.shape[1])):
+            open_before = ~step.done
+            step = tables.step(values[:, index])
+            moment += 1
+            for row in np.flatnonzero(open_before):
+                running.num_steps[row] += 1
+                touched = step.infos[row]["touched"]
+                if touched and touched not in running.touched[row]:
+                    running.touched[row].append(touched)
+            if step.done.all():
+                break
+    return step
+
+
+def _record(
+    info: dict[str, Any], running: _Running, index: int, seed: int, swapped: bool, labels: dict[str, Any]
+) -> EpisodeRecord:
+    task = running.tasks[index]
+    achieved = tuple(info["achieved"])
+    return EpisodeRecord(
+        **labels,
+        seed=seed,
+        family=task.family,
+        text=task.text,
+        goal=task.text,
+        named_object=task.target,
+        num_objects=len(info["object_positions"]),
+        swapped=swapped,
+        success=bool(info["success"]),
+        touched=tuple(running.touched[index]),
+        achieved=achieved,
+        old_goal_achieved=running.old_goals[index] in achieved if swapped else False,
+        num_steps=running.num_steps[index],
+        latencies_s=tuple(running.latencies_s[index]),
+    )
