@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 from beartype.roar import BeartypeDecorHintPep673Exception, BeartypeDecorHintPep3119Exception
 
+# An int is welcome where a float is asked for (PEP 484), as every type checker and every person reads it.
+CHECKER = beartype(conf=BeartypeConf(is_pep484_tower=True))
 Checked = TypeVar("Checked", bound=Callable[..., object])
 
 
 def check(function: Checked) -> Checked:
     """``function`` with its arguments and result checked at each call, where its hints allow that."""
     try:
-        return beartype(function)
+        return CHECKER(function)
     except (BeartypeDecorHintPep673Exception, BeartypeDecorHintPep3119Exception):
         return function
