@@ -1,0 +1,53 @@
+# The whole product in a few words: `make pilot` compares, `make test` tests. Nothing here needs a terminal.
+#
+#   make pilot                          the matched comparison on the embedded world -> runs/pilot/report.html
+#   make setup TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"    choose PyTorch's build
+#   make setup PYTHON=python3.12        choose the Python that the environment is made from
+
+VENV ?= .venv
+PYTHON ?=
+TORCH ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+GL := $(VENV)/.gl
+
+.PHONY: setup gl pilot test lint check backbones clean help
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -5; echo; echo "targets: setup gl pilot test lint check backbones clean"
+
+setup: $(STAMP)
+
+# Runs again only when what is installed changes; the editable installation follows the sources by itself.
+# TORCH, if given, is installed first and then kept: its line is taken out of the constraints.
+$(STAMP): pyproject.toml constraints.txt
+	@python=$$(scripts/find_python.sh $(PYTHON)) && { [ -x $(BIN)/python ] || "$$python" -m venv $(VENV); }
+	@echo "installing crossroads into $(VENV); the first time this takes some minutes"
+	@sed $(if $(TORCH),'/^torch==/d','') constraints.txt > $(VENV)/constraints.txt
+	$(if $(TORCH),@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) </dev/null)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[all,dev]' </dev/null
+	@touch $(STAMP)
+
+gl: $(GL)
+
+$(GL): $(STAMP)
+	@scripts/find_gl.sh $(BIN)/python > $(GL).partial && mv $(GL).partial $(GL)
+
+pilot: $(STAMP) $(GL)
+	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads pilot --profile laptop --out runs/pilot
+
+test: $(STAMP) $(GL)
+	MUJOCO_GL=$$(cat $(GL)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest </dev/null
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python </dev/null
+
+check: lint test
+
+backbones: $(STAMP) $(GL)
+	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads backbones
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
