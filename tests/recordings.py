@@ -66,7 +66,7 @@ def episodes(num_episodes: int, *, seed: int = 0, image_hw: tuple[int, int] = (3
 
 def write(path: Path, recorded: list[Recorded], *, video_file_mb: float = 200.0, data_file_mb: float = 100.0) -> Path:
     height, width = recorded[0].images["front"].shape[1:3]
-    cameras = dict.fromkeys(("front", "wrist"), (height, width))
+    cameras = {"front": (height, width), "wrist": (height, width)}
     with LeRobotWriter(
         path, fps=FPS, cameras=cameras, space=space(), video_file_mb=video_file_mb, data_file_mb=data_file_mb
     ) as writer:

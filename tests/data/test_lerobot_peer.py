@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,11 +69,12 @@ def test_lerobot_returns_the_frames_and_actions_that_we_read_from_our_folder(
 def test_we_read_what_lerobots_own_writer_wrote(
     python: str, kind: str, recorded: list[Recorded], tmp_path: Path
 ) -> None:
-    given = [one for one in recorded[:5]]
-    arrays = {f"images_{index}": one.images["front"] for index, one in enumerate(given)}
+    given = recorded[:5]
+    arrays: dict[str, Any] = {"num_episodes": np.array(len(given))}
+    arrays |= {f"images_{index}": one.images["front"] for index, one in enumerate(given)}
     arrays |= {f"state_{index}": one.state for index, one in enumerate(given)}
     arrays |= {f"actions_{index}": one.actions for index, one in enumerate(given)}
-    np.savez(tmp_path / "given.npz", num_episodes=np.array(len(given)), **arrays)
+    np.savez(tmp_path / "given.npz", **arrays)
     run(python, "write", tmp_path / "theirs", tmp_path / "given.npz", kind, home=tmp_path)
     dataset = LeRobotDataset.open(tmp_path / "theirs")
     assert dataset.cameras == ("cam.front",)

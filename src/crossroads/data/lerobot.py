@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,12 +67,12 @@ class LeRobotDataset:
     cameras: tuple[str, ...]
     image_hw: Mapping[str, tuple[int, int]]
     space: ActionSpace
-    episodes: tuple[Episode, ...]
+    episodes: tuple[Episode, ...] = field(repr=False)
     tasks: tuple[str, ...]
-    tables: Tables
-    info: Mapping[str, Any]
+    tables: Tables = field(repr=False)
+    info: Mapping[str, Any] = field(repr=False)
     camera_keys: Mapping[str, str]
-    files: tuple[Mapping[str, Any], ...]
+    files: tuple[Mapping[str, Any], ...] = field(repr=False)
     """The rows of meta/episodes: which file holds what."""
 
     @classmethod
@@ -86,14 +86,14 @@ class LeRobotDataset:
         info = meta.read_info(root)
         tasks = meta.read_tasks(root)
         files = read_episode_rows(root)
-        keys = _camera_keys(root, info)
+        keys = camera_keys(root, info)
         tables, episode_index = read_tables(root, info, files)
         episodes = _locate_episodes(root, files, tables, episode_index, tasks)
         dataset = cls(
             path=root,
             fps=float(info["fps"]),
             cameras=tuple(keys),
-            image_hw={name: _image_hw(info["features"][key]) for name, key in keys.items()},
+            image_hw={name: meta.image_hw(info["features"][key]) for name, key in keys.items()},
             space=_space(info, tables),
             episodes=episodes,
             tasks=tasks,
@@ -270,7 +270,7 @@ def read_tables(root: Path, info: Mapping[str, Any], files: Sequence[Mapping[str
         path = root / info["data_path"].format(chunk_index=chunk, file_index=file)
         table = meta.read_table(path, columns)
         for name in columns:
-            parts[name].append(_numbers(path, name, table[name]))
+            parts[name].append(meta.numbers(path, name, table[name]))
     joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     order = np.lexsort((joined["frame_index"], joined["episode_index"]))
     if not np.array_equal(order, np.arange(len(order))):
@@ -287,22 +287,6 @@ def read_tables(root: Path, info: Mapping[str, Any], files: Sequence[Mapping[str
         session=joined.get(meta.SESSION, np.zeros(size)).astype(np.int64),
     )
     return tables, joined["episode_index"].astype(np.int64)
-
-
-def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> np.ndarray:
-    """A column of numbers or of equally long lists of numbers as one array."""
-    size = len(column)
-    while pa.types.is_nested(column.type):
-        column = pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
-    if size and (len(column) % size or column.null_count):
-        raise InputError(
-            where=f"{path}: {name}",
-            expected="the same number of values in each row",
-            got=f"{len(column)} values, {column.null_count} of them null, in {size} rows",
-            do="Record or download this file again.",
-        )
-    values = column.to_numpy()
-    return values.reshape(size, -1) if size and len(values) != size else values
 
 
 def _locate_episodes(
@@ -352,7 +336,8 @@ def _locate_episodes(
     return tuple(episodes)
 
 
-def _camera_keys(root: Path, info: Mapping[str, Any]) -> dict[str, str]:
+def camera_keys(root: Path, info: Mapping[str, Any]) -> dict[str, str]:
+    """The colour cameras: short name to feature key. Depth maps are left out."""
     keys = [key for key, feature in info["features"].items() if feature.get("dtype") in ("video", "image")]
     depth = [key for key in keys if _is_depth(info["features"][key])]
     names: dict[str, str] = {}
@@ -372,13 +357,6 @@ def _camera_keys(root: Path, info: Mapping[str, Any]) -> dict[str, str]:
 def _is_depth(feature: Mapping[str, Any]) -> bool:
     details = {**(feature.get("video_info") or {}), **(feature.get("info") or {})}
     return bool(details.get("is_depth_map") or details.get("video.is_depth_map"))
-
-
-def _image_hw(feature: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of a camera; the shape is stated channels first or last, and `names` says which."""
-    shape, names = [int(length) for length in feature["shape"]], feature.get("names") or []
-    first = str(names[0]).startswith("channel") if isinstance(names, list) and names else shape[0] == 3
-    return (shape[1], shape[2]) if first else (shape[0], shape[1])
 
 
 def _space(info: Mapping[str, Any], tables: Tables) -> ActionSpace:

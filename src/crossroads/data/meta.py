@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -103,6 +104,22 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         raise InputError(where=str(path), expected="a readable parquet file", got=str(error), do=_REMEDY) from error
 
 
+def numbers(path: Path, name: str, column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers or of equally long lists of numbers as one array."""
+    size = len(column)
+    while pa.types.is_nested(column.type):
+        column = pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
+    if size and (len(column) % size or column.null_count):
+        raise InputError(
+            where=f"{path}: {name}",
+            expected="the same number of values in each row",
+            got=f"{len(column)} values, {column.null_count} of them null, in {size} rows",
+            do="Record or download this file again.",
+        )
+    values = column.to_numpy()
+    return values.reshape(size, -1) if size and len(values) != size else values
+
+
 def read_tasks(root: Path) -> tuple[str, ...]:
     """The instruction of each task index. Pandas stores the text as the index, named or not by version."""
     path = root / TASKS_PATH
@@ -164,3 +181,10 @@ def dimension_names(feature: Mapping[str, Any], prefix: str) -> tuple[str, ...]:
     if isinstance(names, list) and len(names) == size:
         return tuple(str(name) for name in names)
     return tuple(f"{prefix}_{index}" for index in range(size))
+
+
+def image_hw(feature: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of a camera; the shape is stated channels first or last, and `names` says which."""
+    shape, names = [int(length) for length in feature["shape"]], feature.get("names") or []
+    first = str(names[0]).startswith("channel") if isinstance(names, list) and names else shape[0] == 3
+    return (shape[1], shape[2]) if first else (shape[0], shape[1])

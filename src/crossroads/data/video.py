@@ -15,6 +15,7 @@ import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
@@ -36,7 +37,7 @@ class VideoWriter:
 
     def __init__(self, path: Path, *, fps: float, image_hw: tuple[int, int]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path, self.num_frames = path, 0
+        self.path, self.num_frames, self.size_bytes = path, 0, 0
         self._rate = Fraction(fps).limit_denominator(1001)
         self._container: OutputContainer = av.open(str(path), "w")
         # One thread: the bytes must not depend on the machine. No B-frames: decoding order is display order.
@@ -52,17 +53,16 @@ class VideoWriter:
             frame.pts = self.num_frames
             frame.time_base = 1 / self._rate
             frame.pict_type = PictureType.I if position == 0 else PictureType.NONE
-            self._container.mux(self._stream.encode(frame))
+            self._write(self._stream.encode(frame))
             self.num_frames += 1
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes written so far (what the encoder still holds is not counted)."""
-        return self.path.stat().st_size
-
     def close(self) -> None:
-        self._container.mux(self._stream.encode(None))
+        self._write(self._stream.encode(None))
         self._container.close()
+
+    def _write(self, packets: list[Packet]) -> None:
+        self.size_bytes += sum(packet.size for packet in packets)
+        self._container.mux(packets)
 
 
 def decode(path: Path, times_s: Sequence[float] | np.ndarray, *, tolerance_s: float) -> np.ndarray:

@@ -153,7 +153,7 @@ def _check_window(dataset: LeRobotDataset, window: Window, cache: FrameCache | N
 
 def _check_episodes(dataset: LeRobotDataset, episodes: Sequence[int]) -> None:
     tables = dataset.tables
-    finite: np.ndarray = np.isfinite(np.concatenate([tables.actions, tables.state], axis=1)).all(axis=1)
+    finite = np.asarray(np.isfinite(np.concatenate([tables.actions, tables.state], axis=1)).all(axis=1))
     told = np.array([bool(task.strip()) for task in dataset.tasks])
     for index in episodes:
         rows = dataset.episodes[index].rows

@@ -1,0 +1,309 @@
+"""Looks over a dataset folder and lists everything that is wrong with it, each with file, episode and frame.
+
+`LeRobotDataset.open` stops at the first thing that makes reading impossible; this goes on, and also finds what can be
+read but must not be trained on. Every video's index is walked and its last frame decoded; the frames between are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from crossroads.data import meta
+from crossroads.data.lerobot import camera_keys, read_episode_rows
+from crossroads.data.video import decode
+from crossroads.errors import InputError
+
+_AGAIN = "Record or copy this file again."
+_TIME_TOLERANCE_FRAMES = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is wrong."""
+
+    where: str
+    expected: str
+    got: str
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: expected {self.expected}, got {self.got}. {self.do}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All findings of one folder, and how much was looked at."""
+
+    path: Path
+    num_episodes: int
+    num_frames: int
+    num_videos: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not self.findings
+
+    def __str__(self) -> str:
+        looked = f"{self.num_episodes} episodes, {self.num_frames} frames, {self.num_videos} video files"
+        head = f"{self.path}: {looked}: {'nothing wrong' if self.sound else f'{len(self.findings)} findings'}"
+        return "\n".join([head, *(f"- {finding}" for finding in self.findings)])
+
+
+def check(dataset_path: str | Path) -> Report:
+    """Everything that is wrong with the folder at `dataset_path`; raises nothing for a broken one."""
+    root = Path(dataset_path)
+    try:
+        info = meta.read_info(root)
+        tasks = meta.read_tasks(root)
+        rows = read_episode_rows(root)
+        keys = camera_keys(root, info)
+    except InputError as error:
+        return Report(path=root, num_episodes=0, num_frames=0, num_videos=0, findings=(_finding(error),))
+    findings = list(_counts(root, info, tasks, rows))
+    findings += _texts(root, tasks, rows)
+    findings += _data_files(root, info, tasks, rows)
+    num_videos = 0
+    for name, key in keys.items():
+        if info["features"][key]["dtype"] == "video":
+            groups, missing = _videos(root, info, key, name, rows)
+            findings += missing
+            num_videos += len(groups)
+            for path, members in groups.items():
+                findings += _video(path, info, key, members)
+    return Report(
+        path=root,
+        num_episodes=len(rows),
+        num_frames=sum(int(row["length"]) for row in rows),
+        num_videos=num_videos,
+        findings=tuple(findings),
+    )
+
+
+def _finding(error: InputError) -> Finding:
+    return Finding(where=error.where, expected=error.expected, got=error.got, do=error.do)
+
+
+def _counts(
+    root: Path, info: Mapping[str, Any], tasks: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> Iterator[Finding]:
+    found = {
+        "total_episodes": len(rows),
+        "total_frames": sum(int(row["length"]) for row in rows),
+        "total_tasks": len(tasks),
+    }
+    for name, number in found.items():
+        if name in info and info[name] != number:
+            yield Finding(
+                where=f"{root / meta.INFO_PATH}: {name}",
+                expected=f"{number}, as the other meta files hold",
+                got=str(info[name]),
+                do="The recording was cut off before it was finalised; correct info.json or record again.",
+            )
+
+
+def _texts(root: Path, tasks: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    for index, text in enumerate(tasks):
+        if not text.strip():
+            told = [row["episode_index"] for row in rows if text in (row.get("tasks") or ())]
+            yield Finding(
+                where=f"{root / meta.TASKS_PATH}: task {index}",
+                expected="an instruction",
+                got=f"an empty text, used by episodes {told[:8]}",
+                do="Write what these episodes do.",
+            )
+
+
+def _data_files(
+    root: Path, info: Mapping[str, Any], tasks: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> Iterator[Finding]:
+    features = info["features"]
+    vectors = [name for name in (meta.STATE, meta.ACTION) if name in features]
+    if meta.ACTION not in features:
+        yield Finding(
+            where=f"{root / meta.INFO_PATH}: features",
+            expected="a feature 'action'",
+            got=", ".join(features),
+            do="Record actions under that name.",
+        )
+    columns = [*vectors, "timestamp", "frame_index", "episode_index", "task_index"]
+    files: dict[Path, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        name = info["data_path"].format(
+            chunk_index=int(row["data/chunk_index"]), file_index=int(row["data/file_index"])
+        )
+        files.setdefault(root / name, []).append(row)
+    for path, members in files.items():
+        try:
+            table = meta.read_table(path, columns)
+            column = {name: meta.numbers(path, name, table[name]) for name in columns}
+        except InputError as error:
+            yield _finding(error)
+            continue
+        known = {row["episode_index"] for row in members}
+        for stranger in sorted(set(column["episode_index"].tolist()) - known)[:8]:
+            yield Finding(
+                where=f"{path}: episode {stranger}",
+                expected=f"episodes {min(known)} to {max(known)}, as meta/episodes says",
+                got="rows of another episode",
+                do=_AGAIN,
+            )
+        for row in members:
+            here = column["episode_index"] == row["episode_index"]
+            own = {name: values[here] for name, values in column.items()}
+            yield from _episode(f"{path}: episode {row['episode_index']}", info, tasks, row, own, vectors)
+
+
+def _episode(
+    where: str,
+    info: Mapping[str, Any],
+    tasks: Sequence[str],
+    row: Mapping[str, Any],
+    own: Mapping[str, np.ndarray],
+    vectors: Sequence[str],
+) -> Iterator[Finding]:
+    length = int(row["length"])
+    if len(own["frame_index"]) != length or length == 0:
+        yield Finding(
+            where=where,
+            expected=f"{length} rows, as meta/episodes says (at least one)",
+            got=str(len(own["frame_index"])),
+            do=_AGAIN,
+        )
+        return
+    for name in vectors:
+        bad = np.flatnonzero(~np.isfinite(own[name].reshape(length, -1)).all(axis=1))
+        if len(bad):
+            yield Finding(
+                where=f"{where}, frame {bad[0]}: {name}",
+                expected="finite numbers",
+                got=f"{own[name][bad[0]].tolist()} (and {len(bad) - 1} frames more)",
+                do="Leave the episode out or repair it.",
+            )
+    if not np.array_equal(own["frame_index"], np.arange(length)):
+        wrong = int(np.flatnonzero(own["frame_index"] != np.arange(length))[0])
+        yield Finding(
+            where=f"{where}, frame {wrong}: frame_index",
+            expected=str(wrong),
+            got=str(own["frame_index"][wrong]),
+            do="Frames are missing or out of order; record the episode again.",
+        )
+    unknown = np.flatnonzero((own["task_index"] < 0) | (own["task_index"] >= len(tasks)))
+    if len(unknown):
+        yield Finding(
+            where=f"{where}, frame {unknown[0]}: task_index",
+            expected=f"0 to {len(tasks) - 1}, as meta/tasks.parquet holds",
+            got=str(own["task_index"][unknown[0]]),
+            do=_AGAIN,
+        )
+    yield from _timestamps(where, float(info["fps"]), own["timestamp"].astype(np.float64))
+
+
+def _timestamps(where: str, fps: float, times_s: np.ndarray) -> Iterator[Finding]:
+    steps_s = np.diff(times_s)
+    backwards = np.flatnonzero(steps_s <= 0)
+    if len(backwards):
+        frame = int(backwards[0]) + 1
+        yield Finding(
+            where=f"{where}, frame {frame}: timestamp",
+            expected=f"more than {times_s[frame - 1]:.4f} s, the time of the frame before",
+            got=f"{times_s[frame]:.4f} s",
+            do="Time must move forward; record the episode again or leave it out.",
+        )
+        return
+    if len(steps_s) and abs(np.median(steps_s) * fps - 1) > _TIME_TOLERANCE_FRAMES:
+        yield Finding(
+            where=f"{where}: timestamp",
+            expected=f"a frame every {1 / fps:.4f} s ({fps:g} fps, as info.json says)",
+            got=f"every {np.median(steps_s):.4f} s ({1 / np.median(steps_s):.4g} fps)",
+            do="Correct fps in info.json, or the timestamps.",
+        )
+        return
+    away = np.flatnonzero(np.abs(times_s - np.arange(len(times_s)) / fps) * fps > 0.5)
+    if len(away):
+        frame = int(away[0])
+        yield Finding(
+            where=f"{where}, frame {frame}: timestamp",
+            expected=f"{frame / fps:.4f} s (frame {frame} at {fps:g} fps)",
+            got=f"{times_s[frame]:.4f} s",
+            do="Frames were dropped; record the episode again or resample it.",
+        )
+
+
+def _videos(
+    root: Path, info: Mapping[str, Any], key: str, name: str, rows: Sequence[Mapping[str, Any]]
+) -> tuple[dict[Path, list[Mapping[str, Any]]], list[Finding]]:
+    """The video files of one camera with the episodes that each should hold."""
+    groups: dict[Path, list[Mapping[str, Any]]] = {}
+    missing = [row["episode_index"] for row in rows if row.get(f"videos/{key}/chunk_index") is None]
+    for row in rows:
+        if row["episode_index"] not in missing:
+            file = (info.get("video_path") or meta.VIDEO_PATH).format(
+                video_key=key,
+                chunk_index=int(row[f"videos/{key}/chunk_index"]),
+                file_index=int(row[f"videos/{key}/file_index"]),
+            )
+            groups.setdefault(root / file, []).append(row)
+    if not missing:
+        return groups, []
+    return groups, [
+        Finding(
+            where=f"{root / 'meta/episodes'}: episodes {missing[:8]}",
+            expected=f"a video of camera {name!r}, which info.json lists",
+            got="none",
+            do="Record the camera, or remove it from info.json.",
+        )
+    ]
+
+
+def _video(path: Path, info: Mapping[str, Any], key: str, members: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """One mp4 file: is it there, does it open, has it the rate, size and length that meta says?"""
+    fps = float(info["fps"])
+    last = max(members, key=lambda row: row[f"videos/{key}/from_timestamp"])
+    end_s = float(last[f"videos/{key}/from_timestamp"]) + (int(last["length"]) - 1) / fps
+    if not path.is_file():
+        episodes = [row["episode_index"] for row in members]
+        yield Finding(where=str(path), expected=f"the video of episodes {episodes[:8]}", got="no such file", do=_AGAIN)
+        return
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            rate, size = float(stream.average_rate or 0), (stream.codec_context.height, stream.codec_context.width)
+            num_packets = sum(1 for packet in container.demux(stream) if packet.size)
+    except (FFmpegError, IndexError) as error:
+        got = f"{path.stat().st_size} bytes, {error}"
+        yield Finding(where=str(path), expected="a readable mp4 file", got=got, do=_AGAIN)
+        return
+    if tuple(size) != meta.image_hw(info["features"][key]):
+        yield Finding(
+            where=str(path),
+            expected=f"frames of {meta.image_hw(info['features'][key])} pixels, as info.json says",
+            got=str(tuple(size)),
+            do="Correct info.json, or record again.",
+        )
+    if abs(rate / fps - 1) > 0.01:
+        yield Finding(
+            where=str(path),
+            expected=f"{fps:g} fps, as info.json says",
+            got=f"{rate:g} fps",
+            do="Correct fps in info.json, or encode the video at that rate.",
+        )
+    elif num_packets < round(end_s * fps) + 1:
+        yield Finding(
+            where=f"{path}: episode {last['episode_index']}",
+            expected=f"at least {round(end_s * fps) + 1} frames",
+            got=f"{num_packets}",
+            do=f"The file is truncated. {_AGAIN}",
+        )
+    else:
+        try:
+            decode(path, [end_s], tolerance_s=0.5 / fps)
+        except InputError as error:
+            yield _finding(error)
