@@ -35,6 +35,9 @@ NO_ROBOT = ActionSpace(
 )
 
 
+SHARD_BYTES = 8_000_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """How much of everything; the steps of the two models are chosen so that their training FLOPs agree within 5 %."""
@@ -42,8 +45,9 @@ class Budget:
     num_clips: int = 3000
     num_held_out: int = 200
     autoencoder_steps: int = 1000
+    autoencoder_fine_steps: int = 800
     autoencoder_batch: int = 16
-    video_steps: int = 1700
+    video_steps: int = 1600
     video_batch: int = 24
     language_steps: int = 1800
     language_batch: int = 32
@@ -82,17 +86,22 @@ def make_autoencoder(folder: Path, found: list[Clip], budget: Budget, device: st
     if path.exists():
         return path
     torch.manual_seed(budget.seed)
-    training = AutoencoderTraining(NanoAutoencoderNet(NanoAutoencoder()))
-    config = _config(budget.autoencoder_steps, budget.autoencoder_batch, budget.seed, learning_rate=2e-3)
+    net = NanoAutoencoderNet(NanoAutoencoder())
     source = VideoSource(clips=found, batch_size=budget.autoencoder_batch, seed=budget.seed)
-    _train(training, source, config, folder / "autoencoder", "autoencoder", device)
+    for name, steps, rate, stills in (
+        ("autoencoder", budget.autoencoder_steps, 2e-3, False),
+        ("autoencoder_fine", budget.autoencoder_fine_steps, 1.5e-3, True),
+    ):
+        training = AutoencoderTraining(net, absolute_weight=float(stills))
+        config = _config(steps, budget.autoencoder_batch, budget.seed, learning_rate=rate)
+        _train(training, replace(source, stills=stills), config, folder / name, name, device)
     places = draw_places(found, 256, np.random.default_rng(budget.seed))
     training.measure_scale(clip_batch(found, places).to(device))
     save_file({name: value.cpu().contiguous() for name, value in training.net.state_dict().items()}, path)
     return path
 
 
-def make_video(folder: Path, found: list[Clip], budget: Budget, device: str) -> Path:
+def make_video(folder: Path, found: list[Clip], budget: Budget, device: str) -> list[Path]:
     """Train the video model on the autoencoder's latents; its weights file holds the autoencoder too."""
     policy = build(recipe("nano_video"), NO_ROBOT, seed=budget.seed)
     codec = policy.net.codecs["video"]
@@ -102,25 +111,39 @@ def make_video(folder: Path, found: list[Clip], budget: Budget, device: str) -> 
     config = _config(budget.video_steps, budget.video_batch, budget.seed, learning_rate=1e-3)
     source = VideoSource(clips=found, batch_size=budget.video_batch, seed=budget.seed)
     _train(policy, source, config, folder / "video", "nano_video", device)
-    return write_weights(policy, folder / "nano_video.safetensors")
+    return write_weights(policy, folder)
 
 
-def make_language(folder: Path, found: list[Clip], budget: Budget, device: str) -> Path:
+def make_language(folder: Path, found: list[Clip], budget: Budget, device: str) -> list[Path]:
     """Train the language model on questions about stills of the same clips."""
     policy = build(recipe("nano_vlm"), NO_ROBOT, seed=budget.seed)
     fuse_blocks(policy)
     config = _config(budget.language_steps, budget.language_batch, budget.seed, learning_rate=1e-3)
     source = QuestionSource(clips=found, batch_size=budget.language_batch, seed=budget.seed)
     _train(policy, source, config, folder / "language", "nano_vlm", device)
-    return write_weights(policy, folder / "nano_vlm.safetensors")
+    return write_weights(policy, folder)
 
 
-def write_weights(policy: StreamPolicy, path: Path) -> Path:
-    """A backbone's weights under their public names, in half precision."""
+def write_weights(policy: StreamPolicy, folder: Path) -> list[Path]:
+    """A backbone's weights under their public names, in half precision, in shards that stay under 10 MB each."""
     state = policy.state_dict()
     names = policy.net.weight_names(tower.name for tower in policy.recipe.stage.towers)
-    save_file({public: state[f"net.{name}"].half().cpu().contiguous() for public, name in names.items()}, path)
-    return path
+    shards: list[dict[str, torch.Tensor]] = [{}]
+    room = SHARD_BYTES
+    for public in sorted(names):
+        value = state[f"net.{names[public]}"].half().cpu().contiguous()
+        if value.numel() * 2 > room:
+            shards.append({})
+            room = SHARD_BYTES
+        shards[-1][public] = value
+        room -= value.numel() * 2
+    paths = [
+        folder / f"{policy.recipe.name}-{index:05d}-of-{len(shards):05d}.safetensors"
+        for index in range(1, len(shards) + 1)
+    ]
+    for path, shard in zip(paths, shards, strict=True):
+        save_file(shard, path)
+    return paths
 
 
 def _config(steps: int, batch_size: int, seed: int, *, learning_rate: float) -> TrainConfig:

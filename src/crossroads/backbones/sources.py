@@ -73,9 +73,14 @@ class VideoSource:
     clips: list[Clip]
     batch_size: int
     seed: int
+    stills: bool = False
+    """Every second batch holds single frames, three times as many: objects are learned faster from stills."""
 
     def batch(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step, 1))
+        if self.stills and step % 2:
+            places = draw_places(self.clips, 3 * self.batch_size, rng)
+            return batch_of(observation(self.clips, places, ("",) * len(places)), None, ("",) * len(places))
         return clip_batch(self.clips, draw_places(self.clips, self.batch_size, rng))
 
 
@@ -96,19 +101,22 @@ class QuestionSource:
 
 
 class AutoencoderTraining(nn.Module):
-    """The autoencoder as the training loop sees it: squared error of pixels, small penalty on the latents' size."""
+    """The autoencoder as the training loop sees it: squared (and absolute) error of pixels, and a small penalty on the
+    latents' size."""
 
-    def __init__(self, net: NanoAutoencoderNet) -> None:
+    def __init__(self, net: NanoAutoencoderNet, *, absolute_weight: float) -> None:
         super().__init__()
         self.net = net.requires_grad_(True)
+        self.absolute_weight = absolute_weight
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> Losses:
         pixels = clip_pixels(batch)
         latent = self.net.encode(pixels)
-        error = (self.net.decode(latent) - pixels) ** 2
+        gap = self.net.decode(latent) - pixels
+        error = 10 * gap**2 + self.absolute_weight * gap.abs()
         return Losses(
             terms={
-                "pixels": rearrange(error, "b t h w c -> b (t h w c)").mean(dim=1) * 10,
+                "pixels": rearrange(error, "b t h w c -> b (t h w c)").mean(dim=1),
                 "latents": rearrange(latent**2, "b t h w c -> b (t h w c)").mean(dim=1) * 1e-4,
             }
         )

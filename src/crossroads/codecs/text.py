@@ -72,14 +72,30 @@ class TextTokens:
     answer: bool = False
     scaled: bool = False
 
+    @property
+    def views(self) -> tuple[ViewKind, ...]:
+        return ("noised", "clean") if self.answer else ("now",)
+
     def num_tokens(self, view: ViewKind) -> int:
         return self.max_tokens
 
     def window(self) -> Window:
         return NOTHING
 
-    def flops(self, view: ViewKind, width: int) -> int:
+    def num_parameters(self, width: int) -> int:
+        return self.vocabulary.size * width
+
+    def embed_flops(self, view: ViewKind, width: int) -> int:
+        return 0
+
+    def read_flops(self, view: ViewKind, width: int) -> int:
         return linear_flops(self.max_tokens, width, self.vocabulary.size) if self.answer else 0
+
+    def encode_flops(self, view: ViewKind) -> int:
+        return 0
+
+    def decode_flops(self) -> int:
+        return 0
 
 
 class TextCodec(nn.Module):
@@ -93,7 +109,11 @@ class TextCodec(nn.Module):
         nn.init.normal_(self.table.weight, std=width**-0.5)
 
     def observe(self, obs: Observation) -> Latent:
-        return self.tokens(obs.text, ends=False)
+        """An empty instruction is one end mark: a tower that reads only the words must have something to read."""
+        blank = [index for index, text in enumerate(obs.text) if not self.spec.vocabulary.encode(text)]
+        latent = self.tokens(obs.text, ends=False)
+        latent.values[blank, 0], latent.valid[blank, 0] = END, True
+        return latent
 
     def target(self, batch: Batch) -> Latent:
         """The answer: instructions are only ever observed."""

@@ -1,0 +1,64 @@
+"""Put shipped backbone weights into a policy: by public names, every weight accounted for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from crossroads.errors import InputError
+from crossroads.policy import StreamPolicy
+
+SHIPPED = Path(__file__).parent
+
+
+def load_backbones(policy: StreamPolicy, folder: Path = SHIPPED) -> dict[str, str]:
+    """Fill every tower that names a backbone (and its streams' codecs); returns the hash of each file used.
+
+    Raises:
+        InputError: a file is missing, or holds a weight that the recipe lacks, or lacks one that it needs.
+    """
+    hashes = {}
+    for name in sorted({tower.backbone for tower in policy.recipe.stage.towers if tower.backbone}):
+        towers = [tower.name for tower in policy.recipe.stage.towers if tower.backbone == name]
+        shards = sorted(folder.glob(f"{name}-*-of-*.safetensors"))
+        if not shards or len(shards) != int(shards[0].stem[-5:]):
+            raise InputError(
+                where=f"{folder}, {name}",
+                expected="every shard of its weights",
+                got=", ".join(path.name for path in shards) or "no file",
+                do="Run `make backbones`.",
+            )
+        _fill(policy, folder, {key: value for path in shards for key, value in load_file(path).items()}, towers)
+        hashes[name] = hashlib.sha256(b"".join(path.read_bytes() for path in shards)).hexdigest()[:16]
+    return hashes
+
+
+@torch.no_grad()
+def _fill(policy: StreamPolicy, path: Path, stored: Mapping[str, Tensor], towers: list[str]) -> None:
+    state = policy.net.state_dict()
+    needed = policy.net.weight_names(towers)
+    for kind, names in (
+        ("missing", sorted(set(needed) - set(stored))),
+        ("unexpected", sorted(set(stored) - set(needed))),
+    ):
+        if names:
+            raise InputError(
+                where=str(path),
+                expected=f"exactly the weights of towers {towers} of recipe {policy.recipe.name!r}",
+                got=f"{len(names)} {kind}, first {names[0]!r}",
+                do="Use weights made for this recipe's sizes (`make backbones`).",
+            )
+    for public, here in needed.items():
+        if stored[public].shape != state[here].shape:
+            raise InputError(
+                where=f"{path}, {public}",
+                expected=f"shape {tuple(state[here].shape)}",
+                got=str(tuple(stored[public].shape)),
+                do="Use weights made for this recipe's sizes (`make backbones`).",
+            )
+        state[here].copy_(stored[public])

@@ -1,0 +1,163 @@
+"""What can be said about a policy from recorded data alone: action error, predictability, words, pictures.
+
+These figures are feasibility checks and never rank recipes (evidence page, section 5.1: held-out action error fell
+while success rose); they run on any dataset, without a simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from crossroads.evaluate.swap_probe import SwapProbe, Targets, swap_probe
+from crossroads.evaluate.video import VideoScore, compare
+from crossroads.policy import Policy
+from crossroads.types import Batch, Observation
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionError:
+    """Held-out error of action chunks, in standard deviations of each action dimension."""
+
+    mean_absolute: float
+    r2: float
+    """1 - squared error / variance, over all valid steps and moving dimensions."""
+    num_windows: int
+
+
+def action_error(predicted: np.ndarray, batch: Batch, mean: np.ndarray, scale: np.ndarray) -> ActionError:
+    """``predicted`` (b n a) against what was done; ``mean`` and ``scale`` are those of the labelled training frames."""
+    valid = batch.actions_valid.numpy()
+    moving = scale > 1e-6
+    truth = batch.actions.numpy()
+    gap = ((predicted - truth) / np.where(moving, scale, 1.0))[valid][:, moving]
+    spread = ((truth - mean) / np.where(moving, scale, 1.0))[valid][:, moving]
+    return ActionError(
+        mean_absolute=float(np.abs(gap).mean()),
+        r2=float(1 - (gap**2).sum() / max((spread**2).sum(), 1e-12)),
+        num_windows=len(predicted),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictability:
+    """How much of the chunk a linear read-out explains on held-out episodes: from now, and from now and the future."""
+
+    r2_present: float
+    r2_with_future: float
+
+    @property
+    def gap(self) -> float:
+        """What knowing the true future would add: the ceiling for a policy that imagines well."""
+        return self.r2_with_future - self.r2_present
+
+
+def predictability(train: Batch, held_out: Batch, camera: str, mean: np.ndarray, scale: np.ndarray) -> Predictability:
+    """Ridge regression from small pictures and the state to the chunk's mean action; penalty by a split of train."""
+    scores = []
+    for future in (False, True):
+        x, y = _regressors(train, camera, future), _mean_action(train, mean, scale)
+        x_held, y_held = _regressors(held_out, camera, future), _mean_action(held_out, mean, scale)
+        scores.append(_ridge_r2(x, y, x_held, y_held))
+    return Predictability(r2_present=scores[0], r2_with_future=scores[1])
+
+
+def _regressors(batch: Batch, camera: str, future: bool) -> np.ndarray:
+    pictures = [batch.obs.images[camera]]
+    if future:
+        pictures += list(batch.future[camera].unbind(dim=1))
+    small = [
+        torch.nn.functional.adaptive_avg_pool2d(picture.permute(0, 3, 1, 2).float() / 255, 12).flatten(1).numpy()
+        for picture in pictures
+    ]
+    differences = [later - small[0] for later in small[1:]]
+    return np.concatenate([small[0], *differences, batch.obs.state.numpy()], axis=1)
+
+
+def _mean_action(batch: Batch, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    moving = scale > 1e-6
+    valid = batch.actions_valid.numpy()[..., None]
+    unit = (batch.actions.numpy() - mean) / np.where(moving, scale, 1.0)
+    return ((unit * valid).sum(axis=1) / np.maximum(valid.sum(axis=1), 1))[:, moving]
+
+
+def _ridge_r2(x: np.ndarray, y: np.ndarray, x_held: np.ndarray, y_held: np.ndarray) -> float:
+    centre, spread = x.mean(axis=0), x.std(axis=0) + 1e-3
+    x, x_held = (x - centre) / spread, (x_held - centre) / spread
+    half = len(x) // 2
+
+    def fitted(rows: slice, penalty: float, at: np.ndarray) -> np.ndarray:
+        a, b = x[rows], y[rows]
+        dual = np.linalg.solve(a @ a.T + penalty * np.eye(len(a)), b - b.mean(axis=0))
+        return at @ (a.T @ dual) + b.mean(axis=0)
+
+    penalties = (10.0, 100.0, 1e3, 1e4, 1e5)
+    errors = [((fitted(slice(half), p, x[half:]) - y[half:]) ** 2).sum() for p in penalties]
+    best = penalties[int(np.argmin(errors))]
+    error = ((fitted(slice(None), best, x_held) - y_held) ** 2).sum()
+    return float(1 - error / max(((y_held - y.mean(axis=0)) ** 2).sum(), 1e-12))
+
+
+def predict(policy: Policy, obs: Observation, *, seed: int, batch_size: int = 32) -> tuple[np.ndarray, dict]:
+    """Chunks (and imagined frames, if any) for many observations; the same seed gives the same noise to every call."""
+    chunks, imagined = [], {}
+    for start in range(0, obs.batch_size, batch_size):
+        generator = torch.Generator().manual_seed(seed * 65537 + start)
+        part = rows(obs, range(start, min(start + batch_size, obs.batch_size)))
+        actions, _ = policy.act(part, policy.start(part.batch_size), generator=generator)
+        chunks.append(actions.values.cpu().numpy())
+        for camera, frames in actions.imagined.items():
+            imagined.setdefault(camera, []).append(frames.cpu())
+    return np.concatenate(chunks), {camera: torch.cat(parts) for camera, parts in imagined.items()}
+
+
+def rows(obs: Observation, chosen: Sequence[int]) -> Observation:
+    """Some of a batch of observations."""
+    index = torch.tensor(list(chosen))
+    return replace(
+        obs,
+        images={name: image[index] for name, image in obs.images.items()},
+        state=obs.state[index],
+        text=tuple(obs.text[i] for i in chosen),
+        robot=tuple(obs.robot[i] for i in chosen),
+        time_s=obs.time_s[index],
+    )
+
+
+def probe_words(
+    policy: Policy,
+    obs: Observation,
+    *,
+    others: tuple[str, ...],
+    paraphrase: Callable[[str], str] | None,
+    scale: np.ndarray,
+    targets: Targets | None,
+    num_draws: int = 2,
+) -> SwapProbe:
+    """The same observations under other words, with paired noise; ``others[i]`` is another valid instruction."""
+    nonsense = ("flurb the wibbly snark",) * obs.batch_size
+    words: dict[str, tuple[str, ...]] = {
+        "correct": obs.text,
+        "other": others,
+        "empty": ("",) * obs.batch_size,
+        "nonsense": nonsense,
+    }
+    if paraphrase is not None:
+        words["paraphrase"] = tuple(paraphrase(text) for text in obs.text)
+    chunks = {
+        name: np.stack([predict(policy, obs.told(texts), seed=draw)[0] for draw in range(num_draws)], axis=1)
+        for name, texts in words.items()
+    }
+    safe = np.where(scale > 1e-6, scale, 1.0)
+    return swap_probe(chunks, tasks=obs.text, scale=safe, targets=targets)
+
+
+def video_scores(
+    imagined: Mapping[str, torch.Tensor], batch: Batch, times_s: tuple[float, ...]
+) -> tuple[VideoScore, ...]:
+    """Imagined against recorded futures of one camera."""
+    camera = next(iter(imagined))
+    return compare(batch.future[camera], imagined[camera], batch.obs.images[camera], times_s=times_s)

@@ -1,0 +1,318 @@
+"""One cell of a pilot: train one arm on one subset with one seed, measure it, and write one result file.
+
+A cell depends on nothing but the plan, the data and the backbones, so cells run in any order and any number at once;
+a cell whose ``result.json`` exists is never run again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from crossroads.backbones.load import load_backbones
+from crossroads.build import build, fit_normalisers
+from crossroads.data.cache import FrameCache
+from crossroads.data.lerobot import LeRobotDataset
+from crossroads.data.window import Windows
+from crossroads.evaluate.closed_loop import Trials, run_trials
+from crossroads.evaluate.latency import measure
+from crossroads.evaluate.offline import action_error, predict, probe_words, rows, video_scores
+from crossroads.evaluate.records import write_records
+from crossroads.evaluate.swap_probe import Targets
+from crossroads.pilot.plan import TRIAL_SEED, Cell, Profile, fingerprint, fit
+from crossroads.policy import StreamPolicy
+from crossroads.recipes.catalogue import recipe
+from crossroads.sim.tabletop import language
+from crossroads.train.checkpoint import load_weights, save_policy
+from crossroads.train.features import FeatureSource, FeatureStore, HeadTraining, build_store
+from crossroads.train.loop import TrainResult, train
+from crossroads.train.optim import TrainConfig
+from crossroads.types import Batch
+
+Report = Callable[[float], None]
+"""Called with the share of the cell that is done, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Everything a worker process needs to run a cell."""
+
+    cell: Cell
+    plan: Profile
+    data: Path
+    out: Path
+    subsets: dict[int, tuple[int, ...]]
+    held_out: tuple[int, ...]
+    action_free: tuple[int, ...]
+    closed_loop: bool
+    """False for datasets without a simulator."""
+
+    @property
+    def folder(self) -> Path:
+        return self.out / "cells" / self.cell.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """The data as one arm sees it."""
+
+    dataset: LeRobotDataset
+    windows: Windows
+    probe: Batch
+    """Held-out windows."""
+
+
+def run_cell(task: Task, report: Report) -> dict[str, Any]:
+    """Train and measure; returns (and writes) the result."""
+    path = task.folder / "result.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    task.folder.mkdir(parents=True, exist_ok=True)
+    dataset = LeRobotDataset.open(task.data)
+    policy, hashes = make_policy(task, dataset)
+    opened = _open(task, dataset, policy)
+    trained = _train(task, policy, opened, report)
+    save_policy(
+        task.folder / "policy",
+        policy,
+        {"recipe": task.cell.arm, "fingerprint": fingerprint(policy.recipe), "space": asdict(policy.space)},
+    )
+    report(0.6)
+    result = {
+        **asdict(task.cell),
+        "backbones": hashes,
+        "steps": trained.steps,
+        "samples": trained.samples,
+        "train_seconds": trained.seconds,
+        "losses": [{"step": line.step, **line.losses} for line in trained.curve],
+        "parameters": sum(p.numel() for p in policy.parameters()),
+        "trainable": sum(p.numel() for p in policy.parameters() if p.requires_grad),
+        **_offline(task, policy, opened),
+    }
+    report(0.7)
+    if task.closed_loop:
+        result["closed_loop"] = _closed_loop(task, policy)
+    _write_json(path, result)
+    report(1.0)
+    return result
+
+
+def make_policy(task: Task, dataset: LeRobotDataset) -> tuple[StreamPolicy, dict[str, str]]:
+    """The arm's policy, sized for the robot, its backbone loaded, its normalisers fitted on the labelled subset."""
+    sized = fit(recipe(task.cell.arm), dataset.space, dataset.cameras)
+    policy = build(sized, dataset.space, seed=task.cell.seed)
+    hashes = load_backbones(policy)
+    subset = task.subsets[task.cell.labels]
+    fit_normalisers(
+        policy,
+        state=dataset.statistics("observation.state", subset),
+        actions=dataset.statistics("action", subset),
+    )
+    names = [phase.name for phase in sized.phases]
+    policy.enter(sized.phase(task.plan.phase if task.plan.phase in names else "full"))
+    return policy, hashes
+
+
+def _open(task: Task, dataset: LeRobotDataset, policy: StreamPolicy) -> Opened:
+    window = policy.recipe.window
+    cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
+    largest = task.subsets[max(task.subsets)]
+    free = task.action_free if "video" in policy.phase.losses else ()
+    windows = Windows(dataset, window, episodes=(*largest, *free), cache=cache)
+    held = Windows(dataset, _with_future(policy), episodes=task.held_out, cache=cache)
+    chosen = np.linspace(0, len(held) - 1, min(task.plan.num_probe, len(held))).astype(int)
+    return Opened(dataset=dataset, windows=windows, probe=held.batch(chosen))
+
+
+def _with_future(policy: StreamPolicy):
+    """The arm's window with future frames, so that held-out pictures can be compared."""
+    from crossroads.recipes.nano import FUTURE_S
+
+    return replace(policy.recipe.window, future_s=policy.recipe.window.future_s or FUTURE_S)
+
+
+def usable(windows: Windows, episodes: set[int], horizon_steps: int) -> np.ndarray:
+    """Windows of some episodes that lie wholly inside their episode (short episodes give their first window)."""
+    lengths = {index: windows.dataset.episodes[index].length for index in episodes}
+    places = windows.places()
+    return np.array(
+        [
+            row
+            for row, (episode, frame) in enumerate(places)
+            if episode in episodes and (frame == 0 or frame + horizon_steps <= lengths[episode] - 1)
+        ]
+    )
+
+
+def _train(task: Task, policy: StreamPolicy, opened: Opened, report: Report) -> TrainResult:
+    plan, cell = task.plan, task.cell
+    horizon = round(policy.recipe.window.horizon_s * opened.dataset.fps)
+    subset = usable(opened.windows, set(task.subsets[cell.labels]), horizon)
+    config = TrainConfig(
+        steps=plan.steps,
+        batch_size=plan.batch_size,
+        learning_rate=plan.learning_rate,
+        warmup_steps=min(100, plan.steps // 10),
+        final_learning_rate_fraction=0.05,
+        weight_decay=0.01,
+        betas=(0.9, 0.95),
+        clip_norm=1.0,
+        ema_decay=0.99,
+        seed=cell.seed,
+        checkpoint_every=250,
+        log_every=max(1, plan.steps // 20),
+        mixed_precision=True,
+    )
+    mark = fingerprint(policy.recipe, task.subsets[cell.labels])
+    settings = {"device": "cpu", "progress": False, "recipe_name": cell.arm, "fingerprint": mark}
+    if policy.phase.name == "head":
+        every = usable(opened.windows, set(task.subsets[max(task.subsets)]), horizon)
+        store = _store(task, policy, opened.windows, every)
+        within = np.flatnonzero(np.isin(every, subset))
+        source = FeatureSource(store=store, rows=within, batch_size=plan.batch_size, seed=cell.seed)
+        return train(HeadTraining(policy), _Told(source, report, plan.steps), config, task.folder, **settings)
+    free = usable(opened.windows, set(task.action_free), horizon) if "video" in policy.phase.losses else subset[:0]
+    whole = WindowBatches(opened.windows, np.concatenate([subset, free]).astype(int), plan.batch_size, cell.seed)
+    return train(policy, _Told(whole, report, plan.steps), config, task.folder, **settings)
+
+
+def _store(task: Task, policy: StreamPolicy, windows: Windows, every: np.ndarray) -> FeatureStore:
+    """The arm's cached features; cells of one arm share them, and wait for the one that is computing them."""
+    folder = task.out / "features" / task.cell.arm
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_suffix(".lock")
+    with lock.open("w") as handle:
+        _hold(handle)
+        return build_store(policy, windows, every, folder, num_draws=task.plan.num_draws, seed=0, progress=False)
+
+
+def _hold(handle) -> None:
+    import fcntl
+
+    fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+class WindowBatches:
+    """Windows as a function of the step, for phases that train on pictures."""
+
+    def __init__(self, windows: Windows, chosen: np.ndarray, batch_size: int, seed: int) -> None:
+        self.windows, self.chosen, self.batch_size, self.seed = windows, chosen, batch_size, seed
+
+    def batch(self, step: int) -> Batch:
+        rng = np.random.default_rng((self.seed, step, 4))
+        return self.windows.batch(self.chosen[rng.integers(len(self.chosen), size=self.batch_size)])
+
+
+class _Told:
+    """A source that says how far training is."""
+
+    def __init__(self, source, report: Report, steps: int) -> None:
+        self.source, self.report, self.steps = source, report, steps
+
+    def batch(self, step: int):
+        if step % 20 == 0:
+            self.report(0.1 + 0.5 * step / self.steps)
+        return self.source.batch(step)
+
+
+def _offline(task: Task, policy: StreamPolicy, opened: Opened) -> dict[str, Any]:
+    """Held-out action error, words, pictures, latency."""
+    probe, dataset = opened.probe, opened.dataset
+    stats = dataset.statistics("action", task.subsets[max(task.subsets)])
+    mean, scale = np.array(stats.mean), np.array(stats.std)
+    chunks, imagined = predict(policy, probe.obs, seed=0)
+    single = rows(probe.obs, [0])
+    generator = torch.Generator().manual_seed(0)
+    latency = measure(lambda: policy.act(single, policy.start(1), generator=generator), repeats=20, warmup=3)
+    others = _other_words(probe.obs.text, dataset.tasks)
+    words = (
+        probe_words(
+            policy,
+            probe.obs,
+            others=others,
+            paraphrase=_paraphrase if task.closed_loop else None,
+            scale=scale,
+            targets=None,
+        )
+        if len(set(probe.obs.text)) > 1
+        else None
+    )
+    found: dict[str, Any] = {
+        "action_error": asdict(action_error(chunks, probe, mean, scale)),
+        "latency": asdict(latency),
+        "swap_probe": asdict(words) if words else None,
+        "video": None,
+    }
+    if imagined:
+        found["video"] = [asdict(score) for score in video_scores(imagined, probe, policy.recipe.window.future_s)]
+        _keep_film(task.folder / "film.npz", imagined, probe)
+    return found
+
+
+def _keep_film(path: Path, imagined: dict[str, torch.Tensor], probe: Batch, num: int = 4) -> None:
+    """A few imagined futures beside what was recorded, evenly spread over the held-out windows."""
+    camera = next(iter(imagined))
+    chosen = np.linspace(0, len(imagined[camera]) - 1, num).astype(int)
+    np.savez_compressed(
+        path,
+        now=probe.obs.images[camera][chosen].numpy(),
+        real=probe.future[camera][chosen].numpy(),
+        imagined=imagined[camera][chosen].numpy(),
+        text=np.array([probe.obs.text[index] for index in chosen]),
+    )
+
+
+def _other_words(texts: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    """For each instruction another one of the dataset."""
+    others = []
+    for index, text in enumerate(texts):
+        choices = [other for other in known if other != text]
+        others.append(choices[(index * 7919) % len(choices)] if choices else text)
+    return tuple(others)
+
+
+def _paraphrase(text: str) -> str:
+    swaps = {"reach": "go to", "press": "push down", "push": "shove"}
+    first, _, rest = text.partition(" ")
+    return f"{swaps.get(first, first)} {rest}"
+
+
+def _closed_loop(task: Task, policy: StreamPolicy) -> dict[str, Any]:
+    plan = task.plan
+    labels = {"arm": task.cell.arm, "cell": f"{task.cell.labels} labels", "training_seed": task.cell.seed}
+    seconds = time.perf_counter()
+    usual = Trials(
+        families=plan.families,
+        seeds=tuple(range(TRIAL_SEED, TRIAL_SEED + plan.num_trials)),
+        execute_steps=plan.execute_steps,
+    )
+    swapped = replace(usual, seeds=usual.seeds[: plan.num_swapped], swapped=True)
+    found = (*run_trials(policy, usual, **labels), *run_trials(policy, swapped, **labels))
+    write_records(task.folder / "episodes.jsonl", found)
+    plain = [record for record in found if not record.swapped]
+    return {
+        "success": sum(record.success for record in plain) / len(plain),
+        "episodes": len(found),
+        "seconds": time.perf_counter() - seconds,
+    }
+
+
+def restore(folder: Path, task: Task) -> StreamPolicy:
+    """The trained policy of a finished cell."""
+    policy, _ = make_policy(task, LeRobotDataset.open(task.data))
+    load_weights(folder / "policy", policy)
+    return policy
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    partial.write_text(json.dumps(value, indent=1))
+    partial.replace(path)

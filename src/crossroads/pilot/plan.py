@@ -1,0 +1,163 @@
+"""The plan of a pilot: which arms, how many labels, which seeds, how many steps and episodes; all fixed beforehand.
+
+A profile is a frozen value. ``smoke`` is for CI, ``laptop`` is what ``make pilot`` runs, ``gpu`` is the long one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from crossroads.errors import InputError, nearest
+from crossroads.recipe import Recipe
+from crossroads.space import ActionSpace
+
+FAMILIES = ("reach", "press", "push")
+DATA_SEED, TRIAL_SEED = 2_000_000, 5_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Everything that a pilot spends, stated before it is spent."""
+
+    name: str
+    vla: str
+    wams: tuple[str, ...]
+    control: str
+    """The recipe without a backbone, trained on all labels only."""
+    labels: tuple[int, ...]
+    """Nested numbers of labelled demonstrations; the largest is the all-labels oracle."""
+    verdict_labels: int
+    """The label budget at which the verdict is read."""
+    seeds: tuple[int, ...]
+    steps: int
+    batch_size: int
+    learning_rate: float
+    num_draws: int
+    """Noise draws that are cached of every group that holds noise."""
+    families: tuple[str, ...]
+    num_held_out: int
+    num_action_free: int
+    num_trials: int
+    num_swapped: int
+    execute_steps: int
+    num_probe: int
+    """Held-out windows for the offline layer."""
+    phase: str
+    """``head``: frozen backbone, cached features; ``full``: everything is fine-tuned."""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return (self.vla, *self.wams)
+
+
+LAPTOP = Profile(
+    name="laptop",
+    vla="pi0",
+    wams=("fast_wam", "fast_wam_joint", "fast_wam_idm"),
+    control="cloning",
+    labels=(25, 150),
+    verdict_labels=25,
+    seeds=(0,),
+    steps=1000,
+    batch_size=32,
+    learning_rate=1e-3,
+    num_draws=2,
+    families=FAMILIES,
+    num_held_out=20,
+    num_action_free=20,
+    num_trials=100,
+    num_swapped=50,
+    execute_steps=6,
+    num_probe=96,
+    phase="head",
+)
+SMOKE = replace(
+    LAPTOP,
+    name="smoke",
+    wams=("fast_wam", "fast_wam_idm"),
+    labels=(6, 12),
+    verdict_labels=6,
+    steps=30,
+    batch_size=8,
+    num_draws=1,
+    num_held_out=4,
+    num_action_free=2,
+    num_trials=6,
+    num_swapped=4,
+    num_probe=12,
+)
+GPU = replace(
+    LAPTOP,
+    name="gpu",
+    labels=(10, 25, 50, 100, 400),
+    verdict_labels=25,
+    seeds=(0, 1, 2),
+    steps=6000,
+    num_action_free=400,
+    num_held_out=60,
+    num_trials=400,
+    num_swapped=200,
+    num_probe=512,
+    phase="full",
+)
+PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in (SMOKE, LAPTOP, GPU)}
+
+
+def profile(name: str) -> Profile:
+    """The profile of a name, or an error that suggests the nearest."""
+    if name not in PROFILES:
+        raise InputError(where="profile", expected="a known name", got=repr(name), do=nearest(name, PROFILES))
+    return PROFILES[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One trained policy: an arm, a number of labels, a training seed."""
+
+    arm: str
+    labels: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}-{self.labels}-{self.seed}"
+
+
+def cells(plan: Profile) -> tuple[Cell, ...]:
+    """Every cell, the cheap ones first so that a fault shows early; the control has all labels only."""
+    main = [Cell(arm=arm, labels=size, seed=seed) for seed in plan.seeds for size in plan.labels for arm in plan.arms]
+    return (*main, *(Cell(arm=plan.control, labels=plan.labels[-1], seed=seed) for seed in plan.seeds))
+
+
+def fingerprint(*parts: object) -> str:
+    """A short hash of values, so that a folder of another plan is recognised."""
+    return hashlib.sha256(json.dumps([_plain(part) for part in parts], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(part: object) -> object:
+    return asdict(part) if hasattr(part, "__dataclass_fields__") else str(part)  # pyright: ignore[reportArgumentType]
+
+
+def fit(recipe: Recipe, space: ActionSpace, cameras: tuple[str, ...]) -> Recipe:
+    """A nano recipe sized for a robot: its numbers of state and action dimensions, its rate, its camera."""
+    changes: dict[str, object] = {}
+    for stream in recipe.stage.streams:
+        here = f"stage.streams.{stream.name}.codec"
+        if stream.carries == "action":
+            changes[f"{here}.action_size"] = space.action_size
+            changes[f"{here}.control_hz"] = space.control_hz
+        elif stream.carries == "state":
+            changes[f"{here}.num_state"] = space.num_state
+        elif stream.carries in ("image", "video"):
+            changes[f"{here}.cameras"] = _camera(recipe, cameras)
+    return recipe.vary(changes)
+
+
+def _camera(recipe: Recipe, cameras: tuple[str, ...]) -> tuple[str, ...]:
+    wanted = recipe.window.cameras
+    if set(wanted) <= set(cameras):
+        return wanted
+    return cameras[: len(wanted)]
