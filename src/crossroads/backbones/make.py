@@ -47,9 +47,9 @@ class Budget:
     autoencoder_steps: int = 1000
     autoencoder_fine_steps: int = 800
     autoencoder_batch: int = 16
-    video_steps: int = 1600
+    video_steps: int = 1500
     video_batch: int = 24
-    language_steps: int = 1800
+    language_steps: int = 1400
     language_batch: int = 32
     seed: int = 0
 

@@ -15,6 +15,7 @@ from crossroads.codecs.video_autoencoder import NanoAutoencoderNet
 from crossroads.recipes.nano import CONTROL_HZ, FUTURE_S
 from crossroads.types import Batch, Losses, Observation
 
+EARLY_STEPS = 4
 FUTURE_STEPS = tuple(round(time_s * CONTROL_HZ) for time_s in FUTURE_S)
 
 
@@ -48,10 +49,16 @@ def batch_of(obs: Observation, future: np.ndarray | None, answers: tuple[str, ..
     )
 
 
-def draw_places(clips: list[Clip], num: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Uniform over episodes, then over steps."""
+def draw_places(
+    clips: list[Clip], num: int, rng: np.random.Generator, *, early_share: float = 0.0
+) -> list[tuple[int, int]]:
+    """Uniform over episodes, then over steps; ``early_share`` of the draws come from an episode's first steps, where
+    the words (and not the motion so far) tell what will happen."""
     chosen = rng.integers(len(clips), size=num)
-    return [(int(clip), int(rng.integers(len(clips[clip].frames)))) for clip in chosen]
+    ends = [EARLY_STEPS if rng.random() < early_share else len(clips[clip].frames) for clip in chosen]
+    return [
+        (int(clip), int(rng.integers(min(end, len(clips[clip].frames))))) for clip, end in zip(chosen, ends, strict=True)
+    ]
 
 
 def clip_batch(clips: list[Clip], places: list[tuple[int, int]]) -> Batch:
@@ -81,7 +88,8 @@ class VideoSource:
         if self.stills and step % 2:
             places = draw_places(self.clips, 3 * self.batch_size, rng)
             return batch_of(observation(self.clips, places, ("",) * len(places)), None, ("",) * len(places))
-        return clip_batch(self.clips, draw_places(self.clips, self.batch_size, rng))
+        places = draw_places(self.clips, self.batch_size, rng, early_share=0.5)
+        return clip_batch(self.clips, places)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from crossroads.evaluate.statistics import Interval
 from crossroads.evaluate.swap_probe import SwapProbe, Targets, swap_probe
 from crossroads.evaluate.video import VideoScore, compare
 from crossroads.policy import Policy
@@ -22,7 +23,9 @@ from crossroads.types import Batch, Observation
 class ActionError:
     """Held-out error of action chunks, in standard deviations of each action dimension."""
 
-    mean_absolute: float
+    root_mean_square: float
+    interval: Interval
+    """95 % by bootstrap over windows."""
     r2: float
     """1 - squared error / variance, over all valid steps and moving dimensions."""
     num_windows: int
@@ -30,14 +33,20 @@ class ActionError:
 
 def action_error(predicted: np.ndarray, batch: Batch, mean: np.ndarray, scale: np.ndarray) -> ActionError:
     """``predicted`` (b n a) against what was done; ``mean`` and ``scale`` are those of the labelled training frames."""
-    valid = batch.actions_valid.numpy()
     moving = scale > 1e-6
+    valid = batch.actions_valid.numpy()[..., None]
     truth = batch.actions.numpy()
-    gap = ((predicted - truth) / np.where(moving, scale, 1.0))[valid][:, moving]
-    spread = ((truth - mean) / np.where(moving, scale, 1.0))[valid][:, moving]
+    unit = np.where(moving, scale, 1.0)
+    counted = np.broadcast_to(valid & moving, truth.shape).sum(axis=(1, 2))
+    squared = ((((predicted - truth) / unit) ** 2) * valid * moving).sum(axis=(1, 2))
+    spread = ((((truth - mean) / unit) ** 2) * valid * moving).sum()
+    draws = np.random.default_rng(0).integers(len(truth), size=(1000, len(truth)))
+    roots = np.sqrt(squared[draws].sum(axis=1) / np.maximum(counted[draws].sum(axis=1), 1))
+    low, high = np.quantile(roots, [0.025, 0.975])
     return ActionError(
-        mean_absolute=float(np.abs(gap).mean()),
-        r2=float(1 - (gap**2).sum() / max((spread**2).sum(), 1e-12)),
+        root_mean_square=float(np.sqrt(squared.sum() / max(counted.sum(), 1))),
+        interval=Interval(low=float(low), high=float(high)),
+        r2=float(1 - squared.sum() / max(spread, 1e-12)),
         num_windows=len(predicted),
     )
 

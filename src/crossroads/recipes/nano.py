@@ -18,7 +18,7 @@ from crossroads.towers.gemma import Gemma
 from crossroads.towers.plain import Plain
 from crossroads.towers.wan import Wan
 
-NUM_PLACES = 64
+NUM_PLACES = 32
 """Bins per image axis in answers about places (PaliGemma has 1,024, arXiv 2407.07726)."""
 
 WORDS = (

@@ -1,0 +1,333 @@
+"""From the cells' result files to the report: verdict, tables, strips. Nothing is trained or measured here, except
+what needs only the data (trivial baselines, predictability)."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossroads.axes import computed
+from crossroads.cost.flops import training_flops
+from crossroads.data.cache import FrameCache
+from crossroads.data.lerobot import LeRobotDataset
+from crossroads.data.window import Windows
+from crossroads.evaluate.grounding import grounding, rate
+from crossroads.evaluate.latency import Latency
+from crossroads.evaluate.offline import action_error, predictability
+from crossroads.evaluate.records import EpisodeRecord, read_records
+from crossroads.evaluate.statistics import Interval, success_interval
+from crossroads.evaluate.swap_probe import SwapProbe
+from crossroads.evaluate.video import VideoScore
+from crossroads.pilot import report as page
+from crossroads.pilot.cell import usable
+from crossroads.pilot.plain import from_plain
+from crossroads.pilot.plan import TRIAL_SEED, fingerprint, fit
+from crossroads.pilot.run import Run
+from crossroads.pilot.verdict import Rules, Verdict, decide, without_closed_loop
+from crossroads.recipe import Recipe, diff
+from crossroads.recipes.catalogue import recipe
+from crossroads.recipes.nano import FUTURE_S
+from crossroads.schedule import Denoise
+
+SUMMARIES = {
+    "inverse_dynamics": "imagines the future first, then acts on it",
+    "joint_prediction": "imagines the future while it acts",
+    "representation_only": "video in pretraining only, imagines nothing while acting",
+    "no_future": "image and words in, actions out",
+}
+LIMITS = (
+    "A floating gripper on a table of primitives: results compare methods under control and do not predict the "
+    "performance of an arm with photographs.",
+    "Nano size (5 M-parameter backbones at 64 px): a direction found here is a reason to test it at scale, not a "
+    "result at scale.",
+    "In the head phase backbones are frozen: the video loss of Fast-WAM acts through pretraining alone.",
+)
+
+
+def assemble(run: Run, results: Sequence[dict[str, Any]], *, command: str) -> page.Report:
+    """The report of a finished run."""
+    dataset = LeRobotDataset.open(run.data)
+    recipes = {name: fit(recipe(name), dataset.space, dataset.cameras) for name in (*run.plan.arms, run.plan.control)}
+    arms = tuple(_arm(run, name, recipes[name]) for name in recipes)
+    records = _records(run, results) if run.closed_loop else {}
+    at = run.plan.verdict_labels if run.plan.verdict_labels in run.subsets else max(run.subsets)
+    return page.Report(
+        title=f"crossroads pilot: {run.plan.vla} against {', '.join(run.plan.wams)}",
+        question="Which kind of policy should we commit to, one on a vision-language backbone or one on a video "
+        "backbone?",
+        verdict=_verdict(run, records, at),
+        arms=arms,
+        budgets=tuple(_budget(run, result, recipes) for result in _largest(run, results)),
+        recipe_diffs=tuple(
+            page.RecipeDiff(first=run.plan.vla, second=wam, text=diff(recipes[run.plan.vla], recipes[wam]))
+            for wam in run.plan.wams
+        ),
+        closed_loop=_closed_loop(run, records, at) if run.closed_loop else None,
+        closed_loop_absent="This dataset comes without a simulator.",
+        offline=_offline(run, results, dataset, recipes),
+        offline_absent="",
+        strips=_strips(run, results),
+        video=tuple(
+            page.ArmVideo(arm=r["arm"], scores=tuple(from_plain(VideoScore, score) for score in r["video"]))
+            for r in _largest(run, results)
+            if r["video"]
+        ),
+        latency=tuple(_latency(run, result, recipes) for result in _largest(run, results)),
+        costs=_costs(results, recipes, run),
+        price=None,
+        limits=LIMITS,
+        provenance=_provenance(run, dataset, command, results),
+    )
+
+
+def _arm(run: Run, name: str, found: Recipe) -> page.Arm:
+    kind = "VLA" if name == run.plan.vla else "WAM" if name in run.plan.wams else "control"
+    imagines = computed(found).paradigm in ("inverse_dynamics", "joint_prediction")
+    summary = SUMMARIES[computed(found).paradigm]
+    if kind == "control":
+        summary = "no backbone: cloned from pixels, all weights from scratch"
+    return page.Arm(name=name, kind=kind, summary=summary, imagines=imagines)
+
+
+def _largest(run: Run, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One result per arm: all labels, first seed."""
+    most = max(run.subsets)
+    return [r for r in results if r["labels"] == most and r["seed"] == run.plan.seeds[0]]
+
+
+def _records(run: Run, results: Sequence[dict[str, Any]]) -> dict[tuple[str, int, int], tuple[EpisodeRecord, ...]]:
+    found = {}
+    for r in results:
+        name = f"{r['arm']}-{r['labels']}-{r['seed']}"
+        found[r["arm"], r["labels"], r["seed"]] = read_records(run.out / "cells" / name / "episodes.jsonl")
+    return found
+
+
+def _successes(run: Run, records: dict, arm: str, labels: int) -> np.ndarray:
+    """Runs x scenes of usual (unswapped) trials."""
+    rows = [
+        [record.success for record in records[arm, labels, seed] if not record.swapped] for seed in run.plan.seeds
+    ]
+    return np.array(rows, dtype=int)
+
+
+def _verdict(run: Run, records: dict, at: int) -> Verdict:
+    if not run.closed_loop:
+        return without_closed_loop("this dataset comes without a simulator, so nothing was executed.")
+    arms = {arm: _successes(run, records, arm, at) for arm in run.plan.arms}
+    oracle = {arm: _successes(run, records, arm, max(run.subsets)) for arm in run.plan.arms}
+    rules = Rules(vla=run.plan.vla, wams=run.plan.wams)
+    return decide(arms=arms, oracle=oracle, rules=rules, at=f"{at} labelled demonstrations")
+
+
+def _closed_loop(run: Run, records: dict, at: int) -> page.ClosedLoop:
+    curves, families, grounded = [], [], []
+    generator = np.random.default_rng(0)
+    for arm, labels in sorted({(arm, labels) for arm, labels, _ in records}, key=lambda key: (key[0], key[1])):
+        successes = _successes(run, records, arm, labels)
+        curves.append(
+            page.CurvePoint(
+                arm=arm,
+                labels=labels,
+                successes=int(successes.sum()),
+                trials=successes.size,
+                runs=len(successes),
+                interval=success_interval(successes, generator=generator),
+            )
+        )
+    for arm in (*run.plan.arms, run.plan.control):
+        labels = at if (arm, at, run.plan.seeds[0]) in records else max(run.subsets)
+        found = [record for seed in run.plan.seeds for record in records[arm, labels, seed]]
+        for family in run.plan.families:
+            share = rate([record.success for record in found if record.family == family and not record.swapped])
+            if share is not None:
+                families.append(page.FamilyRate(arm=arm, family=family, rate=share))
+        grounded.append(page.ArmGrounding(arm=arm, grounding=grounding(found), matrix=None))
+    return page.ClosedLoop(
+        environment="tabletop",
+        at=f"{at} labelled demonstrations ({run.plan.control}: {max(run.subsets)})",
+        scenes=run.plan.num_trials,
+        curves=tuple(curves),
+        families=tuple(families),
+        grounding=tuple(grounded),
+    )
+
+
+def _budget(run: Run, result: dict[str, Any], recipes: dict[str, Recipe]) -> page.Budget:
+    return page.Budget(
+        arm=result["arm"],
+        labelled_episodes=result["labels"],
+        action_free_episodes=len(run.action_free) if run.plan.phase == "full" else 0,
+        trainable_parameters=result["trainable"],
+        total_parameters=result["parameters"],
+        optimiser_steps=result["steps"],
+        samples=result["samples"],
+        training_flops=float(_flops(run, result, recipes)),
+        control_hz=recipes[result["arm"]].window.control_hz,
+    )
+
+
+def _flops(run: Run, result: dict[str, Any], recipes: dict[str, Recipe]) -> int:
+    found = recipes[result["arm"]]
+    names = [phase.name for phase in found.phases]
+    phase = found.phase(run.plan.phase if run.plan.phase in names else "full")
+    return result["samples"] * training_flops(found, phase, cached=phase.name == "head")
+
+
+def _offline(
+    run: Run, results: Sequence[dict[str, Any]], dataset: LeRobotDataset, recipes: dict[str, Recipe]
+) -> page.Offline:
+    errors = [
+        page.OfflineError(
+            name=r["arm"],
+            kind="arm",
+            error=r["action_error"]["root_mean_square"],
+            interval=Interval(**r["action_error"]["interval"]),
+            chunks=r["action_error"]["num_windows"],
+        )
+        for r in _largest(run, results)
+    ]
+    baselines, predictable = _from_data_alone(run, dataset, recipes[run.plan.vla])
+    probes = tuple(
+        page.ArmProbe(arm=r["arm"], probe=from_plain(SwapProbe, r["swap_probe"]))
+        for r in _largest(run, results)
+        if r["swap_probe"]
+    )
+    return page.Offline(errors=(*errors, *baselines), predictability=(predictable,), probes=probes)
+
+
+def _from_data_alone(
+    run: Run, dataset: LeRobotDataset, found: Recipe
+) -> tuple[list[page.OfflineError], page.Predictability]:
+    """Mean action, copy of the last action, and how much of the chunk the true future would explain."""
+    window = replace(found.window, future_s=FUTURE_S)
+    cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
+    most = max(run.subsets)
+    train = Windows(dataset, window, episodes=run.subsets[most], cache=cache)
+    held = Windows(dataset, window, episodes=run.held_out, cache=cache)
+    horizon = round(window.horizon_s * dataset.fps)
+    chosen = usable(train, set(run.subsets[most]), horizon)
+    chosen = chosen[:: max(1, len(chosen) // 2000)]
+    tested = usable(held, set(run.held_out), horizon)
+    tested = tested[np.linspace(0, len(tested) - 1, min(1000, len(tested))).astype(int)]
+    seen, truth = train.batch(chosen), held.batch(tested)
+    stats = dataset.statistics("action", run.subsets[most])
+    mean, scale = np.array(stats.mean), np.array(stats.std)
+    last = np.stack([_last_action(dataset, *held.places()[row]) for row in tested])
+    shape = truth.actions.shape
+    guesses = {
+        "mean action": np.broadcast_to(mean, shape),
+        "copy last action": np.broadcast_to(last[:, None], shape),
+    }
+    baselines = []
+    for name, guess in guesses.items():
+        error = action_error(guess, truth, mean, scale)
+        baselines.append(
+            page.OfflineError(
+                name=name,
+                kind="baseline",
+                error=error.root_mean_square,
+                interval=error.interval,
+                chunks=error.num_windows,
+            )
+        )
+    measured = predictability(seen, truth, window.cameras[0], mean, scale)
+    predictable = page.Predictability(
+        labels=most, r2_present=measured.r2_present, r2_future=measured.r2_with_future, chunks=len(tested)
+    )
+    return baselines, predictable
+
+
+def _last_action(dataset: LeRobotDataset, episode: int, frame: int) -> np.ndarray:
+    actions = dataset.actions(episode)
+    return actions[max(frame - 1, 0)] if frame else np.zeros_like(actions[0])
+
+
+def _strips(run: Run, results: Sequence[dict[str, Any]]) -> tuple[page.Strip, ...]:
+    strips = []
+    for r in _largest(run, results):
+        path = run.out / "cells" / f"{r['arm']}-{r['labels']}-{r['seed']}" / "film.npz"
+        if not path.exists():
+            continue
+        with np.load(path, allow_pickle=False) as film:
+            for index in range(min(2, len(film["now"]))):
+                now = film["now"][index]
+                strips.append(
+                    page.Strip(
+                        arm=r["arm"],
+                        instruction=str(film["text"][index]),
+                        caption="held-out demonstration; the first frame is given",
+                        times_s=(0.0, *FUTURE_S),
+                        real=tuple(page.picture(frame) for frame in (now, *film["real"][index])),
+                        imagined=tuple(page.picture(frame) for frame in (now, *film["imagined"][index])),
+                    )
+                )
+    return tuple(strips)
+
+
+def _latency(run: Run, result: dict[str, Any], recipes: dict[str, Recipe]) -> page.ArmLatency:
+    legs = recipes[result["arm"]].stage.schedule
+    return page.ArmLatency(
+        arm=result["arm"],
+        latency=Latency(**result["latency"]),
+        denoising_steps=sum(leg.steps for leg in legs if isinstance(leg, Denoise)),
+        chunk_s=run.plan.execute_steps / recipes[result["arm"]].window.control_hz,
+    )
+
+
+def _costs(results: Sequence[dict[str, Any]], recipes: dict[str, Recipe], run: Run) -> tuple[page.ArmCost, ...]:
+    costs = []
+    for arm in dict.fromkeys(r["arm"] for r in results):
+        own = [r for r in results if r["arm"] == arm]
+        costs.append(
+            page.ArmCost(
+                arm=arm,
+                seconds=sum(r["train_seconds"] for r in own),
+                flops=float(sum(_flops(run, r, recipes) for r in own)),
+                device="cpu, one thread per cell",
+            )
+        )
+    return tuple(costs)
+
+
+def _provenance(
+    run: Run, dataset: LeRobotDataset, command: str, results: Sequence[dict[str, Any]]
+) -> page.Provenance:
+    wanted = ("crossroads", "torch", "numpy", "mujoco", "scipy")
+    versions = {"python": platform.python_version()}
+    for name in wanted:
+        versions[name] = importlib.metadata.version(name)
+    for r in results:
+        for name, mark in r["backbones"].items():
+            versions[f"weights {name}"] = mark
+    plan = json.loads((run.out / "plan.json").read_text())
+    scenes = f"{TRIAL_SEED} to {TRIAL_SEED + run.plan.num_trials - 1}" if run.closed_loop else "none"
+    return page.Provenance(
+        run_id=fingerprint(plan["fingerprint"], dataset.content_hash()),
+        command=command,
+        date=datetime.date.today().isoformat(),
+        machine=f"{platform.system()} {platform.machine()}, {_processor()}",
+        device="cpu",
+        training_seeds=run.plan.seeds,
+        scene_seeds=scenes,
+        data=plan["data"],
+        data_hash=dataset.content_hash()[:16],
+        versions=versions,
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"
