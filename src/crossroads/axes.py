@@ -43,7 +43,9 @@ def _architecture(recipe: Recipe) -> Architecture:
     if len(towers) == 1:
         return "monolithic"
     joined = {
-        frozenset((groups[edge.dst].tower, groups[edge.src].tower)) for edge in stage.layout.edges if edge.via == "joint"
+        frozenset((groups[edge.dst].tower, groups[edge.src].tower))
+        for edge in stage.layout.edges
+        if edge.via == "joint"
     }
     return "mixture_of_transformers" if any(len(pair) == 2 for pair in joined) else "hierarchical"
 

@@ -7,7 +7,7 @@ are compiled from the same rule (:func:`sees`), and tests hold them equal.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool
@@ -72,6 +72,20 @@ class Layout:
     def sources(self, dst: str, via: str = "joint") -> tuple[Edge, ...]:
         """The edges by which a group reads, sorted by source."""
         return tuple(edge for edge in self.edges if edge.dst == dst and edge.via == via)
+
+    def across(self, tower: str, layer: int) -> tuple[Edge, ...]:
+        """The cross and modulate edges that one layer of a tower reads, one per source, sorted by source.
+
+        ``Recipe.validate`` sees to it that all groups of a tower have the same ones.
+        """
+        found = {
+            (edge.src, edge.via): edge
+            for edge in self.edges
+            if edge.via in ("cross", "modulate")
+            and self.groups[edge.dst].tower == tower
+            and (edge.layers is None or layer in edge.layers)
+        }
+        return tuple(replace(found[key], dst="") for key in sorted(found))
 
     def needed(self, outputs: Iterable[str]) -> frozenset[str]:
         """Every group that the outputs read, directly or not, and the outputs themselves; the rest may be dropped."""

@@ -112,6 +112,7 @@ class BellWeight:
 
 
 LevelWeight = EvenWeight | BellWeight
+PI_LEVELS, EVEN = BetaLevels(), EvenWeight()
 
 
 @cache

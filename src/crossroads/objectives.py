@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from crossroads.noise import BetaLevels, EvenWeight, LevelSampler, LevelWeight, corrupt, velocity
+from crossroads.noise import EVEN, PI_LEVELS, LevelSampler, LevelWeight, corrupt, velocity
 from crossroads.streams import Corrupted
 
 
@@ -33,8 +33,8 @@ def _per_token(error: Tensor, num: int) -> Float[Tensor, "b n"]:
 class Flow:
     """Rectified flow: predict ``v = e - x_0`` at a drawn level; one level per sample."""
 
-    levels: LevelSampler = BetaLevels()
-    level_weight: LevelWeight = EvenWeight()
+    levels: LevelSampler = PI_LEVELS
+    level_weight: LevelWeight = EVEN
     weight: float = 1.0
 
     def corrupt(self, latent: Tensor, generator: torch.Generator) -> Corrupted:

@@ -64,8 +64,9 @@ class StreamPolicy(nn.Module):
         """Start a phase: exactly its towers and their codecs take gradients; everything else takes none."""
         self.phase = phase
         trained = set(self.net.weight_names(phase.trains).values())
+        told = tuple(f".modulators.{tower}__" for tower in phase.trains)  # a modulator belongs to the tower it tells
         for name, parameter in self.net.named_parameters():
-            parameter.requires_grad_(name in trained or ".modulators." in name)
+            parameter.requires_grad_(name in trained or any(part in name for part in told))
         for module in self.net.modules():
             if isinstance(module, NeverTrained):
                 module.requires_grad_(False)
@@ -120,9 +121,7 @@ class StreamPolicy(nn.Module):
             clean = replace(clean, values=corrupt(clean.values, noise, spread))
         return clean, level[:, None]
 
-    def inputs(
-        self, prepared: Prepared, names: frozenset[str], valid: Mapping[str, Tensor]
-    ) -> dict[str, GroupInput]:
+    def inputs(self, prepared: Prepared, names: frozenset[str], valid: Mapping[str, Tensor]) -> dict[str, GroupInput]:
         """The named groups embedded and placed; ``valid`` adds the validity of groups that are cached."""
         known = {**valid, **{name: latent.valid for name, latent in prepared.latents.items()}}
         return {
@@ -141,8 +140,11 @@ class StreamPolicy(nn.Module):
     ) -> Losses:
         """Per-sample losses of the present phase by stream; groups in ``cached`` are read instead of run."""
         states = dict(cached or {})
-        names = self.groups() - set(states)
-        prepared = self.prepare(batch, names, generator)
+        return self.losses(self.prepare(batch, self.groups() - set(states), generator), states)
+
+    def losses(self, prepared: Prepared, states: Mapping[str, GroupState]) -> Losses:
+        """The losses of a prepared batch; groups in ``states`` are read instead of run."""
+        names = frozenset(prepared.latents)
         valid = {name: state.valid for name, state in states.items()}
         out = self.net(self.inputs(prepared, names, valid), states)
         terms = {}

@@ -7,14 +7,16 @@ structural diff, and a variant is a recipe with some values changed.
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
+from crossroads.objectives import Flow, Regress, TokenCE
 from crossroads.schedule import Commit, Decode, Denoise, Leg, Predict, Read, moved
-from crossroads.streams import Clock, Edge, Stream
+from crossroads.streams import NO_BLOCKS, Clock, Edge, Stream
 from crossroads.towers.spec import TowerSpec
 from crossroads.types import Window
 
@@ -50,7 +52,7 @@ class Stage:
     edges: tuple[Edge, ...]
     towers: tuple[Tower, ...]
     schedule: tuple[Leg, ...]
-    clock: Clock = Clock()
+    clock: Clock = NO_BLOCKS
     sequence: tuple[str, ...] = ()
 
     @property
@@ -127,14 +129,11 @@ class Recipe:
 
     def validate(self) -> None:
         """Refuse a recipe that cannot mean what it says; the message names the place and the way out."""
-        stage = self.stage
-        layout = stage.layout
-        towers = {tower.name: tower for tower in stage.towers}
-        for stream in stage.streams:
-            if stream.tower not in towers:
-                _refuse(self, f"stream {stream.name}", "a tower of this stage", repr(stream.tower), towers)
-            if stream.shares and stream.shares not in [other.name for other in stage.streams]:
-                _refuse(self, f"stream {stream.name}", "a stream to share weights with", repr(stream.shares), ())
+        layout = self.stage.layout
+        towers = {tower.name: tower for tower in self.stage.towers}
+        _check_names(self, layout, towers)
+        for stream in self.stage.streams:
+            _check_views(self, stream)
         for joint in layout.joints():
             geometries = {name: towers[name].spec.geometry for name in joint}
             if len(set(geometries.values())) > 1:
@@ -147,12 +146,11 @@ class Recipe:
         for edge in layout.edges:
             if edge.via == "value":
                 _refuse(self, f"edge {edge.dst} <- {edge.src}", "value edges only between stages", "one inside", ())
-            _check_modulated(self, edge, layout, towers)
+            _check_layers(self, edge, layout, towers)
+            _check_across(self, edge, layout, towers)
         _check_cuts(self, layout)
         _check_schedule(self, layout)
-        trained = {name for phase in self.phases for name in phase.trains}
-        if not trained <= set(towers):
-            _refuse(self, "phases", "towers of this stage", str(sorted(trained - set(towers))), towers)
+        _check_phases(self, layout, towers)
         _check_posteriors(self, layout)
 
 
@@ -176,7 +174,8 @@ def leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
     """
     if isinstance(value, Edge):
         kind = value.via + ("" if value.grad else ", gradient cut") + ("" if value.when == "all" else f", {value.when}")
-        return [(path, kind)]
+        rest = {"window": value.window, "layers": value.layers, "tap": value.tap}
+        return [(path, kind + "".join(f", {name} {given}" for name, given in rest.items() if given is not None))]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         head = [(path, type(value).__name__)] if path else []
         parts = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
@@ -185,7 +184,7 @@ def leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
         members = [(_label(part, index), part) for index, part in enumerate(value)]
         return [leaf for label, part in members for leaf in leaves(part, f"{path}.{label}")]
     if isinstance(value, tuple) and len(value) > 12:
-        return [(path, f"{len(value)} values, {hash(value) & 0xFFFF:04x}")]
+        return [(path, f"{len(value)} values, {zlib.crc32(repr(value).encode()):08x}")]
     return [(path, str(value))]
 
 
@@ -216,23 +215,81 @@ def _refuse(recipe: Recipe, place: str, expected: str, got: str, known: Any) -> 
     raise InputError(where=f"recipe {recipe.name!r}, {place}", expected=expected, got=got, do=do)
 
 
-def _check_modulated(recipe: Recipe, edge: Edge, layout: Layout, towers: Mapping[str, Tower]) -> None:
+def _check_names(recipe: Recipe, layout: Layout, towers: Mapping[str, Tower]) -> None:
+    """Every name means something, and nothing that is named lies idle."""
+    stage = recipe.stage
+    streams = {stream.name: stream for stream in stage.streams}
+    for stream in stage.streams:
+        if stream.tower not in towers:
+            _refuse(recipe, f"stream {stream.name}", "a tower of this stage", repr(stream.tower), towers)
+        if stream.shares and (stream.shares not in streams or streams[stream.shares].shares):
+            owners = [name for name, other in streams.items() if not other.shares and name != stream.name]
+            _refuse(recipe, f"stream {stream.name}", "a stream with weights to share", repr(stream.shares), owners)
+        if stream.shares:
+            widths = [towers[tower].spec.width for tower in (stream.tower, streams[stream.shares].tower)]
+            if len(set(widths)) > 1:
+                _refuse(recipe, f"stream {stream.name}, shares", "towers of one width", f"{widths}", ())
+    for place, names in (("towers", stage.towers), ("phases", recipe.phases)):
+        labels = [part.name for part in names]
+        if len(set(labels)) != len(labels):
+            _refuse(recipe, place, "every name once", str(labels), ())
+    idle = set(towers) - {stream.tower for stream in stage.streams}
+    if idle:
+        _refuse(recipe, "towers", "towers that process a stream", f"idle {sorted(idle)}", ())
+    for name in stage.sequence:
+        if name not in layout.groups:
+            _refuse(recipe, "sequence", "a group", repr(name), layout.groups)
+    for name, _ in stage.clock.tokens_per_block:
+        if name not in streams:
+            _refuse(recipe, "clock", "a stream", repr(name), streams)
+
+
+def _check_views(recipe: Recipe, stream: Stream) -> None:
+    """A stream is present only in ways in which its codec can be, and is learned exactly if one view is noised."""
+    place = f"stream {stream.name}"
+    kinds = [view.kind for view in stream.views]
+    if not kinds or len(set(kinds)) != len(kinds):
+        _refuse(recipe, f"{place}, views", "at least one, each once", str(kinds), ())
+    for view in stream.views:
+        if view.kind not in stream.codec.views:
+            _refuse(recipe, f"{place}, view {view.kind}", f"one of {stream.codec.views}", repr(view.kind), ())
+        if view.noised_share and (view.kind != "clean" or not isinstance(stream.objective, Flow)):
+            _refuse(recipe, f"{place}, noised_share", "a clean view of a Flow stream", repr(view.kind), ())
+    if (stream.objective is None) == ("noised" in kinds):
+        got = "an objective and no noised view" if stream.objective else "a noised view and no objective"
+        _refuse(recipe, place, "an objective exactly where there is a noised view", got, ())
+
+
+def _check_layers(recipe: Recipe, edge: Edge, layout: Layout, towers: Mapping[str, Tower]) -> None:
+    """Layers that are read at and tapped exist; a tap on a joint edge would be ignored, so it is refused."""
+    place = f"edge {edge.dst} <- {edge.src}"
+    depths = [towers[layout.groups[name].tower].spec.geometry.depth for name in (edge.dst, edge.src)]
+    if edge.layers is not None and not (edge.layers and set(edge.layers) <= set(range(depths[0]))):
+        _refuse(recipe, f"{place}, layers", f"some of 0 to {depths[0] - 1}", str(edge.layers), ())
+    if edge.tap is not None and (edge.via == "joint" or not 0 <= edge.tap < depths[1]):
+        expected = f"a cross or modulate edge and one of 0 to {depths[1] - 1}"
+        _refuse(recipe, f"{place}, tap", expected, f"{edge.tap} on a {edge.via} edge", ())
+
+
+def _check_across(recipe: Recipe, edge: Edge, layout: Layout, towers: Mapping[str, Tower]) -> None:
     """Cross and modulate edges need a tower that can be crossed or told; the groups of a tower share one context."""
     if edge.via not in ("cross", "modulate"):
         return
-    spec = towers[layout.groups[edge.dst].tower].spec
+    place = f"edge {edge.dst} <- {edge.src}"
+    if edge.when != "all" or edge.window is not None:
+        _refuse(recipe, place, f"a {edge.via} edge that sees all", f"when={edge.when!r}, window={edge.window}", ())
+    tower = layout.groups[edge.dst].tower
+    spec = towers[tower].spec
     width = getattr(spec, "context_width", None)
     if width is None or (edge.via == "cross" and width == 0):
-        _refuse(recipe, f"edge {edge.dst} <- {edge.src}", f"a tower that takes {edge.via} edges", str(spec), ())
+        _refuse(recipe, place, f"a tower that takes {edge.via} edges", str(spec), ())
     source = towers[layout.groups[edge.src].tower].spec
     if edge.via == "cross" and width != source.width:
-        _refuse(
-            recipe,
-            f"edge {edge.dst} <- {edge.src}",
-            f"context_width {source.width}, the width of the tower that is read",
-            str(width),
-            (),
-        )
+        expected = f"context_width {source.width}, the width of the tower that is read"
+        _refuse(recipe, place, expected, str(width), ())
+    for other, group in layout.groups.items():
+        if group.tower == tower and replace(edge, dst=other) not in layout.edges:
+            _refuse(recipe, place, f"the same edge from every group of tower {tower!r}", f"none from {other}", ())
 
 
 def _check_cuts(recipe: Recipe, layout: Layout) -> None:
@@ -257,25 +314,63 @@ def _check_cuts(recipe: Recipe, layout: Layout) -> None:
 
 def _check_schedule(recipe: Recipe, layout: Layout) -> None:
     names = {stream.name: stream for stream in recipe.stage.streams}
+    if not recipe.stage.schedule:
+        _refuse(recipe, "schedule", "at least one leg", "none", ())
     settled: set[str] = set()
+    committed: set[str] = set()
     for leg in recipe.stage.schedule:
-        streams = (leg.stream,) if isinstance(leg, Commit | Decode) else () if isinstance(leg, Read) else leg.streams
-        for name in streams:
+        place = f"schedule, {type(leg).__name__}"
+        for name in (leg.stream,) if isinstance(leg, Commit) else moved(leg):
             if name not in names:
-                _refuse(recipe, f"schedule, {type(leg).__name__}", "a stream", repr(name), names)
-            if isinstance(leg, Denoise | Predict | Decode) and names[name].objective is None:
-                _refuse(recipe, f"schedule, {type(leg).__name__}({name})", "a stream with an objective", "none", ())
-        if isinstance(leg, Commit) and (
-            leg.stream not in settled or "clean" not in [view.kind for view in names[leg.stream].views]
-        ):
-            _refuse(
-                recipe, f"Commit({leg.stream})", "a settled stream with a clean view", "neither or only one", ()
-            )
+                _refuse(recipe, place, "a stream", repr(name), names)
+            kind = {Decode: TokenCE, Denoise: Flow, Predict: Regress}.get(type(leg))
+            if kind and not isinstance(names[name].objective, kind):
+                got = type(names[name].objective).__name__
+                _refuse(recipe, f"{place}({name})", f"a stream with a {kind.__name__} objective", got, ())
+        if isinstance(leg, Commit):
+            if leg.stream not in settled or "clean" not in [view.kind for view in names[leg.stream].views]:
+                got = "neither or only one"
+                _refuse(recipe, f"Commit({leg.stream})", "a settled stream with a clean view", got, ())
+            committed.add(names[leg.stream].group("clean"))
         if isinstance(leg, Read):
             for group in leg.groups:
                 if group not in layout.groups:
-                    _refuse(recipe, "schedule, Read", "a group", repr(group), layout.groups)
+                    _refuse(recipe, place, "a group", repr(group), layout.groups)
+        reads = leg.groups if isinstance(leg, Read) else moved(leg)
+        _check_ready(recipe, place, layout.needed(reads) - set(moved(leg)), layout, settled, committed)
         settled.update(moved(leg))
+
+
+def _check_ready(
+    recipe: Recipe, place: str, names: frozenset[str], layout: Layout, settled: set[str], committed: set[str]
+) -> None:
+    """What a leg reads exists by then: clean views are committed, texts are written."""
+    for name in sorted(names):
+        group = layout.groups[name]
+        if group.view.kind == "clean" and name not in committed:
+            _refuse(recipe, place, f"Commit({group.stream.name}) before {name} is read", "no such leg", ())
+        unwritten = isinstance(group.stream.objective, TokenCE) and group.stream.name not in settled
+        if group.view.kind == "noised" and unwritten:
+            _refuse(recipe, place, f"Decode({group.stream.name}) before {name} is read", "no such leg", ())
+
+
+def _check_phases(recipe: Recipe, layout: Layout, towers: Mapping[str, Tower]) -> None:
+    """A phase trains towers of this stage that its losses reach, by streams that have an objective."""
+    if not recipe.phases:
+        _refuse(recipe, "phases", "at least one", "none", ())
+    learned = [stream.name for stream in recipe.stage.streams if stream.objective is not None]
+    for phase in recipe.phases:
+        place = f"phase {phase.name}"
+        for name in phase.losses:
+            if name not in learned:
+                _refuse(recipe, f"{place}, losses", "a stream with an objective", repr(name), learned)
+        for name in phase.trains:
+            if name not in towers:
+                _refuse(recipe, f"{place}, trains", "a tower of this stage", repr(name), towers)
+        reached = {layout.groups[name].tower for name in layout.needed(phase.losses)}
+        if not phase.trains or not set(phase.trains) <= reached:
+            got = f"trains {list(phase.trains)}, losses reach {sorted(reached)}"
+            _refuse(recipe, place, "at least one tower, each reached by a loss", got, ())
 
 
 def _check_posteriors(recipe: Recipe, layout: Layout) -> None:

@@ -90,6 +90,7 @@ class Interpreter:
         self.latents: dict[str, Latent] = {}
         self.levels: dict[str, float] = {}
         self.states: dict[str, GroupState] = {}
+        self.written: dict[str, Tensor] = {}
 
     def run(self, legs: tuple[Leg, ...]) -> Settled:
         for leg in legs:
@@ -103,7 +104,11 @@ class Interpreter:
                 self._run_missing(self.net.layout.needed(leg.groups))
             else:
                 self._commit(leg)
-        streams = {name: self.latents[self._principal(name)].values for leg in legs for name in moved(leg)}
+        streams = {
+            name: self.written[name] if name in self.written else self.latents[self._principal(name)].values
+            for leg in legs
+            for name in moved(leg)
+        }
         observed = {name: latent for name, latent in self.latents.items() if self.net.group(name).view.kind == "now"}
         return Settled(streams=streams, observed=observed)
 
@@ -149,13 +154,17 @@ class Interpreter:
         needed = layout.needed(moving)
         for name in sorted(needed):
             self._prepare(name)
-        for name in needed - layout.stable(moving):
-            self.states.pop(name, None)
+        self._forget(moving)
         stable = needed & layout.stable(moving) if self.caching else frozenset[str]()
         if not self.caching:
             self.states.clear()
         self._run_missing(stable)
         return sorted(needed - stable)
+
+    def _forget(self, moving: list[str]) -> None:
+        """Drop the states of the moving groups and of every group that reads them, needed in this leg or not."""
+        for name in frozenset(self.states) - self.net.layout.stable(moving):
+            del self.states[name]
 
     def _denoise(self, leg: Denoise) -> None:
         moving = sorted(self._principal(name) for name in leg.streams)
@@ -187,33 +196,46 @@ class Interpreter:
             self.latents[name] = Latent(values=values, valid=self.latents[name].valid)
 
     def _decode(self, leg: Decode) -> None:
-        """Greedy; a sample that has written the end mark writes end marks from then on."""
+        """Greedy; a sample that has written the end mark writes end marks from then on, and nobody reads those.
+
+        What later legs read is what training shows them: the start token, then what was written, but for the last.
+        """
         name = self._principal(leg.stream)
-        layout = self.net.layout
-        self._run_missing(layout.needed([name]) - {name})
-        valid = {other: latent.valid for other, latent in self.latents.items()}
+        self._run_missing(self.net.layout.needed([name]) - {name})
+        self._forget([name])
         objective = self.net.group(name).stream.objective
         assert isinstance(objective, TokenCE)
         batch, device = self.obs.batch_size, self.obs.state.device
-        token = torch.full((batch, 1), objective.start_token, device=device)
+        read = torch.full((batch, 1), objective.start_token, device=device)
+        valid = torch.ones(batch, 1, dtype=torch.bool, device=device)
         written: list[Tensor] = []
-        ended = torch.zeros(batch, dtype=torch.bool, device=device)
-        level = torch.zeros(batch, 1, device=device)
-        for index in range(leg.max_tokens):
-            valid[name] = torch.ones(batch, index + 1, dtype=torch.bool, device=device)
-            tokens = self.net.embed(name, token, level, valid, offset=index)
-            self.states[name] = self.net({name: tokens}, self.states)[name]
-            scores = self.net.codec(name).read(self.states[name].hidden[:, -1:])
-            token = scores.argmax(dim=-1).masked_fill(ended[:, None], objective.end_token)
+        self.levels[name] = 0.0
+        while True:
+            self.latents[name] = Latent(values=read, valid=valid)
+            scores = self._scores(name)
+            token = scores.argmax(dim=-1).masked_fill(~valid[:, -1:], objective.end_token)
             written.append(token)
-            ended |= token[:, 0] == objective.end_token
-            if bool(ended.all()):
+            going_on = valid[:, -1:] & (token != objective.end_token)
+            if len(written) == leg.max_tokens or not bool(going_on.any()):
                 break
-        answer = torch.cat(written, dim=1)
-        self.latents[name] = Latent(values=answer, valid=torch.ones_like(answer, dtype=torch.bool))
+            read, valid = torch.cat([read, token], dim=1), torch.cat([valid, going_on], dim=1)
+        self.written[leg.stream] = torch.cat(written, dim=1)
+
+    def _scores(self, name: str) -> Tensor:
+        """The scores of a growing group's next token: its last token alone against cached keys, or all afresh."""
+        if not self.caching:
+            self.states.clear()
+            self._run_missing(self.net.layout.needed([name]))
+            return self.net.codec(name).read(self.states[name].hidden[:, -1:])
+        values = self.latents[name].values
+        valid = {other: latent.valid for other, latent in self.latents.items()}
+        level = torch.zeros(len(values), 1, device=values.device)
+        tokens = self.net.embed(name, values[:, -1:], level, valid, offset=values.shape[1] - 1)
+        self.states[name] = self.net({name: tokens}, self.states)[name]
+        return self.net.codec(name).read(self.states[name].hidden)
 
     def _commit(self, leg: Commit) -> None:
         stream = self.net.group(self._principal(leg.stream)).stream
         clean = stream.group("clean")
         self.latents[clean], self.levels[clean] = self.latents[self._principal(leg.stream)], 0.0
-        self.states.pop(clean, None)
+        self._forget([clean])

@@ -44,11 +44,34 @@ class Objective(Protocol):
 class CodecSpec(Protocol):
     """The value that describes a codec: how many tokens a view has, what it asks of a dataset, what it costs."""
 
+    @property
+    def views(self) -> tuple[ViewKind, ...]:
+        """The views in which a stream of this codec can be present."""
+        ...
+
     def num_tokens(self, view: ViewKind) -> int: ...
 
     def window(self) -> Window: ...
 
-    def flops(self, view: ViewKind, width: int) -> int: ...
+    def num_parameters(self, width: int) -> int:
+        """Weights of the codec's module, without an autoencoder's."""
+        ...
+
+    def embed_flops(self, view: ViewKind, width: int) -> int:
+        """Latent to tokens, one sample."""
+        ...
+
+    def read_flops(self, view: ViewKind, width: int) -> int:
+        """Hidden states back to a latent, one sample; zero for what is only ever an input."""
+        ...
+
+    def encode_flops(self, view: ViewKind) -> int:
+        """Raw data to a latent, one sample (an autoencoder's work; most codecs have none)."""
+        ...
+
+    def decode_flops(self) -> int:
+        """A latent back to raw data, one sample."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +132,10 @@ class Group:
 class Edge:
     """Group ``dst`` reads group ``src``.
 
-    ``when`` relates blocks of the clock (``causal`` relates tokens); ``window`` keeps only the last so many blocks.
-    ``grad=False`` cuts the gradient on this edge and nothing else. ``layers`` limits the reading layers of ``dst``;
-    ``tap`` is the layer of ``src`` whose hidden states a ``cross`` or ``modulate`` edge reads (None: the last).
+    ``when`` relates blocks of the clock (``causal`` relates tokens); ``window`` keeps source blocks at most so many
+    blocks before the reader's. ``grad=False`` cuts the gradient on this edge and nothing else. ``layers`` limits the
+    reading layers of ``dst``; ``tap`` is the layer of ``src`` after which a ``cross`` or ``modulate`` edge reads its
+    hidden states (None: after the last layer and the final norm).
     """
 
     dst: str
@@ -137,6 +161,9 @@ class Clock:
         return [index // per_block if per_block else 0 for index in range(num_tokens)]
 
 
+NO_BLOCKS = Clock()
+
+
 def reads(dst: str, *sources: str, when: When = "all", via: Via = "joint", grad: bool = True) -> tuple[Edge, ...]:
     """One edge from ``dst`` to each source, all of one kind."""
     return tuple(Edge(dst=dst, src=src, when=when, via=via, grad=grad) for src in sources)
@@ -155,6 +182,11 @@ def groups_of(streams: tuple[Stream, ...]) -> dict[str, Group]:
             name = stream.group(view.kind)
             groups[name] = Group(name=name, stream=stream, view=view)
     return groups
+
+
+def linear_parameters(inputs: int, outputs: int) -> int:
+    """Weights and biases of one linear map."""
+    return inputs * outputs + outputs
 
 
 def linear_flops(num_tokens: int, inputs: int, outputs: int) -> int:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from crossroads.codecs.spec import Latent
 from crossroads.space import Normaliser, NormaliserKind
-from crossroads.streams import ViewKind, linear_flops
+from crossroads.streams import ViewKind, linear_flops, linear_parameters
 from crossroads.types import NOTHING, Batch, Observation, Window
 
 
@@ -31,6 +31,10 @@ class ActionTokens:
     normaliser: NormaliserKind = "mean_std"
     level_in_codec: bool = False
 
+    @property
+    def views(self) -> tuple[ViewKind, ...]:
+        return ("noised", "clean")
+
     def num_tokens(self, view: ViewKind) -> int:
         return self.num_actions
 
@@ -38,10 +42,23 @@ class ActionTokens:
         asked = {"num_actions": self.num_actions, "action_size": self.action_size, "control_hz": self.control_hz}
         return Window(**{**vars(NOTHING), **asked})
 
-    def flops(self, view: ViewKind, width: int) -> int:
-        both_ends = 2 * linear_flops(self.num_actions, self.action_size, width)
+    def num_parameters(self, width: int) -> int:
+        ends = linear_parameters(self.action_size, width) + linear_parameters(width, self.action_size)
+        told = linear_parameters(2 * width, width) + linear_parameters(width, width)
+        return ends + (told if self.level_in_codec else 0)
+
+    def embed_flops(self, view: ViewKind, width: int) -> int:
         told = linear_flops(self.num_actions, 2 * width, width) + linear_flops(self.num_actions, width, width)
-        return both_ends + (told if self.level_in_codec else 0)
+        return linear_flops(self.num_actions, self.action_size, width) + (told if self.level_in_codec else 0)
+
+    def read_flops(self, view: ViewKind, width: int) -> int:
+        return linear_flops(self.num_actions, width, self.action_size)
+
+    def encode_flops(self, view: ViewKind) -> int:
+        return 0
+
+    def decode_flops(self) -> int:
+        return 0
 
 
 class ActionCodec(nn.Module):
@@ -87,7 +104,7 @@ class ActionCodec(nn.Module):
 
 
 def level_sinusoid(level: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b n w"]:
-    """``[sin, cos](2 pi t / period)``, periods geometric from 4e-3 to 4 (openpi ``create_sinusoidal_pos_embedding``)."""
+    """``[sin, cos](2 pi t / period)``, periods geometric from 4e-3 to 4 (openpi's time embedding)."""
     fraction = torch.linspace(0, 1, width // 2, dtype=torch.float64, device=level.device)
     angle = 2 * math.pi * rearrange(level.double(), "b n -> b n 1") / (4e-3 * (4.0 / 4e-3) ** fraction)
     return torch.cat([angle.sin(), angle.cos()], dim=-1).float()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from crossroads.codecs.spec import Latent
 from crossroads.codecs.video_autoencoder import TIME_FACTOR, NanoAutoencoder, NanoAutoencoderNet
 from crossroads.errors import InputError
-from crossroads.streams import ViewKind, linear_flops
+from crossroads.streams import ViewKind, linear_flops, linear_parameters
 from crossroads.types import NOTHING, Batch, Observation, Window
 
 
@@ -53,6 +53,10 @@ class VideoLatents:
     def patch_size(self) -> int:
         return self.autoencoder.channels * self.patch**2
 
+    @property
+    def views(self) -> tuple[ViewKind, ...]:
+        return ("now", "noised", "clean")
+
     def num_tokens(self, view: ViewKind) -> int:
         rows, columns = self.grid_hw
         return rows * columns * (1 if view == "now" else self.num_future)
@@ -61,10 +65,26 @@ class VideoLatents:
         asked = {"cameras": self.cameras, "image_hw": self.image_hw, "future_s": self.future_s}
         return Window(**{**vars(NOTHING), **asked})
 
-    def flops(self, view: ViewKind, width: int) -> int:
-        """Embedding (and, for a predicted view, reading) the tokens; the autoencoder is counted apart."""
-        once = linear_flops(self.num_tokens(view), self.patch_size, width)
-        return once if view in ("now", "clean") else 2 * once
+    def num_parameters(self, width: int) -> int:
+        """The autoencoder's are counted apart: no phase trains them."""
+        return linear_parameters(self.patch_size, width) + linear_parameters(width, self.patch_size)
+
+    def embed_flops(self, view: ViewKind, width: int) -> int:
+        return linear_flops(self.num_tokens(view), self.patch_size, width)
+
+    def read_flops(self, view: ViewKind, width: int) -> int:
+        return linear_flops(self.num_tokens(view), width, self.patch_size)
+
+    def encode_flops(self, view: ViewKind) -> int:
+        """The frame of now alone, or the whole clip (whose first latent is then dropped)."""
+        return self.autoencoder.encode_flops(1 if view == "now" else 1 + len(self.future_s), self._canvas_hw)
+
+    def decode_flops(self) -> int:
+        return self.autoencoder.decode_flops(1 + self.num_future, self._canvas_hw)
+
+    @property
+    def _canvas_hw(self) -> tuple[int, int]:
+        return self.image_hw[0], self.image_hw[1] * len(self.cameras)
 
 
 class LatentCodec(nn.Module):
@@ -110,7 +130,9 @@ class LatentCodec(nn.Module):
         return self.leave(hidden)
 
     @torch.no_grad()
-    def decode(self, latent: Float[Tensor, "b n c"], now: Float[Tensor, "b m c"]) -> dict[str, UInt8[Tensor, "b f h w 3"]]:
+    def decode(
+        self, latent: Float[Tensor, "b n c"], now: Float[Tensor, "b m c"]
+    ) -> dict[str, UInt8[Tensor, "b f h w 3"]]:
         """Future frames per camera as pixels; the latent of now comes first because the decoder is causal."""
         rows, columns = self.spec.grid_hw
         z = rearrange(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossroads.codecs.spec import Latent
-from crossroads.streams import ViewKind, linear_flops
+from crossroads.streams import ViewKind, linear_flops, linear_parameters
 from crossroads.types import NOTHING, Batch, Observation, Window
 
 
@@ -35,18 +35,39 @@ class Patches:
     def patches_per_camera(self) -> int:
         return (self.image_hw[0] // self.patch) * (self.image_hw[1] // self.patch)
 
+    @property
+    def views(self) -> tuple[ViewKind, ...]:
+        return ("now",)
+
     def num_tokens(self, view: ViewKind) -> int:
         return len(self.cameras) * self.patches_per_camera
 
     def window(self) -> Window:
         return Window(**{**vars(NOTHING), "cameras": self.cameras, "image_hw": self.image_hw})
 
-    def flops(self, view: ViewKind, width: int) -> int:
+    def num_parameters(self, width: int) -> int:
+        vision = self.vision_width
+        norms = 2 * 2 * vision
+        layer = norms + linear_parameters(vision, 3 * vision) + linear_parameters(vision, vision)
+        layer += linear_parameters(vision, self.vision_mlp) + linear_parameters(self.vision_mlp, vision)
+        ends = linear_parameters(3 * self.patch**2, vision) + 2 * vision + linear_parameters(vision, width)
+        return self.patches_per_camera * vision + self.depth * layer + ends
+
+    def embed_flops(self, view: ViewKind, width: int) -> int:
         num, vision = self.patches_per_camera, self.vision_width
         per_layer = linear_flops(num, vision, 4 * vision) + 2 * linear_flops(num, vision, self.vision_mlp)
         attention = 2 * linear_flops(num, vision, num)
         ends = linear_flops(num, 3 * self.patch**2, vision) + linear_flops(num, vision, width)
         return len(self.cameras) * (self.depth * (per_layer + attention) + ends)
+
+    def read_flops(self, view: ViewKind, width: int) -> int:
+        return 0
+
+    def encode_flops(self, view: ViewKind) -> int:
+        return 0
+
+    def decode_flops(self) -> int:
+        return 0
 
 
 class VisionLayer(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from crossroads.codecs.spec import Latent
 from crossroads.space import Normaliser, NormaliserKind
-from crossroads.streams import ViewKind, linear_flops
+from crossroads.streams import ViewKind, linear_flops, linear_parameters
 from crossroads.types import NOTHING, Batch, Observation, Window
 
 
@@ -22,14 +22,30 @@ class StateToken:
     num_state: int
     normaliser: NormaliserKind = "mean_std"
 
+    @property
+    def views(self) -> tuple[ViewKind, ...]:
+        return ("now",)
+
     def num_tokens(self, view: ViewKind) -> int:
         return 1
 
     def window(self) -> Window:
         return Window(**{**vars(NOTHING), "num_state": self.num_state})
 
-    def flops(self, view: ViewKind, width: int) -> int:
+    def num_parameters(self, width: int) -> int:
+        return linear_parameters(self.num_state, width)
+
+    def embed_flops(self, view: ViewKind, width: int) -> int:
         return linear_flops(1, self.num_state, width)
+
+    def read_flops(self, view: ViewKind, width: int) -> int:
+        return 0
+
+    def encode_flops(self, view: ViewKind) -> int:
+        return 0
+
+    def decode_flops(self) -> int:
+        return 0
 
 
 class StateCodec(nn.Module):

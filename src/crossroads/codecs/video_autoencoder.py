@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossroads.codecs.spec import NeverTrained
-from crossroads.streams import linear_flops
+from crossroads.streams import linear_flops, linear_parameters
 
 TIME_FACTOR, SPACE_FACTOR, FOLD = 4, 8, 4
 
@@ -43,6 +43,32 @@ class NanoAutoencoder:
             + linear_flops(quarter * places // 4, 2 * w * 3, 2 * w)
             + linear_flops(quarter * places // 4, 2 * w, self.channels)
         )
+
+    def decode_flops(self, num_latents: int, image_hw: tuple[int, int]) -> int:
+        """``num_latents`` latents back to ``1 + 4 (num_latents - 1)`` frames."""
+        w, coarse = self.width, image_hw[0] * image_hw[1] // SPACE_FACTOR**2
+        frames, fine = 1 + TIME_FACTOR * (num_latents - 1), image_hw[0] * image_hw[1] // FOLD**2
+        return (
+            linear_flops(num_latents * coarse, self.channels, 2 * w)
+            + linear_flops(num_latents * coarse, 2 * w * 9, 2 * w) * 2
+            + linear_flops(num_latents * coarse, 2 * w, 2 * w * TIME_FACTOR)
+            + linear_flops(frames * coarse, 2 * w * 3, 2 * w)
+            + linear_flops(frames * coarse, 2 * w * 9, 4 * w)
+            + linear_flops(frames * fine, w * 9, w) * 2
+            + linear_flops(frames * fine, w * 9, 3 * FOLD**2)
+        )
+
+    def num_parameters(self) -> int:
+        w, c, pixels = self.width, self.channels, 3 * FOLD**2
+
+        def block(width: int) -> int:
+            return 2 * width + 2 * linear_parameters(9 * width, width)
+
+        encoder = linear_parameters(9 * pixels, w) + block(w) + linear_parameters(27 * w, 2 * w) + block(2 * w)
+        encoder += linear_parameters(3 * 2 * w, 2 * w) + linear_parameters(2 * w, c)
+        decoder = linear_parameters(c, 2 * w) + block(2 * w) + linear_parameters(2 * w, 2 * w * TIME_FACTOR)
+        decoder += linear_parameters(3 * 2 * w, 2 * w) + linear_parameters(9 * 2 * w, 4 * w) + block(w)
+        return encoder + decoder + linear_parameters(9 * w, pixels)
 
 
 class SpaceBlock(nn.Module):

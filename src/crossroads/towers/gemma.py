@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossroads.streams import linear_flops
 from crossroads.errors import InputError
+from crossroads.streams import linear_flops
 from crossroads.towers.spec import QKV, Context, Heads, Places, rotate_halves
 
 
@@ -36,12 +36,19 @@ class Gemma:
     def geometry(self) -> Heads:
         return Heads(depth=self.depth, heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim)
 
+    def num_parameters(self) -> int:
+        attention = 2 * self.width * self.head_dim * (self.heads + self.kv_heads)
+        return self.depth * (attention + 3 * self.width * self.mlp + 2 * self.width) + self.width
+
+    def key_flops(self, num_tokens: int) -> int:
+        return linear_flops(num_tokens, self.width, 2 * self.kv_heads * self.head_dim)
+
     def layer_flops(self, num_tokens: int, num_context: int) -> int:
         projections = 2 * linear_flops(num_tokens, self.width, self.heads * self.head_dim)
         projections += 2 * linear_flops(num_tokens, self.width, self.kv_heads * self.head_dim)
         return projections + 3 * linear_flops(num_tokens, self.width, self.mlp)
 
-    def frame_flops(self, num_tokens: int, num_context: int) -> int:
+    def frame_flops(self, num_levels: int, num_context: int) -> int:
         return 0
 
 

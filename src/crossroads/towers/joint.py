@@ -132,7 +132,9 @@ class Dense(Attend):
             seen = seen if mask is None else seen & mask.to(seen.device)
             scores.append(score.masked_fill(~seen, float("-inf")))
             values.append(_cut(sources[name].v, edge))
-        share = torch.softmax(torch.cat(scores, dim=-1), dim=-1)
+        score = torch.cat(scores, dim=-1)
+        blind = (score == float("-inf")).all(dim=-1, keepdim=True)  # a query that sees nothing attends to nothing
+        share = torch.softmax(score.masked_fill(blind, 0.0), dim=-1).masked_fill(blind, 0.0)
         v = repeat(torch.cat(values, dim=1), "b k g d -> b k (g r) d", r=groups)
         return rearrange(torch.einsum("bhqk,bkhd->bqhd", share, v.float()), "b q h d -> b q (h d)").to(q.dtype)
 
@@ -248,8 +250,8 @@ class Joint(nn.Module):
         if not active:
             return {}
         spans, x = self._place(active, inputs)
-        conditions = {tower: self._condition(tower, spans[tower], inputs, states) for tower in x}
-        x = {tower: self.frames[tower].enter(tokens, conditions[tower]) for tower, tokens in x.items()}
+        told = {tower: self._conditions(tower, spans[tower], inputs, states) for tower in x}
+        x = {tower: self.frames[tower].enter(tokens, told[tower][0]) for tower, tokens in x.items()}
         keys: dict[str, list[Keys]] = {name: [] for name in active}
         wanted = {edge.tap for edge in self.layout.edges if edge.tap is not None}
         taps: dict[str, dict[int, Tensor]] = {name: {} for name in active}
@@ -257,12 +259,13 @@ class Joint(nn.Module):
         for index, layer in enumerate(self.layers):
             readings = tuple(self._reading(name, index, inputs, states) for name in active)
             cached = self._cached(readings, index, states)
+            conditions = {tower: told[tower][index] for tower in x}
             x, new = layer(x, conditions, spans, cached, valid, readings, self.attend)
             for name in active:
                 keys[name].append(new[name])
                 if index in wanted:
                     taps[name][index] = x[self.layout.groups[name].tower][:, spans_of(spans, name)]
-        x = {tower: self.frames[tower].finish(tokens, conditions[tower]) for tower, tokens in x.items()}
+        x = {tower: self.frames[tower].finish(tokens, told[tower][-1]) for tower, tokens in x.items()}
         return {
             name: GroupState(
                 keys=tuple(entry.k for entry in keys[name]),
@@ -285,13 +288,14 @@ class Joint(nn.Module):
             spans.setdefault(tower, {})[name] = slice(start, start + inputs[name].tokens.shape[1])
         return spans, {tower: torch.cat(parts, dim=1) for tower, parts in tokens.items()}
 
-    def _condition(
+    def _conditions(
         self,
         tower: str,
         spans: Mapping[str, slice],
         inputs: Mapping[str, GroupInput],
         states: Mapping[str, GroupState],
-    ) -> object:
+    ) -> list[object]:
+        """What each layer is told; layers that read the same across share one condition, computed once."""
         parts = [inputs[name] for name in spans]
         counts: list[int] = []
         for part in parts:
@@ -302,34 +306,35 @@ class Joint(nn.Module):
             grid=torch.cat([part.places.grid for part in parts], dim=0),
         )
         level = torch.cat([part.level for part in parts], dim=1)
-        context = self._context(tower, states)
-        modulation = self._modulation(tower, states)
-        return self.frames[tower].condition(level, tuple(counts), places, context, modulation)
+        found: dict[tuple[Edge, ...], object] = {}
+        told = []
+        for layer in range(self.geometry.depth):
+            across = self.layout.across(tower, layer)
+            if across not in found:
+                context, modulation = self._context(across, states), self._modulation(tower, across, states)
+                found[across] = self.frames[tower].condition(level, tuple(counts), places, context, modulation)
+            told.append(found[across])
+        return told
 
-    def _context(self, tower: str, states: Mapping[str, GroupState]) -> Context | None:
+    def _context(self, across: tuple[Edge, ...], states: Mapping[str, GroupState]) -> Context | None:
         """Everything that the groups of a tower read across, in sorted order; all its groups share one context."""
-        edges = {edge.src: edge for edge in self.layout.edges if self._from(tower, edge, "cross")}
+        edges = [edge for edge in across if edge.via == "cross"]
         if not edges:
             return None
-        hidden = [_cut(_tapped(states[src], edge), edge) for src, edge in sorted(edges.items())]
-        valid = [states[src].valid for src in sorted(edges)]
-        return Context(hidden=torch.cat(hidden, dim=1), valid=torch.cat(valid, dim=1))
+        hidden = [_cut(_tapped(states[edge.src], edge), edge) for edge in edges]
+        return Context(hidden=torch.cat(hidden, dim=1), valid=torch.cat([states[e.src].valid for e in edges], dim=1))
 
-    def _modulation(self, tower: str, states: Mapping[str, GroupState]) -> Tensor | None:
+    def _modulation(self, tower: str, across: tuple[Edge, ...], states: Mapping[str, GroupState]) -> Tensor | None:
         """The masked mean of each modulating group, mapped to the tower's width and summed: ``b 1 w``."""
-        edges = {edge.src: edge for edge in self.layout.edges if self._from(tower, edge, "modulate")}
-        if not edges:
-            return None
         total = None
-        for src, edge in sorted(edges.items()):
-            hidden, valid = _cut(_tapped(states[src], edge), edge), states[src].valid.unsqueeze(-1)
+        for edge in across:
+            if edge.via != "modulate":
+                continue
+            hidden, valid = _cut(_tapped(states[edge.src], edge), edge), states[edge.src].valid.unsqueeze(-1)
             mean = (hidden * valid).sum(dim=1, keepdim=True) / valid.sum(dim=1, keepdim=True).clamp(min=1)
-            told = self.modulators[f"{tower}__{src.replace('.', '_')}"](mean)
+            told = self.modulators[f"{tower}__{edge.src.replace('.', '_')}"](mean)
             total = told if total is None else total + told
         return total
-
-    def _from(self, tower: str, edge: Edge, via: str) -> bool:
-        return edge.via == via and self.layout.groups[edge.dst].tower == tower
 
     def _reading(
         self, dst: str, layer: int, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]
@@ -347,9 +352,7 @@ class Joint(nn.Module):
             masks[edge.src] = self.layout.mask(edge, inputs[dst].tokens.shape[1], num_keys, offset)
         return Reading(dst=dst, edges=edges, masks=masks)
 
-    def _cached(
-        self, readings: tuple[Reading, ...], layer: int, states: Mapping[str, GroupState]
-    ) -> dict[str, Keys]:
+    def _cached(self, readings: tuple[Reading, ...], layer: int, states: Mapping[str, GroupState]) -> dict[str, Keys]:
         names = {edge.src for reading in readings for edge in reading.edges} & set(states)
         return {
             name: Keys(k=states[name].keys[layer], v=states[name].values[layer], valid=states[name].valid)

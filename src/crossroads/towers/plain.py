@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossroads.streams import linear_flops
 from crossroads.errors import InputError
+from crossroads.streams import linear_flops, linear_parameters
 from crossroads.towers.spec import QKV, Context, Heads, Places, axis_angles
 
 
@@ -28,10 +28,19 @@ class Plain:
     def geometry(self) -> Heads:
         return Heads(depth=self.depth, heads=self.heads, kv_heads=self.heads, head_dim=self.width // self.heads)
 
+    def num_parameters(self) -> int:
+        w = self.width
+        layer = 4 * w + linear_parameters(w, 3 * w) + linear_parameters(w, w)
+        layer += linear_parameters(w, self.mlp) + linear_parameters(self.mlp, w)
+        return self.depth * layer + 2 * w
+
+    def key_flops(self, num_tokens: int) -> int:
+        return linear_flops(num_tokens, self.width, 2 * self.width)
+
     def layer_flops(self, num_tokens: int, num_context: int) -> int:
         return linear_flops(num_tokens, self.width, 4 * self.width + 2 * self.mlp)
 
-    def frame_flops(self, num_tokens: int, num_context: int) -> int:
+    def frame_flops(self, num_levels: int, num_context: int) -> int:
         return 0
 
 

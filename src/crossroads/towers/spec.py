@@ -58,12 +58,20 @@ class TowerSpec(Protocol):
     @property
     def geometry(self) -> Heads: ...
 
-    def layer_flops(self, num_tokens: int, num_context: int) -> int:
-        """One layer's forward work outside the joint softmax products."""
+    def num_parameters(self) -> int:
+        """Weights of all layers and of what lies outside them."""
         ...
 
-    def frame_flops(self, num_tokens: int, num_context: int) -> int:
-        """The forward work outside the layers (level embedding, context projection, final modulation)."""
+    def layer_flops(self, num_tokens: int, num_context: int) -> int:
+        """One layer's forward work outside the joint softmax products; ``num_context`` 0: it reads none."""
+        ...
+
+    def key_flops(self, num_tokens: int) -> int:
+        """The part of a layer's work that gives keys and values: all that a group owes whose output nobody uses."""
+        ...
+
+    def frame_flops(self, num_levels: int, num_context: int) -> int:
+        """The forward work outside the layers (embedding ``num_levels`` levels, projecting the context)."""
         ...
 
 

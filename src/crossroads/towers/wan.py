@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossroads.streams import linear_flops
+from crossroads.streams import linear_flops, linear_parameters
 from crossroads.towers.spec import QKV, Context, Heads, Places, axis_angles, rotate_adjacent
 
 
@@ -45,21 +45,35 @@ class Wan:
     def attention_width(self) -> int:
         return self.heads * self.head_dim
 
+    def num_parameters(self) -> int:
+        w, e = self.width, self.attention_width
+        attention = 3 * linear_parameters(w, e) + linear_parameters(e, w) + 2 * e
+        feed_forward = linear_parameters(w, self.mlp) + linear_parameters(self.mlp, w)
+        layer = attention + feed_forward + 6 * w
+        frame = linear_parameters(self.frequency_width, w) + linear_parameters(w, w) + linear_parameters(w, 6 * w)
+        if self.context_width:
+            layer += attention + 2 * w
+            frame += linear_parameters(self.context_width, w) + linear_parameters(w, w)
+        return self.depth * layer + frame + (2 * w if self.modulated_head else 0)
+
+    def key_flops(self, num_tokens: int) -> int:
+        return 2 * linear_flops(num_tokens, self.width, self.attention_width)
+
     def layer_flops(self, num_tokens: int, num_context: int) -> int:
         projections = 4 * linear_flops(num_tokens, self.width, self.attention_width)
         feed_forward = 2 * linear_flops(num_tokens, self.width, self.mlp)
-        if not self.context_width:
+        if not num_context:
             return projections + feed_forward
         cross = 2 * linear_flops(num_tokens, self.width, self.attention_width)
         cross += 2 * linear_flops(num_context, self.width, self.attention_width)
         cross += 2 * linear_flops(num_tokens, self.attention_width, num_context)
         return projections + feed_forward + cross
 
-    def frame_flops(self, num_tokens: int, num_context: int) -> int:
-        told = linear_flops(1, self.frequency_width, self.width) + 7 * linear_flops(1, self.width, self.width)
+    def frame_flops(self, num_levels: int, num_context: int) -> int:
+        told = linear_flops(num_levels, self.frequency_width, self.width)
+        told += linear_flops(num_levels, self.width, 7 * self.width)
         text = linear_flops(num_context, self.context_width, self.width)
-        text += linear_flops(num_context, self.width, self.width)
-        return told + (text if self.context_width else 0)
+        return told + text + linear_flops(num_context, self.width, self.width)
 
 
 @dataclass(frozen=True, kw_only=True)

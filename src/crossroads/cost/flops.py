@@ -1,0 +1,275 @@
+"""Parameters and FLOPs of a recipe from its specs alone: no weights, no device, instant at any size.
+
+A multiply and an add count as two; what is counted is matrix products, attention products and convolutions (what
+``torch.utils.flop_counter`` counts), one sample. Texts count at their padded length unless ``tokens`` says otherwise.
+The walk through a schedule mirrors ``schedule.Interpreter``: what the edges let it cache is paid once per leg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from crossroads.codecs.latents import VideoLatents
+from crossroads.errors import InputError, nearest
+from crossroads.layout import Layout
+from crossroads.recipe import Phase, Recipe, Stage
+from crossroads.schedule import Commit, Decode, Denoise, Predict, Read, moved
+from crossroads.streams import Edge, Group, linear_flops, linear_parameters
+from crossroads.towers.spec import TowerSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Weights by part: ``towers.*``, ``codecs.*``, ``modulators.*`` and ``autoencoders.*`` (which no phase trains)."""
+
+    parts: Mapping[str, int]
+    trained: Mapping[str, int]
+    """By phase."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class LegFlops:
+    """One leg: what it caches before it moves (``once``), and all its ``steps`` together (``moving``)."""
+
+    leg: str
+    once: int
+    steps: int
+    moving: int
+
+    @property
+    def total(self) -> int:
+        return self.once + self.moving
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActFlops:
+    """One ``act`` call: raw to latents, the legs, latents to raw."""
+
+    encode: int
+    legs: tuple[LegFlops, ...]
+    decode: int
+
+    @property
+    def total(self) -> int:
+        return self.encode + sum(leg.total for leg in self.legs) + self.decode
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleFlops:
+    """One training sample of a phase; ``encode`` is the frozen autoencoder's work, in ``forward`` already."""
+
+    encode: int
+    forward: int
+    backward: int
+
+    @property
+    def total(self) -> int:
+        return self.forward + self.backward
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flops:
+    """Forward FLOPs of acting, and FLOPs of one training sample by phase: from raw data, and from cached features."""
+
+    act: ActFlops
+    train: Mapping[str, SampleFlops]
+    train_cached: Mapping[str, SampleFlops]
+
+
+def parameters(recipe: Recipe) -> Parameters:
+    """Weights of a recipe, by part and by phase."""
+    stage, layout = recipe.stage, recipe.stage.layout
+    specs = {tower.name: tower.spec for tower in stage.towers}
+    parts: dict[str, int] = {}
+    owner: dict[str, str] = {}
+    for name, spec in specs.items():
+        parts[f"towers.{name}"], owner[f"towers.{name}"] = spec.num_parameters(), name
+    for stream in stage.streams:
+        if stream.shares is None:
+            part = f"codecs.{stream.name}"
+            parts[part], owner[part] = stream.codec.num_parameters(specs[stream.tower].width), stream.tower
+        if isinstance(stream.codec, VideoLatents):
+            parts[f"autoencoders.{stream.name}"] = stream.codec.autoencoder.num_parameters()
+    for name in specs:
+        told = {edge.src for edge in layout.edges if edge.via == "modulate" and layout.groups[edge.dst].tower == name}
+        if told:
+            widths = [specs[layout.groups[src].tower].width for src in told]
+            part = f"modulators.{name}"
+            parts[part], owner[part] = sum(linear_parameters(width, specs[name].width) for width in widths), name
+    trained = {
+        phase.name: sum(num for part, num in parts.items() if owner.get(part) in phase.trains)
+        for phase in recipe.phases
+    }
+    return Parameters(parts=parts, trained=trained)
+
+
+def flops(recipe: Recipe, *, tokens: Mapping[str, int] | None = None) -> Flops:
+    """FLOPs of a recipe. ``tokens``: how many tokens a stream (a text) really has, by name.
+
+    Backward is twice the forward of what is trained, once that of frozen parts which gradients pass through, nothing
+    for the rest. The few products whose input is raw data need no input gradient; they are counted all the same
+    (under 1 % of any recipe, ``tests/cost/test_flops.py``).
+    """
+    names = [stream.name for stream in recipe.stage.streams]
+    for name in tokens or {}:
+        if name not in names:
+            raise InputError(where="flops, tokens", expected="a stream", got=repr(name), do=nearest(name, names))
+    work = _Work(stage=recipe.stage, tokens=tokens or {})
+    return Flops(
+        act=_act(recipe, work),
+        train={phase.name: _train(recipe, phase, work, cached=False) for phase in recipe.phases},
+        train_cached={phase.name: _train(recipe, phase, work, cached=True) for phase in recipe.phases},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """The forward work of running some groups of a stage."""
+
+    stage: Stage
+    tokens: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def layout(self) -> Layout:
+        return self.stage.layout
+
+    @cached_property
+    def specs(self) -> Mapping[str, TowerSpec]:
+        return {tower.name: tower.spec for tower in self.stage.towers}
+
+    def num(self, name: str) -> int:
+        group = self.layout.groups[name]
+        return self.tokens.get(group.stream.name, group.stream.codec.num_tokens(group.view.kind))
+
+    def width(self, group: Group) -> int:
+        return self.specs[group.tower].width
+
+    def encode(self, names: frozenset[str]) -> int:
+        """Raw data to latents: each ``now`` view, and each learned stream's target once."""
+        groups = [self.layout.groups[name] for name in names]
+        learned = {group.stream.name: group for group in groups if group.view.kind != "now"}
+        now = sum(group.stream.codec.encode_flops("now") for group in groups if group.view.kind == "now")
+        return now + sum(group.stream.codec.encode_flops(group.view.kind) for group in learned.values())
+
+    def embed(self, names: frozenset[str]) -> int:
+        groups = [self.layout.groups[name] for name in names]
+        return sum(group.stream.codec.embed_flops(group.view.kind, self.width(group)) for group in groups)
+
+    def read(self, name: str, num: int) -> int:
+        group = self.layout.groups[name]
+        codec, kind = group.stream.codec, group.view.kind
+        return codec.read_flops(kind, self.width(group)) * num // codec.num_tokens(kind)
+
+    def run(self, names: frozenset[str], grown: tuple[str, int] | None = None) -> int:
+        """One pass of some groups, without their embedding. ``grown``: a group that runs only the last of so many
+        tokens."""
+        by_tower: dict[str, list[str]] = {}
+        for name in sorted(names):
+            by_tower.setdefault(self.layout.groups[name].tower, []).append(name)
+        return sum(self._tower(tower, groups, grown) for tower, groups in by_tower.items())
+
+    def attention(self, name: str, layer: int, queries: int, grown: tuple[str, int] | None = None) -> int:
+        """Scores and weighted values of one group in one layer."""
+        heads = self.specs[self.layout.groups[name].tower].geometry
+        edges = [edge for edge in self.layout.sources(name) if edge.layers is None or layer in edge.layers]
+        keys = sum(grown[1] if grown and edge.src == grown[0] else self.num(edge.src) for edge in edges)
+        return 2 * linear_flops(queries, heads.heads * heads.head_dim, keys)
+
+    def context(self, tower: str, layer: int) -> int:
+        return sum(self.num(edge.src) for edge in self.layout.across(tower, layer) if edge.via == "cross")
+
+    def _tower(self, tower: str, names: list[str], grown: tuple[str, int] | None) -> int:
+        spec = self.specs[tower]
+        queries = {name: 1 if grown and name == grown[0] else self.num(name) for name in names}
+        total, conditions = 0, set[tuple[Edge, ...]]()
+        for layer in range(spec.geometry.depth):
+            across, context = self.layout.across(tower, layer), self.context(tower, layer)
+            if across not in conditions:
+                conditions.add(across)
+                told = [edge.src for edge in across if edge.via == "modulate"]
+                total += spec.frame_flops(len(names), context)
+                total += sum(linear_flops(1, self.width(self.layout.groups[src]), spec.width) for src in told)
+            total += spec.layer_flops(sum(queries.values()), context)
+            total += sum(self.attention(name, layer, queries[name], grown) for name in names)
+        return total
+
+
+def _act(recipe: Recipe, work: _Work) -> ActFlops:
+    layout = work.layout
+    known: frozenset[str] = frozenset()
+    observed: set[str] = set()
+    legs: list[LegFlops] = []
+    for leg in recipe.stage.schedule:
+        moving = moved(leg)
+        if isinstance(leg, Commit):
+            known &= layout.stable([recipe.stage.stream(leg.stream).group("clean")])
+            continue
+        needed = layout.needed(leg.groups if isinstance(leg, Read) else moving)
+        observed |= {name for name in needed if layout.groups[name].view.kind == "now"}
+        known = known & layout.stable(moving) if moving else known
+        before = needed - set(moving) if isinstance(leg, Decode) else needed & layout.stable(moving)
+        missing = before - known
+        known |= missing
+        once = work.run(missing) + work.embed(missing)
+        steps, total = 1, 0
+        if isinstance(leg, Decode):
+            steps, name = leg.max_tokens, leg.stream
+            total = sum(work.run(frozenset([name]), (name, num)) for num in range(1, steps + 1)) + work.read(
+                name, steps
+            )
+            known |= {name}
+        elif isinstance(leg, Denoise | Predict):
+            running = needed - layout.stable(moving)
+            steps = leg.steps if isinstance(leg, Denoise) else 1
+            total = steps * (
+                work.run(running) + work.embed(running) + sum(work.read(name, work.num(name)) for name in moving)
+            )
+        words = f"{type(leg).__name__}({', '.join(moving or needed)})"
+        legs.append(LegFlops(leg=words, once=once, steps=steps, moving=total))
+    settled = {recipe.stage.stream(name) for leg in recipe.stage.schedule for name in moved(leg)}
+    decode = sum(stream.codec.decode_flops() for stream in settled)
+    return ActFlops(encode=work.encode(frozenset(observed)), legs=tuple(legs), decode=decode)
+
+
+def _train(recipe: Recipe, phase: Phase, work: _Work, *, cached: bool) -> SampleFlops:
+    layout = work.layout
+    losses = frozenset(phase.losses)
+    needed = layout.needed(losses)
+    trained = frozenset(name for name in needed if layout.groups[name].tower in phase.trains)
+    fixed = needed & layout.stable([name for name, group in layout.groups.items() if group.tower in phase.trains])
+    running = needed - fixed if cached else needed
+    read = sum(work.read(name, work.num(name)) for name in losses)
+    encode = work.encode(running)
+    forward = encode + work.run(running) + work.embed(running) + read
+    passed = needed - fixed - trained
+    backward = 2 * (
+        work.run(trained) + work.embed(trained) + sum(work.read(name, work.num(name)) for name in trained & losses)
+    )
+    backward += work.run(passed) + sum(work.read(name, work.num(name)) for name in passed & losses)
+    backward -= 2 * _unanswered(trained, needed, losses, work) + _unanswered(passed, needed, losses, work)
+    return SampleFlops(encode=encode, forward=forward, backward=backward)
+
+
+def _unanswered(names: frozenset[str], needed: frozenset[str], losses: frozenset[str], work: _Work) -> int:
+    """The last layer's work, but for keys and values, of groups whose final hidden states nobody uses: it runs forward
+    and gets no gradient (the prefix of pi0)."""
+    layout = work.layout
+    read_across = {e.src for e in layout.edges if e.via in ("cross", "modulate") and e.tap is None and e.dst in needed}
+    idle = names - losses - read_across
+    total = 0
+    for tower in {layout.groups[name].tower for name in idle}:
+        spec = work.specs[tower]
+        last = spec.geometry.depth - 1
+        mine = [name for name in idle if layout.groups[name].tower == tower]
+        busy = sum(work.num(name) for name in names - idle if layout.groups[name].tower == tower)
+        num, context = sum(work.num(name) for name in mine), work.context(tower, last)
+        total += spec.layer_flops(busy + num, context) - (spec.layer_flops(busy, context) if busy else 0)
+        total -= spec.key_flops(num)
+        total += sum(work.attention(name, last, work.num(name)) for name in mine)
+    return total

@@ -1,0 +1,117 @@
+"""What a reader sees of a recipe before anything is trained: its picture, its axes, its sizes, its cost."""
+
+from __future__ import annotations
+
+from crossroads.axes import computed
+from crossroads.cost.flops import Flops, Parameters, flops, parameters
+from crossroads.recipe import Recipe
+from crossroads.schedule import Commit, Decode, Denoise, Leg, Predict, Read, moved
+
+
+def show(recipe: Recipe) -> str:
+    """A recipe as text: paper, layout, axes, schedule, window, tokens, parameters, FLOPs, departures."""
+    layout = recipe.stage.layout
+    acting = list(moved(recipe.stage.schedule[-1])) if recipe.stage.schedule else []
+    return "\n".join(
+        [
+            f"{recipe.name}: {recipe.paper}",
+            "",
+            layout.picture(acting, recipe.stage.outputs()),
+            "",
+            *_axes(recipe),
+            "schedule: " + "; then ".join(in_words(leg) for leg in recipe.stage.schedule),
+            *_phases(recipe),
+            _window(recipe),
+            "tokens: "
+            + ", ".join(
+                f"{name} {group.stream.codec.num_tokens(group.view.kind)}" for name, group in layout.groups.items()
+            ),
+            "",
+            *_parameters(recipe, parameters(recipe)),
+            "",
+            *_flops(flops(recipe)),
+            *(["", "departs from the paper:", *(f"- {words}" for words in recipe.departs)] if recipe.departs else []),
+        ]
+    )
+
+
+def in_words(leg: Leg) -> str:
+    """One leg as a phrase."""
+    if isinstance(leg, Denoise):
+        shift = f", levels shifted by {leg.factor:g}" if leg.factor != 1 else ""
+        span = f" from level {leg.start:g} to {leg.stop:g}" if (leg.start, leg.stop) != (1.0, 0.0) else ""
+        return f"denoise {' and '.join(leg.streams)} in {leg.steps} steps{span}{shift}"
+    if isinstance(leg, Predict):
+        return f"predict {' and '.join(leg.streams)} in one pass"
+    if isinstance(leg, Decode):
+        return f"write {leg.stream} token by token, at most {leg.max_tokens}"
+    if isinstance(leg, Read):
+        return f"read {', '.join(leg.groups)}"
+    assert isinstance(leg, Commit)
+    return f"hold {leg.stream} as if observed"
+
+
+def amount(number: float) -> str:
+    """A count with three digits and a letter: 4.2 M, 1.07 G."""
+    for power, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if number >= 10**power:
+            return f"{number / 10**power:.3g} {letter}"
+    return f"{number:g}"
+
+
+def _axes(recipe: Recipe) -> list[str]:
+    found = computed(recipe)
+    lines = [f"paradigm {found.paradigm}, architecture {found.architecture}, action integration {found.integration}"]
+    if found != recipe.axes:
+        stated = recipe.axes
+        lines.append(f"the paper says {stated.paradigm}, {stated.architecture}, {stated.integration}, because")
+        lines += [f"- {words}" for words in recipe.because]
+    return lines
+
+
+def _phases(recipe: Recipe) -> list[str]:
+    return [
+        f"phase {phase.name}: trains {', '.join(phase.trains)} on the losses of {', '.join(phase.losses)}"
+        for phase in recipe.phases
+    ]
+
+
+def _window(recipe: Recipe) -> str:
+    window = recipe.window
+    asked = []
+    if window.cameras:
+        asked.append(f"{', '.join(window.cameras)} at {window.image_hw[0]} x {window.image_hw[1]} px")
+    if window.num_state:
+        asked.append(f"state of {window.num_state}")
+    if window.num_actions:
+        asked.append(f"{window.num_actions} actions of {window.action_size} at {window.control_hz:g} Hz")
+    if window.future_s:
+        asked.append(f"future frames at {', '.join(f'{time:g}' for time in window.future_s)} s")
+    return "window: " + ("; ".join(asked) or "words only")
+
+
+def _parameters(recipe: Recipe, found: Parameters) -> list[str]:
+    width = max(len(part) for part in found.parts) + 2
+    lines = ["parameters", *(f"  {part:{width}}{amount(num)}" for part, num in sorted(found.parts.items()))]
+    lines.append(f"  {'total':{width}}{amount(found.total)}")
+    for phase in recipe.phases:
+        lines.append(f"  {'in ' + phase.name:{width}}{amount(found.trained[phase.name])}")
+    return lines
+
+
+def _flops(found: Flops) -> list[str]:
+    act = found.act
+    lines = [f"FLOPs of one act call (one chunk): {amount(act.total)}"]
+    if act.encode:
+        lines.append(f"  autoencode the frame of now: {amount(act.encode)}")
+    for leg in act.legs:
+        step = f"{leg.steps} x {amount(leg.moving / leg.steps)}"
+        lines.append(f"  {leg.leg}: {amount(leg.once)} once, then {step}")
+    if act.decode:
+        lines.append(f"  decode the imagined frames: {amount(act.decode)}")
+    for phase, sample in found.train.items():
+        lines.append(
+            f"FLOPs of one training sample, phase {phase}: {amount(sample.total)}; "
+            f"from cached features: {amount(found.train_cached[phase].total)}"
+        )
+    return lines
