@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from crossroads.errors import InputError
 from crossroads.evaluate.statistics import (
@@ -115,6 +116,21 @@ def test_the_settling_size_has_the_power_and_half_of_it_has_not(difference: floa
     assert episodes is not None
     assert mcnemar_power(episodes, difference, discordant) >= 0.8
     assert mcnemar_power(episodes // 2, difference, discordant) < 0.8
+
+
+@given(st.integers(1, 40), st.floats(0.0, 0.6), st.floats(0.05, 1.0), st.sampled_from([0.05, 0.0125]))
+@settings(max_examples=25, deadline=None)
+def test_the_power_is_that_of_counting_every_outcome(
+    trials: int, difference: float, discordant: float, alpha: float
+) -> None:
+    discordant = max(discordant, difference)
+    share, total = (discordant + difference) / (2 * discordant), 0.0
+    for disagreements in range(trials + 1):
+        ways = np.arange(disagreements + 1)
+        rejects = [mcnemar_exact(0, int(way), disagreements - int(way), 0) <= alpha for way in ways]
+        chance = stats.binom.pmf(ways, disagreements, share)[rejects].sum()
+        total += float(stats.binom.pmf(disagreements, trials, discordant) * chance)
+    assert mcnemar_power(trials, difference, discordant, alpha) == pytest.approx(total, abs=1e-9)
 
 
 def test_edges_of_the_sample_size_questions() -> None:

@@ -1,9 +1,9 @@
 """Does the policy obey the words? Success alone hides it where a scene has one usual instruction.
 
 Closed loop, from episode records: success on the named object, wrong-object rate, following rate, and swapped trials
-(the same scene told another of its valid instructions). Definitions follow LIBERO-CF (arXiv 2602.17659: following apart from
-success, counterfactual instructions) and LangGap (arXiv 2603.00592); where a term has no fixed meaning the docstring of
-the field states ours. The offline probe, which needs no robot, is in ``swap_probe.py``.
+(the same scene told another of its valid instructions). Definitions follow LIBERO-CF (arXiv 2602.17659: following apart
+from success, counterfactual instructions) and LangGap (arXiv 2603.00592); where a term has no fixed meaning the
+docstring of the field states ours. The offline probe, which needs no robot, is in ``swap_probe.py``.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _advantage(usual: Sequence[EpisodeRecord], swapped: Sequence[EpisodeRecord])
 
 
 def grounding_by(records: Sequence[EpisodeRecord], key: Callable[[EpisodeRecord], str]) -> dict[str, Grounding]:
-    """Grounding figures per group, for instance ``grounding_by(records, lambda r: r.family)``; groups in sorted order."""
+    """Grounding figures per group, for instance ``grounding_by(records, lambda r: r.family)``, in sorted order."""
     groups: dict[str, list[EpisodeRecord]] = {}
     for record in records:
         groups.setdefault(key(record), []).append(record)

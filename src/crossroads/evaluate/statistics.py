@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped
 from scipy import stats
+from scipy.special import bdtr  # the binomial distribution function, without the checks of scipy.stats
 
 from crossroads.errors import InputError
 
@@ -141,14 +142,17 @@ def mcnemar_power(trials: int, difference: float, discordant: float, alpha: floa
     if trials < 1 or discordant == 0:
         return 0.0
     mean, spread = trials * discordant, math.sqrt(trials * discordant * (1 - discordant))
-    first, last = max(0, math.floor(mean - 8 * spread - 8)), min(trials, math.ceil(mean + 8 * spread + 8))
+    first, last = max(1, math.floor(mean - 8 * spread - 8)), min(trials, math.ceil(mean + 8 * spread + 8))
     disagreements = np.arange(first, last + 1)
     share = (discordant + abs(difference)) / (2 * discordant)
-    critical = stats.binom.ppf(alpha / 2, disagreements, 0.5)  # smallest count whose cdf reaches alpha / 2
-    critical = np.where(stats.binom.cdf(critical, disagreements, 0.5) > alpha / 2, critical - 1, critical)
-    rejects = stats.binom.cdf(critical, disagreements, share)
-    rejects += stats.binom.sf(disagreements - critical - 1, disagreements, share)
-    return float((stats.binom.pmf(disagreements, trials, discordant) * rejects).sum())
+    # Reject when at most `critical` go one way: the largest count whose cdf is at most alpha / 2, or -1 for none.
+    guess = np.ceil(disagreements / 2 - stats.norm.isf(alpha / 2) * np.sqrt(disagreements) / 2) + 1
+    candidates = np.maximum(guess[:, None] - np.arange(6), -1)
+    allowed = (candidates < 0) | (bdtr(np.maximum(candidates, 0), disagreements[:, None], 0.5) <= alpha / 2)
+    critical = candidates[np.arange(len(disagreements)), allowed.argmax(axis=1)]
+    some = critical >= 0
+    tails = bdtr(critical[some], disagreements[some], share) + bdtr(critical[some], disagreements[some], 1 - share)
+    return float((stats.binom.pmf(disagreements[some], trials, discordant) * tails).sum())
 
 
 def minimum_detectable_effect(trials: int, discordant: float, power: float = 0.8, alpha: float = 0.05) -> float | None:
@@ -232,11 +236,43 @@ class RunsDifference:
     p_value: float
     standard_error: float
     degrees_of_freedom: float
+    runs: int
+    scenes: int
+    variance_of_runs: float
+    """The part of the squared standard error that only more training runs make smaller."""
+    variance_of_scenes: float
+    """The part that only more scenes make smaller; what remains shrinks with both."""
 
     def minimum_detectable_effect(self, power: float = 0.8, alpha: float = 0.05) -> float:
         """Smallest true difference that this many runs and scenes find with this power (t approximation)."""
-        freedom = self.degrees_of_freedom
-        return float((stats.t.isf(alpha / 2, freedom) + stats.t.ppf(power, freedom)) * self.standard_error)
+        return self._critical(self.runs, power, alpha) * self.standard_error
+
+    def scenes_to_settle(self, difference: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
+        """Scenes per run at which a true difference of this size is found; None when only more runs could do it."""
+        allowed = (abs(difference) / self._critical(self.runs, power, alpha)) ** 2
+        if allowed <= self.variance_of_runs:
+            return None
+        shrinking = self.standard_error**2 - self.variance_of_runs
+        return max(1, math.ceil(self.scenes * shrinking / (allowed - self.variance_of_runs)))
+
+    def runs_to_settle(self, difference: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
+        """Training runs per recipe, on these scenes, at which it is found; None when only more scenes could do it."""
+        shrinking = self.standard_error**2 - self.variance_of_scenes
+        enough = lambda runs: (  # noqa: E731 - the one question of the search below
+            self._critical(runs, power, alpha) * math.sqrt(self.variance_of_scenes + shrinking * self.runs / runs)
+            <= abs(difference)
+        )
+        low, high = 1, 4096
+        if not enough(high):
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if enough(middle) else (middle, high)
+        return high
+
+    def _critical(self, runs: int, power: float, alpha: float) -> float:
+        freedom = self.degrees_of_freedom * (runs - 1) / (self.runs - 1)
+        return float(stats.t.isf(alpha / 2, freedom) + stats.t.ppf(power, freedom))
 
 
 def difference_over_runs(
@@ -261,7 +297,8 @@ def difference_over_runs(
     run_variances = [(float(x.mean(axis=1).var(ddof=1)) / len(x), len(x) - 1) for x in (a, b)]
     from_runs = sum(variance for variance, _ in run_variances)
     from_scenes = float((a.mean(axis=0) - b.mean(axis=0)).var(ddof=1)) / num_scenes
-    beyond_runs = max(0.0, from_scenes - sum(_residual_variance(x) / x.size for x in (a, b)))
+    residual = sum(_residual_variance(x) / x.size for x in (a, b))
+    beyond_runs = max(0.0, from_scenes - residual)
     variance = from_runs + beyond_runs
     if variance <= from_scenes:  # runs agree more than chance: never claim less than scene noise
         variance, freedom = from_scenes, float(num_scenes - 1)
@@ -277,6 +314,10 @@ def difference_over_runs(
         p_value=p_value,
         standard_error=error,
         degrees_of_freedom=freedom,
+        runs=min(len(a), len(b)),
+        scenes=num_scenes,
+        variance_of_runs=max(0.0, from_runs - residual),
+        variance_of_scenes=beyond_runs,
     )
 
 
