@@ -22,20 +22,29 @@ def load_backbones(policy: StreamPolicy, folder: Path = SHIPPED) -> dict[str, st
     Raises:
         InputError: a file is missing, or holds a weight that the recipe lacks, or lacks one that it needs.
     """
-    hashes = {}
-    for name in sorted({tower.backbone for tower in policy.recipe.stage.towers if tower.backbone}):
-        towers = [tower.name for tower in policy.recipe.stage.towers if tower.backbone == name]
-        shards = sorted(folder.glob(f"{name}-*-of-*.safetensors"))
-        if not shards or len(shards) != int(shards[0].stem[-5:]):
-            raise InputError(
-                where=f"{folder}, {name}",
-                expected="every shard of its weights",
-                got=", ".join(path.name for path in shards) or "no file",
-                do="Run `make backbones`.",
-            )
-        _fill(policy, folder, {key: value for path in shards for key, value in load_file(path).items()}, towers)
-        hashes[name] = hashlib.sha256(b"".join(path.read_bytes() for path in shards)).hexdigest()[:16]
-    return hashes
+    wanted: dict[str, list[str]] = {}
+    for tower in policy.recipe.stage.towers:
+        if tower.backbone:
+            wanted.setdefault(tower.backbone, []).append(tower.name)
+    return {name: _load(policy, folder, name, towers) for name, towers in sorted(wanted.items())}
+
+
+def load_weights_of(policy: StreamPolicy, folder: Path) -> str:
+    """Fill every tower of a backbone's own recipe from its shards in a folder; returns their hash."""
+    return _load(policy, folder, policy.recipe.name, [tower.name for tower in policy.recipe.stage.towers])
+
+
+def _load(policy: StreamPolicy, folder: Path, name: str, towers: list[str]) -> str:
+    shards = sorted(folder.glob(f"{name}-*-of-*.safetensors"))
+    if not shards or len(shards) != int(shards[0].stem[-5:]):
+        raise InputError(
+            where=f"{folder}, {name}",
+            expected="every shard of its weights",
+            got=", ".join(path.name for path in shards) or "no file",
+            do="Run `make backbones`.",
+        )
+    _fill(policy, folder, {key: value for path in shards for key, value in load_file(path).items()}, towers)
+    return hashlib.sha256(b"".join(path.read_bytes() for path in shards)).hexdigest()[:16]
 
 
 @torch.no_grad()

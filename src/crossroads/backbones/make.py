@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from crossroads.backbones.card import build_card, measure, spent, write_card
 from crossroads.backbones.clips import HELD_OUT_SEED, TRAIN_SEED, Clip, load_or_record
+from crossroads.backbones.load import SHIPPED, load_weights_of
 from crossroads.backbones.sources import AutoencoderTraining, QuestionSource, VideoSource, clip_batch, draw_places
 from crossroads.build import build
 from crossroads.codecs.latents import LatentCodec
@@ -78,6 +80,41 @@ def clips(folder: Path, budget: Budget) -> tuple[list[Clip], list[Clip]]:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         found = [clip for part in pool.map(load_or_record, *zip(*parts, strict=True)) for clip in part]
     return found, load_or_record(folder / "held_out.npz", budget.num_held_out, HELD_OUT_SEED)
+
+
+def make_backbones(out: Path, *, device: str, budget: Budget | None = None, install: bool = True) -> str:
+    """Everything, from recording to the card; with ``install`` the weights and card replace the package's own."""
+    budget = budget or Budget()
+    out.mkdir(parents=True, exist_ok=True)
+    train_clips, held_out = clips(out, budget)
+    paths = [*make_video(out, train_clips, budget, device), *make_language(out, train_clips, budget, device)]
+    card = describe(out, train_clips, held_out, budget)
+    for path in [*paths, card, out / "card.json"] if install else ():
+        shutil.copy(path, SHIPPED / path.name)
+    return card.read_text()
+
+
+def describe(out: Path, train_clips: list[Clip], held_out: list[Clip], budget: Budget) -> Path:
+    """Measure both models on held-out scenes and write the card."""
+    policies = [build(recipe(name), NO_ROBOT, seed=budget.seed) for name in ("nano_video", "nano_vlm")]
+    for policy in policies:
+        load_weights_of(policy, out)
+    source = QuestionSource(clips=train_clips, batch_size=1000, seed=1)
+    asked = source.batch(0)
+    costs = (
+        spent(policies[0], budget.video_steps, budget.video_batch, [clip.text for clip in train_clips], ()),
+        spent(policies[1], budget.language_steps, budget.language_batch, asked.obs.text, asked.answer),
+    )
+    card = build_card(
+        measure(policies[0], policies[1], train_clips, held_out),
+        costs,
+        num_clips=len(train_clips),
+        seed=budget.seed,
+        autoencoder=f"{budget.autoencoder_steps} steps of clips, then {budget.autoencoder_fine_steps} of clips and "
+        f"stills, batch {budget.autoencoder_batch}; 4x in time, 8x in space, 16 channels",
+        command="make backbones",
+    )
+    return write_card(card, out)
 
 
 def make_autoencoder(folder: Path, found: list[Clip], budget: Budget, device: str) -> Path:

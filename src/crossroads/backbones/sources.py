@@ -55,10 +55,9 @@ def draw_places(
     """Uniform over episodes, then over steps; ``early_share`` of the draws come from an episode's first steps, where
     the words (and not the motion so far) tell what will happen."""
     chosen = rng.integers(len(clips), size=num)
-    ends = [EARLY_STEPS if rng.random() < early_share else len(clips[clip].frames) for clip in chosen]
-    return [
-        (int(clip), int(rng.integers(min(end, len(clips[clip].frames))))) for clip, end in zip(chosen, ends, strict=True)
-    ]
+    lengths = [len(clips[clip].frames) for clip in chosen]
+    ends = [min(EARLY_STEPS, length) if rng.random() < early_share else length for length in lengths]
+    return [(int(clip), int(rng.integers(end))) for clip, end in zip(chosen, ends, strict=True)]
 
 
 def clip_batch(clips: list[Clip], places: list[tuple[int, int]]) -> Batch:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from crossroads.axes import computed
-from crossroads.cost.flops import training_flops
+from crossroads.cost.flops import flops
 from crossroads.data.cache import FrameCache
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
@@ -43,6 +43,8 @@ SUMMARIES = {
     "representation_only": "video in pretraining only, imagines nothing while acting",
     "no_future": "image and words in, actions out",
 }
+TEXT_TOKENS = 5
+"""The usual number of words of an instruction; FLOPs are counted at it."""
 LIMITS = (
     "A floating gripper on a table of primitives: results compare methods under control and do not predict the "
     "performance of an arm with photographs.",
@@ -178,8 +180,10 @@ def _budget(run: Run, result: dict[str, Any], recipes: dict[str, Recipe]) -> pag
 def _flops(run: Run, result: dict[str, Any], recipes: dict[str, Recipe]) -> int:
     found = recipes[result["arm"]]
     names = [phase.name for phase in found.phases]
-    phase = found.phase(run.plan.phase if run.plan.phase in names else "full")
-    return result["samples"] * training_flops(found, phase, cached=phase.name == "head")
+    phase = run.plan.phase if run.plan.phase in names else "full"
+    counted = flops(found, tokens={"text": TEXT_TOKENS})
+    sample = (counted.train_cached if phase == "head" else counted.train)[phase]
+    return result["samples"] * sample.total
 
 
 def _offline(

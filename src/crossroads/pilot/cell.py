@@ -26,11 +26,9 @@ from crossroads.evaluate.closed_loop import Trials, run_trials
 from crossroads.evaluate.latency import measure
 from crossroads.evaluate.offline import action_error, predict, probe_words, rows, video_scores
 from crossroads.evaluate.records import write_records
-from crossroads.evaluate.swap_probe import Targets
 from crossroads.pilot.plan import TRIAL_SEED, Cell, Profile, fingerprint, fit
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import recipe
-from crossroads.sim.tabletop import language
 from crossroads.train.checkpoint import load_weights, save_policy
 from crossroads.train.features import FeatureSource, FeatureStore, HeadTraining, build_store
 from crossroads.train.loop import TrainResult, train

@@ -108,7 +108,7 @@ def _claim(out: Path, plan: Profile, data: Path | None) -> None:
 def _record(where: Path, plan: Profile) -> None:
     num = max(plan.labels) + plan.num_held_out
     bar = tqdm(total=num + plan.num_action_free, desc="record demonstrations", unit="episode")
-    cameras = {camera: IMAGE_HW for camera in CAMERAS}
+    cameras = dict.fromkeys(CAMERAS, IMAGE_HW)
     with bar, LeRobotWriter(where, fps=TABLETOP_SPACE.control_hz, cameras=cameras, space=TABLETOP_SPACE) as writer:
         record_dataset(
             writer,
