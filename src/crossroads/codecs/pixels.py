@@ -32,8 +32,12 @@ class Patches:
     heads: int
 
     @property
+    def patches_hw(self) -> tuple[int, int]:
+        return self.image_hw[0] // self.patch, self.image_hw[1] // self.patch
+
+    @property
     def patches_per_camera(self) -> int:
-        return (self.image_hw[0] // self.patch) * (self.image_hw[1] // self.patch)
+        return self.patches_hw[0] * self.patches_hw[1]
 
     @property
     def views(self) -> tuple[ViewKind, ...]:
@@ -97,7 +101,7 @@ class PatchCodec(nn.Module):
         super().__init__()
         self.spec = spec
         self.enter = nn.Conv2d(3, spec.vision_width, spec.patch, stride=spec.patch)
-        self.position = nn.Parameter(torch.randn(spec.patches_per_camera, spec.vision_width) * 0.02)
+        self.position = nn.Parameter(0.5 * sincos_places(*spec.patches_hw, spec.vision_width))
         self.layers = nn.ModuleList(
             [VisionLayer(spec.vision_width, spec.vision_mlp, spec.heads) for _ in range(spec.depth)]
         )
@@ -131,3 +135,12 @@ class PatchCodec(nn.Module):
             torch.arange(len(self.spec.cameras)), torch.arange(rows), torch.arange(columns)
         ).float()
         return places
+
+
+def sincos_places(rows: int, columns: int, width: int) -> Float[Tensor, "n w"]:
+    """Two-dimensional sinusoids, where learned positions start (Beyer et al. 2022, arXiv 2205.01580): from noise of
+    SigLIP's scale a small model needs hundreds of steps before it can say where anything is."""
+    frequency = 100.0 ** -(torch.arange(width // 4) / (width // 4))
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = [axis.flatten()[:, None] * frequency for axis in (y, x)]
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
