@@ -124,7 +124,7 @@ def _open(task: Task, dataset: LeRobotDataset, policy: StreamPolicy) -> Opened:
     cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
     largest = task.subsets[max(task.subsets)]
     free = task.action_free if "video" in policy.phase.losses else ()
-    windows = Windows(dataset, window, episodes=(*largest, *free), cache=cache)
+    windows = Windows(dataset, window, episodes=(*largest, *free), cache=cache, stride=task.plan.window_stride)
     held = Windows(dataset, _with_future(policy), episodes=task.held_out, cache=cache)
     chosen = np.linspace(0, len(held) - 1, min(task.plan.num_probe, len(held))).astype(int)
     return Opened(dataset=dataset, windows=windows, probe=held.batch(chosen))
@@ -230,19 +230,16 @@ def _offline(task: Task, policy: StreamPolicy, opened: Opened) -> dict[str, Any]
     single = rows(probe.obs, [0])
     generator = torch.Generator().manual_seed(0)
     latency = measure(lambda: policy.act(single, policy.start(1), generator=generator), repeats=20, warmup=3)
-    others = _other_words(probe.obs.text, dataset.tasks)
-    words = (
-        probe_words(
+    words = None
+    if task.cell.labels == max(task.subsets) and len(set(probe.obs.text)) > 1:
+        words = probe_words(
             policy,
-            probe.obs,
-            others=others,
+            rows(probe.obs, range(min(task.plan.num_words, probe.batch_size))),
+            others=_other_words(probe.obs.text, dataset.tasks)[: task.plan.num_words],
             paraphrase=_paraphrase if task.closed_loop else None,
             scale=scale,
             targets=None,
         )
-        if len(set(probe.obs.text)) > 1
-        else None
-    )
     found: dict[str, Any] = {
         "action_error": asdict(action_error(chunks, probe, mean, scale)),
         "latency": asdict(latency),

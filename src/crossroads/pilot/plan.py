@@ -45,6 +45,10 @@ class Profile:
     execute_steps: int
     num_probe: int
     """Held-out windows for the offline layer."""
+    num_words: int
+    """How many of them are put to the swap probe (ten chunks each)."""
+    window_stride: int
+    """A training window starts at every so many frames."""
     phase: str
     """``head``: frozen backbone, cached features; ``full``: everything is fine-tuned."""
 
@@ -72,6 +76,8 @@ LAPTOP = Profile(
     num_swapped=50,
     execute_steps=6,
     num_probe=96,
+    num_words=32,
+    window_stride=2,
     phase="head",
 )
 SMOKE = replace(
@@ -88,6 +94,7 @@ SMOKE = replace(
     num_trials=6,
     num_swapped=4,
     num_probe=12,
+    num_words=8,
 )
 GPU = replace(
     LAPTOP,
@@ -101,6 +108,8 @@ GPU = replace(
     num_trials=400,
     num_swapped=200,
     num_probe=512,
+    num_words=128,
+    window_stride=1,
     phase="full",
 )
 PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in (SMOKE, LAPTOP, GPU)}
@@ -127,9 +136,9 @@ class Cell:
 
 
 def cells(plan: Profile) -> tuple[Cell, ...]:
-    """Every cell, the cheap ones first so that a fault shows early; the control has all labels only."""
+    """Every cell. The control has all labels only; it comes first because nothing of it can be cached."""
     main = [Cell(arm=arm, labels=size, seed=seed) for seed in plan.seeds for size in plan.labels for arm in plan.arms]
-    return (*main, *(Cell(arm=plan.control, labels=plan.labels[-1], seed=seed) for seed in plan.seeds))
+    return (*(Cell(arm=plan.control, labels=plan.labels[-1], seed=seed) for seed in plan.seeds), *main)
 
 
 def fingerprint(*parts: object) -> str:
