@@ -173,9 +173,12 @@ def build_store(
             for name, value in (("state", batch.obs.state), ("actions", batch.actions)):
                 plain[name].append(value)
             plain["actions_valid"].append(batch.actions_valid)
+            known: dict[str, GroupState] = {}
             for draw in range(num_draws if any(noised.values()) else 1):
                 generator = torch.Generator().manual_seed(seed * 1_000_003 + start * 31 + draw)
-                for group, state in policy.features(batch, generator=generator).items():
+                found = policy.features(batch, generator=generator, known=known)
+                known = {group: state for group, state in found.items() if not noised[group]}
+                for group, state in found.items():
                     if draw == 0 or noised[group]:
                         size = (len(rows), num_draws if noised[group] else 1)
                         _keep(arrays, partial, group, _padded(state, longest), size, start, draw)
