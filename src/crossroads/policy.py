@@ -130,10 +130,14 @@ class StreamPolicy(nn.Module):
         }
 
     @torch.no_grad()
-    def features(self, batch: Batch, *, generator: torch.Generator) -> dict[str, GroupState]:
-        """The states of the groups that the present phase never changes."""
-        names = self.fixed_groups()
-        return self.net(self.inputs(self.prepare(batch, names, generator), names, {}), {})
+    def features(
+        self, batch: Batch, *, generator: torch.Generator, known: Mapping[str, GroupState] | None = None
+    ) -> dict[str, GroupState]:
+        """The states of the groups that the present phase never changes; those in ``known`` are read, not run."""
+        states = dict(known or {})
+        names = self.fixed_groups() - set(states)
+        valid = {name: state.valid for name, state in states.items()}
+        return {**states, **self.net(self.inputs(self.prepare(batch, names, generator), names, valid), states)}
 
     def loss(
         self, batch: Batch, *, generator: torch.Generator, cached: Mapping[str, GroupState] | None = None

@@ -153,14 +153,14 @@ def build_store(
     batch_size: int = 32,
     progress: bool = True,
 ) -> FeatureStore:
-    """Compute and keep the fixed states of ``rows``; a folder appears complete or not at all, and is reused if there."""
+    """Compute and keep the fixed states of ``rows``; a folder appears complete or not at all, and then is reused."""
     if (folder / "meta.json").exists():
         return FeatureStore(folder)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     noised = _noised(policy)
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.memmap] = {}
     plain: dict[str, list[Tensor]] = {"state": [], "actions": [], "actions_valid": []}
     text: list[str] = []
     bar = progress_bar(total=len(rows), initial=0, title=f"features {policy.recipe.name}", shown=progress)
@@ -181,10 +181,10 @@ def build_store(
                 for group, state in found.items():
                     if draw == 0 or noised[group]:
                         size = (len(rows), num_draws if noised[group] else 1)
-                        _keep(arrays, partial, group, _padded(state, longest), size, start, draw)
+                        _keep(arrays, partial, group, _padded(state, longest.get(group, 0)), size, start, draw)
             bar.update(len(chosen))
-    for name, array in arrays.items():
-        array.flush()  # pyright: ignore[reportAttributeAccessIssue]
+    for array in arrays.values():
+        array.flush()
     for name, parts in plain.items():
         np.save(partial / f"plain.{name}.npy", torch.cat(parts).numpy())
     meta = {
@@ -226,10 +226,9 @@ def _longest_text(policy: StreamPolicy, windows: WindowSource, rows: np.ndarray,
     return longest
 
 
-def _padded(state: GroupState, longest: Mapping[str, int]) -> GroupState:
+def _padded(state: GroupState, num_tokens: int) -> GroupState:
     """A state with its tokens padded (and marked not valid) so that all windows have the same number."""
-    target = max(longest.values(), default=0)
-    missing = target - state.valid.shape[1]
+    missing = num_tokens - state.valid.shape[1]
     if missing <= 0:
         return state
 
@@ -246,7 +245,7 @@ def _padded(state: GroupState, longest: Mapping[str, int]) -> GroupState:
 
 
 def _keep(
-    arrays: dict[str, np.ndarray],
+    arrays: dict[str, np.memmap],
     folder: Path,
     group: str,
     state: GroupState,
