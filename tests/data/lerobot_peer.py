@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ FPS = 10
 
 
 def read(folder: str, out: str, backend: str) -> None:
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset  # pyright: ignore[reportMissingImports]
 
     dataset = LeRobotDataset("local/peer", root=folder, video_backend=backend)
     columns: dict[str, list[np.ndarray]] = {}
@@ -28,12 +29,13 @@ def read(folder: str, out: str, backend: str) -> None:
             if name.startswith("observation.images."):
                 values = (values * 255).round().astype(np.uint8).transpose(1, 2, 0)
             columns.setdefault(name, []).append(values)
-    arrays = {name: np.stack(values) for name, values in columns.items()}
-    np.savez(out, **arrays, texts=np.array(texts), mean=dataset.meta.stats["action"]["mean"])
+    arrays: dict[str, Any] = {name: np.stack(values) for name, values in columns.items()}
+    arrays |= {"texts": np.array(texts), "mean": dataset.meta.stats["action"]["mean"]}
+    np.savez(out, **arrays)
 
 
 def write(folder: str, source: str, kind: str) -> None:
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset  # pyright: ignore[reportMissingImports]
 
     given = np.load(source)
     shape = given["images_0"].shape[1:]

@@ -49,7 +49,7 @@ def rename_camera(path: Path) -> None:
     (path / "meta/info.json").write_text(info.replace("observation.images.wrist", "observation.images.lost"))
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], None], str, str]] = {
+DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "missing video": (lambda path: (path / VIDEO).unlink(), VIDEO, "no such file"),
     "truncated video": (lambda path: cut(path / VIDEO), VIDEO, "expected a readable mp4"),
     "missing rows": (drop_rows, f"{DATA}: episode 3", "as meta/episodes says"),

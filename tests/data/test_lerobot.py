@@ -20,7 +20,7 @@ from crossroads.data.lerobot import LeRobotDataset
 from crossroads.errors import InputError
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_frames_in_any_order_are_those_of_the_whole_episode(dataset: LeRobotDataset, data: st.DataObject) -> None:
     episode = data.draw(st.sampled_from(dataset.episodes))
@@ -63,7 +63,7 @@ def test_the_content_hash_does_not_depend_on_where_the_folder_lies(fresh: Callab
 
 
 def test_foreign_habits_are_understood(fresh: Callable[..., Path]) -> None:
-    """No statistics, no names, no robot, extra columns, pandas' unnamed index, single pictures, rows in another order."""
+    """No statistics, names or robot; extra columns; pandas' unnamed index; single pictures; rows in another order."""
     path = fresh()
     before = LeRobotDataset.open(path)
     (path / "meta/stats.json").unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ described = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(described=described, seed=st.integers(0, 9), data=st.data())
 def test_subsets_are_nested_labelled_sized_as_asked_and_balanced(
     dataset: LeRobotDataset, described: list[tuple[str, int, bool]], seed: int, data: st.DataObject
@@ -43,7 +44,7 @@ def test_subsets_are_nested_labelled_sized_as_asked_and_balanced(
     subsets = nested_subsets(many, sizes, seed)
     assert {size: len(chosen) for size, chosen in subsets.items()} == {size: size for size in sizes}
     ordered = [set(subsets[size]) for size in sorted(subsets)]
-    assert all(small <= large for small, large in zip(ordered, ordered[1:], strict=False))
+    assert all(small <= large for small, large in pairwise(ordered))
     assert ordered[-1] <= {episode.index for episode in labelled}
     available = Counter(episode.text for episode in labelled)
     for chosen in subsets.values():
@@ -53,7 +54,7 @@ def test_subsets_are_nested_labelled_sized_as_asked_and_balanced(
             assert counts[text] >= min(most - 1, number), "no instruction falls behind while it has episodes left"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(described=described, seed=st.integers(0, 9), fraction=st.floats(0.05, 0.9))
 def test_a_hold_out_never_shares_a_session_and_leaves_both_sides_something(
     dataset: LeRobotDataset, described: list[tuple[str, int, bool]], seed: int, fraction: float

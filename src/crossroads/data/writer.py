@@ -136,7 +136,7 @@ class LeRobotWriter:
         return index
 
     def finalise(self) -> Path:
-        """Write the meta files and move the folder to its place; only now does `path` exist. A second call does nothing."""
+        """Write the meta files and move the folder to its place; only now does it exist. A second call does nothing."""
         if self._lock.closed:
             return self.path
         if not self._rows:
