@@ -8,7 +8,9 @@ faster than MuJoCo's defaults on a CPU); record it with every dataset, because i
 from __future__ import annotations
 
 import ctypes.util
+import importlib
 import os
+from typing import Any
 
 from crossroads.errors import InputError
 
@@ -42,11 +44,15 @@ choose_gl()
 # Software GL draws small pictures fastest in the calling thread: one process per core scales, threads do not.
 os.environ.setdefault("LP_NUM_THREADS", "0")
 
-import mujoco  # noqa: E402  (MuJoCo reads MUJOCO_GL when it is imported)
 import numpy as np  # noqa: E402
 
+# MuJoCo reads MUJOCO_GL when it is imported. It ships no types for its compiled half, hence the names for Any.
+mujoco: Any = importlib.import_module("mujoco")
+MjModel = Any
+MjData = Any
 
-def fast_render(model: mujoco.MjModel) -> None:
+
+def fast_render(model: MjModel) -> None:
     """Switch multisampling and the shadow map off in a model; call it before a context is made from the model."""
     model.vis.quality.offsamples = 0
     model.vis.quality.shadowsize = 0
@@ -56,11 +62,11 @@ def fast_render(model: mujoco.MjModel) -> None:
 class Painter:
     """Draws any number of scenes of one model family at any size with one GL context."""
 
-    def __init__(self, model: mujoco.MjModel) -> None:
+    def __init__(self, model: MjModel) -> None:
         fast_render(model)
         self._width, self._height = int(model.vis.global_.offwidth), int(model.vis.global_.offheight)
         try:
-            self._gl = mujoco.GLContext(self._width, self._height)
+            self._gl = importlib.import_module(f"mujoco.{choose_gl()}").GLContext(self._width, self._height)
             self._gl.make_current()
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
         except Exception as error:  # every GL back end raises its own kind of error
@@ -80,7 +86,7 @@ class Painter:
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED.value
 
     def paint(
-        self, model: mujoco.MjModel, data: mujoco.MjData, cameras: tuple[int, ...], image_hw: tuple[int, int]
+        self, model: MjModel, data: MjData, cameras: tuple[int, ...], image_hw: tuple[int, int]
     ) -> list[np.ndarray]:
         """Pictures (h, w, 3) uint8 from each camera id; ``data`` must be up to date (``mj_forward``)."""
         height, width = image_hw

@@ -81,7 +81,8 @@ class TabletopEnv(gymnasium.Env[Observations, np.ndarray]):
         check_families(families)
         _check_cameras(cameras)
         check_split(families, split)
-        self.families, self.image_hw, self.cameras, self.split = families, image_hw, cameras, split
+        self.families, self.image_hw, self.cameras = families, image_hw, cameras
+        self.split: Split = split
         self._max_steps, self._perturbation, self._paraphrase = max_steps, perturbation, paraphrase
         self.render_mode = render_mode
         low, high = np.array(TABLETOP_SPACE.low, np.float32), np.array(TABLETOP_SPACE.high, np.float32)

@@ -102,7 +102,7 @@ def _names(rng: np.random.Generator, num: int) -> list[tuple[str, str]]:
     """Distinct (colour, shape) pairs; mostly with a shared colour, and by count often with a shared shape."""
     colours = list(COLOURS)
     first = (colours[rng.integers(len(colours))], SHAPES[rng.integers(3)])
-    pairs = [first]
+    pairs: list[tuple[str, str]] = [first]
     if rng.random() < 0.6:
         shape = SHAPES[(SHAPES.index(first[1]) + int(rng.integers(1, 3))) % 3]
         pairs.append((first[0], shape))

@@ -8,14 +8,13 @@ from typing import Protocol
 
 import numpy as np
 
-from crossroads.sim.tabletop.env import CAMERAS, TABLETOP_SPACE, TabletopEnv
+from crossroads.sim.tabletop.env import CAMERAS, TabletopEnv
 from crossroads.sim.tabletop.expert import CALM, Expert, Style
 from crossroads.sim.tabletop.perturb import NONE, Perturbation
 from crossroads.sim.tabletop.tasks import ALL_FAMILIES, Split, Task
-from crossroads.space import ActionSpace
 
-HOLD_STEPS = 2
-"""Steps that are recorded after success, so that the last pictures show the result."""
+HOLD_STEPS = 12
+"""Steps recorded after success: the pictures show the result, and a window of 1.2 s that starts before it is whole."""
 EPISODES_PER_SESSION = 50
 
 
@@ -192,15 +191,3 @@ def record_dataset(
         report(index + 1)
     writer.finalise()
     return tally
-
-
-__all__ = [
-    "TABLETOP_SPACE",
-    "ActionSpace",
-    "Episode",
-    "Style",
-    "Tally",
-    "record_dataset",
-    "record_episode",
-    "record_episodes",
-]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 
-from crossroads.sim.rendering import Painter, fast_render, mujoco
+from crossroads.sim.rendering import MjModel, Painter, fast_render, mujoco
 
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0.86, 0.08, 0.08),
@@ -179,7 +179,7 @@ def scene_xml() -> str:
 
 
 @functools.cache
-def compiled() -> mujoco.MjModel:
+def compiled() -> MjModel:
     """The model, compiled once per process; every world works on its own copy."""
     model = mujoco.MjModel.from_xml_string(scene_xml())
     fast_render(model)
