@@ -156,6 +156,7 @@ def make_language(folder: Path, found: list[Clip], budget: Budget, device: str) 
     policy = build(recipe("nano_vlm"), NO_ROBOT, seed=budget.seed)
     fuse_blocks(policy)
     config = _config(budget.language_steps, budget.language_batch, budget.seed, learning_rate=1e-3)
+    config = replace(config, slow=((".codecs.image.", 0.1),))  # at full rate its tokens collapse to one constant
     source = QuestionSource(clips=found, batch_size=budget.language_batch, seed=budget.seed)
     _train(policy, source, config, folder / "language", "nano_vlm", device)
     return write_weights(policy, folder)

@@ -21,13 +21,18 @@ from crossroads.towers.wan import Wan
 NUM_PLACES = 32
 """Bins per image axis in answers about places (PaliGemma has 1,024, arXiv 2407.07726)."""
 
+ENGLISH = (
+    "a above after against all and any are at away back ball beside bin black block blue button by can close cube "
+    "cyan cylinder down drawer drop far first forward from front give go grasp green grey hand handle hit hover in "
+    "inside into is it knob left lift lower middle move near next no nothing nudge object of off on onto open "
+    "orange over pick pink place point press pull purple push pushing put raise reach red right robot set shove "
+    "shut side slide slider sort sphere stack table tap task the them then there to top toward towards tray turn "
+    "two up what where which white with yellow yes you "
+    ", . ?"
+)
+"""The words of the embedded world; the order is part of the shipped weights."""
 WORDS = (
-    *"""a above after against all and any are at away back ball beside bin black block blue button by can close cube cyan
-    cylinder down drawer drop far first forward from front give go grasp green grey hand handle hit hover in inside into is
-    it knob left lift lower middle move near next no nothing nudge object of off on onto open orange over pick pink place
-    point press pull purple push pushing put raise reach red right robot set shove shut side slide slider sort sphere stack
-    table tap task the them then there to top toward towards tray turn two up what where which white with yellow yes you""".split(),
-    *", . ?".split(),
+    *ENGLISH.split(),
     *(f"<x{index}>" for index in range(NUM_PLACES)),
     *(f"<y{index}>" for index in range(NUM_PLACES)),
 )
@@ -40,8 +45,8 @@ FUTURE_S = (0.3, 0.6, 0.9, 1.2)
 DENOISING_STEPS = 5
 
 TEXT = TextTokens(vocabulary=VOCABULARY, max_tokens=48)
-PROMPT = TextTokens(vocabulary=VOCABULARY, max_tokens=48, scaled=True)
-ANSWER = TextTokens(vocabulary=VOCABULARY, max_tokens=32, answer=True, scaled=True)
+PROMPT = TextTokens(vocabulary=VOCABULARY, max_tokens=48)
+ANSWER = TextTokens(vocabulary=VOCABULARY, max_tokens=32, answer=True)
 IMAGE = Patches(
     cameras=CAMERAS, image_hw=IMAGE_HW, patch=8, depth=2, vision_width=192, vision_mlp=768, heads=4
 )

@@ -37,6 +37,8 @@ class TrainConfig:
     log_every: int
     mixed_precision: bool
     """bfloat16 where the device is a GPU; a CPU always computes in float32."""
+    slow: tuple[tuple[str, float], ...] = ()
+    """Parts that learn more slowly: a piece of the parameter's name, and the factor on its learning rate."""
 
     def __post_init__(self) -> None:
         _require("steps", self.steps, "at least 1", self.steps >= 1)
@@ -88,19 +90,26 @@ def build_optimiser(policy: nn.Module, config: TrainConfig) -> torch.optim.AdamW
             got=f"{type(policy).__name__} with none",
             do="Check what the recipe's phase freezes.",
         )
-    groups = [
-        {"params": [p for p in parameters.values() if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters.values() if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        factor = next((factor for part, factor in config.slow if part in name), 1.0)
+        decay = config.weight_decay if parameter.ndim >= 2 else 0.0
+        groups.setdefault((factor, decay), []).append(parameter)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=config.learning_rate, betas=config.betas, fused=True
+        [
+            {"params": members, "weight_decay": decay, "factor": factor, "lr": config.learning_rate * factor}
+            for (factor, decay), members in groups.items()
+        ],
+        lr=config.learning_rate,
+        betas=config.betas,
+        fused=True,
     )
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Use this learning rate for the next update."""
+    """Use this learning rate (times each group's factor) for the next update."""
     for group in optimiser.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group["factor"]
 
 
 class RunningAverage:
