@@ -1,0 +1,344 @@
+"""``crossroads``: one small class per command. Everything heavy is imported inside a command, so ``--help`` is quick.
+
+What a person wrote wrongly ends with one message on standard error and exit status 2; Ctrl-C with status 130.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, subcommand
+
+from crossroads.errors import InputError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipes:
+    """List the recipes: name, the three axes, paper."""
+
+    def run(self) -> None:
+        from crossroads.recipes.catalogue import RECIPES
+
+        for name, make in RECIPES.items():
+            recipe = make()
+            axes = recipe.axes
+            print(f"{name:16} {axes.paradigm:20} {axes.architecture:24} {axes.integration:8} {recipe.paper}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """Show one recipe: who reads whom, the axes, sizes and cost, and where it departs from its paper."""
+
+    recipe: Positional[str]
+
+    def run(self) -> None:
+        from crossroads.cost.show import show
+        from crossroads.recipes.catalogue import recipe
+
+        print(show(recipe(self.recipe)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diff:
+    """Print exactly what differs between two recipes."""
+
+    first: Positional[str]
+    second: Positional[str]
+
+    def run(self) -> None:
+        from crossroads.recipe import diff
+        from crossroads.recipes.catalogue import recipe
+
+        print(diff(recipe(self.first), recipe(self.second)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train one recipe on one dataset; the same command again continues, or returns at once when all is done."""
+
+    recipe: Positional[str]
+    data: Path
+    """A LeRobot v3 dataset folder."""
+    out: Path
+    """The folder of this run."""
+    phase: Literal["head", "full"] = "head"
+    """head: frozen backbone and cached features; full: everything is fine-tuned."""
+    steps: int = 2000
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    seed: int = 0
+    quiet: bool = False
+    """No progress bar."""
+
+    def run(self) -> None:
+        from crossroads.pilot.single import Training, train_recipe
+        from crossroads.train.log import short
+
+        settings = Training(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+            phase=self.phase,
+        )
+        result = train_recipe(self.recipe, self.data, self.out, settings, progress=not self.quiet)
+        print(f"{self.recipe}: {result.steps} steps in {result.seconds:.1f} s, {short(result.final_losses)}")
+        print(self.out / "policy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Run a trained policy in closed loop: success and grounding per family with intervals, and films."""
+
+    run_folder: Annotated[Positional[Path], tyro.conf.arg(name="run")]
+    """What `crossroads train` wrote."""
+    env: Literal["tabletop"]
+    families: tuple[str, ...] = ("reach", "press", "push")
+    trials: int = 100
+    """Usual trials; the scenes are the same for every policy."""
+    swapped: int = 50
+    """Of these scenes, how many are run again told another of their instructions."""
+    execute_steps: int = 6
+    """Steps of each chunk that are executed before the next is asked for."""
+    videos: int = 4
+    """Rollouts to keep as mp4 files."""
+
+    def run(self) -> None:
+        from crossroads.pilot.single import evaluate_run, summary, trials_of, write_evaluation
+        from crossroads.sim.tabletop.tasks import check_families
+
+        check_families(self.families)
+        trials = trials_of(self.families, self.trials, self.execute_steps)
+        found = evaluate_run(self.run_folder, trials, num_swapped=self.swapped, num_videos=self.videos)
+        write_evaluation(found, self.run_folder)
+        print(summary(found))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pilot:
+    """The matched comparison: train and measure every arm, then write report.html and report.json."""
+
+    out: Path
+    """The folder of this pilot; the same command again continues in it."""
+    profile: str = "laptop"
+    """smoke, laptop or gpu."""
+    data: Path | None = None
+    """A LeRobot v3 dataset instead of the embedded tabletop: the offline layer only, no closed loop."""
+    workers: int | None = None
+    """Processes; one per core when not given."""
+
+    def run(self) -> None:
+        from crossroads.pilot.assemble import assemble
+        from crossroads.pilot.plan import profile
+        from crossroads.pilot.report import write_report
+        from crossroads.pilot.run import default_workers, prepare, run_cells
+
+        prepared = prepare(self.out, profile(self.profile), self.data)
+        results = run_cells(prepared, workers=self.workers or default_workers())
+        report = assemble(prepared, results, command=f"crossroads {' '.join(sys.argv[1:])}")
+        print(write_report(report, self.out))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecord:
+    """Record expert demonstrations of an embedded world as a LeRobot v3 dataset."""
+
+    world: Positional[Literal["tabletop"]]
+    out: Path
+    """The folder to write; it must not exist."""
+    episodes: int = 200
+    """Labelled demonstrations."""
+    action_free: int = 0
+    """Further episodes of which only video and text are kept."""
+    seed: int = 0
+    families: tuple[str, ...] = ()
+    """Task families; all of them when not given."""
+    image_size: int = 64
+    """Pixels of a side of each camera's picture."""
+    split: Literal["train", "held_out", "all"] = "train"
+    """held_out: only compositions of words that `train` never names."""
+    paraphrase: bool = False
+    """Vary the wording of the instructions."""
+
+    def run(self) -> None:
+        from tqdm import tqdm
+
+        from crossroads.data.writer import LeRobotWriter
+        from crossroads.sim.tabletop.env import CAMERAS, TABLETOP_SPACE
+        from crossroads.sim.tabletop.record import record_dataset
+        from crossroads.sim.tabletop.tasks import ALL_FAMILIES
+
+        image_hw = (self.image_size, self.image_size)
+        cameras: dict[str, tuple[int, int]] = dict.fromkeys(CAMERAS, image_hw)
+        bar = tqdm(total=self.episodes + self.action_free, desc="record", unit="episode")
+
+        def show(num_done: int) -> None:
+            bar.update(num_done - bar.n)
+
+        with bar, LeRobotWriter(self.out, fps=TABLETOP_SPACE.control_hz, cameras=cameras, space=TABLETOP_SPACE) as to:
+            tally = record_dataset(
+                to,
+                num_episodes=self.episodes,
+                num_action_free=self.action_free,
+                seed=self.seed,
+                families=self.families or ALL_FAMILIES,
+                image_hw=image_hw,
+                split=self.split,
+                paraphrase=self.paraphrase,
+                report=show,
+            )
+        print(f"{self.out}: {self.episodes + self.action_free} episodes; the expert failed {tally.failed} times more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCheck:
+    """Look at every file of a dataset and say what is wrong with it; exit status 2 when something is."""
+
+    folder: Positional[Path]
+
+    def run(self) -> int:
+        from crossroads.data.check import check
+
+        report = check(self.folder)
+        print(report)
+        return 0 if report.sound else 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Record or check datasets."""
+
+    command: Annotated[DataRecord, subcommand("record")] | Annotated[DataCheck, subcommand("check")]
+
+    def run(self) -> int | None:
+        return self.command.run()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbones:
+    """Rebuild the two nano backbones from nothing; hours on a CPU, minutes on a GPU."""
+
+    out: Path = Path("runs/backbones")
+    """The folder of the work; the same command again continues in it."""
+    device: str = "cpu"
+
+    def run(self) -> None:
+        from crossroads.backbones.make import make_backbones
+
+        print(make_backbones(self.out, device=self.device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What training costs: the published ledger, or the bill for a number of FLOPs on a device."""
+
+    flop: float | None = None
+    """Training FLOPs; without them the ledger of published systems is printed."""
+    device: str = "h100"
+    """a100, h100 or h200."""
+    utilisation: float | None = None
+    """Share of the dense bfloat16 peak that training gets; 0.30 when not given."""
+    price_per_hour: float | None = None
+    """In your currency; nothing is assumed."""
+
+    def run(self) -> None:
+        from crossroads.cost.ledger import table
+        from crossroads.cost.price import device, price
+
+        if self.flop is None:
+            print(table())
+            return
+        chosen = device(self.device, utilisation=self.utilisation, price_per_hour=self.price_per_hour)
+        print(price(self.flop, chosen))
+
+
+COMMANDS: Mapping[str, type] = {
+    "recipes": Recipes,
+    "show": Show,
+    "diff": Diff,
+    "train": Train,
+    "eval": Eval,
+    "pilot": Pilot,
+    "data": Data,
+    "backbones": Backbones,
+    "cost": Cost,
+}
+DATA_COMMANDS: Mapping[str, type] = {"record": DataRecord, "check": DataCheck}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (arguments that cannot be read leave by SystemExit, status 2)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        _check_spelling(arguments)
+        command = tyro.extras.subcommand_cli_from_dict(
+            dict(COMMANDS),
+            args=arguments,
+            prog="crossroads",
+            description="VLA or WAM? A matched comparison of robot policies on your own data.",
+            config=(tyro.conf.OmitSubcommandPrefixes,),
+        )
+        status = command.run() or 0
+        sys.stdout.flush()
+        return status
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; run the same command again to resume", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader (`head`, say) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ModuleNotFoundError as error:
+        extra = _extra_of(error.name or "")
+        if not extra:
+            raise
+        print(
+            f"crossroads: this command needs the package {error.name!r}. Run: pip install 'crossroads[{extra}]'",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def _check_spelling(arguments: Sequence[str]) -> None:
+    """Suggest the nearest name for a misspelt command or option, which tyro does not always do."""
+    known, where = dict(COMMANDS), "crossroads"
+    words = [*arguments]
+    while known and words and not words[0].startswith("-"):
+        name = words.pop(0)
+        if name not in known:
+            raise InputError(where=where, expected="a command", got=repr(name), do=nearest(name, known))
+        chosen, where = known[name], f"{where} {name}"
+        if chosen is Data:
+            known = dict(DATA_COMMANDS)
+            continue
+        options = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(chosen)}
+        options |= {f"--no-{option[2:]}" for option in options} | {"--help"}
+        for word in words:
+            option = word.split("=")[0].replace("_", "-")
+            if word.startswith("--") and option not in options:
+                shown = [option for option in options if not option.startswith("--no-")]
+                raise InputError(where=where, expected="an option", got=repr(word), do=nearest(option, shown))
+        return
+
+
+def _extra_of(package: str) -> str:
+    """The optional extra that brings a package; empty for what no extra brings."""
+    extras = {
+        "data": ("pyarrow", "av", "PIL"),
+        "sim": ("mujoco", "gymnasium"),
+        "report": ("jinja2", "matplotlib", "scipy", "markupsafe"),
+    }
+    return next((extra for extra, packages in extras.items() if package.split(".")[0] in packages), "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
