@@ -71,15 +71,16 @@ def test_action_free_episodes_count_in_no_statistic(folder: Path, recorded: list
     assert stats["action"]["count"] == [len(labelled)]
 
 
-def test_files_roll_over_at_the_size_limit_and_still_read_the_same(tmp_path: Path, dataset: LeRobotDataset) -> None:
+def test_files_roll_over_at_the_size_limit_and_still_read_the_same(
+    tmp_path: Path, dataset: LeRobotDataset, recorded: list[Recorded]
+) -> None:
     small = LeRobotDataset.open(write(tmp_path / "small", episodes(12), video_file_mb=0.02, data_file_mb=0.004))
     assert len(list((small.path / "videos").rglob("*.mp4"))) > 3
     assert len(list((small.path / "data").rglob("*.parquet"))) > 1
     for episode in dataset.episodes:
         np.testing.assert_array_equal(small.actions(episode.index), dataset.actions(episode))
-        np.testing.assert_array_equal(
-            small.frames(episode.index, "front", None), dataset.frames(episode, "front", None)
-        )
+        seen = small.frames(episode.index, "front", None).astype(int)
+        assert np.abs(seen - recorded[episode.index].images["front"]).mean() < CODEC_TOLERANCE
 
 
 def test_the_same_recording_gives_the_same_bytes(tmp_path: Path, dataset: LeRobotDataset) -> None:
