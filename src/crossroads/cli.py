@@ -125,10 +125,10 @@ class Eval:
 class Pilot:
     """The matched comparison: train and measure every arm, then write report.html and report.json."""
 
-    out: Path
-    """The folder of this pilot; the same command again continues in it."""
     profile: str = "laptop"
     """smoke, laptop or gpu."""
+    out: Path = Path("runs/pilot")
+    """The folder of this pilot; the same command again continues in it."""
     data: Path | None = None
     """A LeRobot v3 dataset instead of the embedded tabletop: the offline layer only, no closed loop."""
     workers: int | None = None
