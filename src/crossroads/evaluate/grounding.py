@@ -35,7 +35,7 @@ def rate(outcomes: Sequence[bool]) -> Rate | None:
     """The share of true outcomes; None where there is no trial."""
     if not outcomes:
         return None
-    successes = sum(outcomes)
+    successes = int(sum(outcomes))
     return Rate(successes=successes, trials=len(outcomes), interval=wilson(successes, len(outcomes)))
 
 

@@ -142,12 +142,12 @@ def mcnemar_power(trials: int, difference: float, discordant: float, alpha: floa
     if trials < 1 or discordant == 0:
         return 0.0
     mean, spread = trials * discordant, math.sqrt(trials * discordant * (1 - discordant))
-    first, last = max(1, math.floor(mean - 8 * spread - 8)), min(trials, math.ceil(mean + 8 * spread + 8))
+    first, last = max(1, math.floor(mean - 6 * spread - 6)), min(trials, math.ceil(mean + 6 * spread + 6))
     disagreements = np.arange(first, last + 1)
     share = (discordant + abs(difference)) / (2 * discordant)
     # Reject when at most `critical` go one way: the largest count whose cdf is at most alpha / 2, or -1 for none.
     guess = np.ceil(disagreements / 2 - stats.norm.isf(alpha / 2) * np.sqrt(disagreements) / 2) + 1
-    candidates = np.maximum(guess[:, None] - np.arange(6), -1)
+    candidates = np.maximum(guess[:, None] - np.arange(5), -1)
     allowed = (candidates < 0) | (bdtr(np.maximum(candidates, 0), disagreements[:, None], 0.5) <= alpha / 2)
     critical = candidates[np.arange(len(disagreements)), allowed.argmax(axis=1)]
     some = critical >= 0
@@ -164,7 +164,7 @@ def minimum_detectable_effect(trials: int, discordant: float, power: float = 0.8
     if mcnemar_power(trials, 1.0, discordant, alpha) < power:
         return None
     low, high = 0.0, 1.0
-    while high - low > 1e-4:
+    while high - low > 1e-3:
         middle = (low + high) / 2
         low, high = (low, middle) if mcnemar_power(trials, middle, discordant, alpha) >= power else (middle, high)
     return high

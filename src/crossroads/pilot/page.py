@@ -18,6 +18,7 @@ from crossroads.evaluate.grounding import Rate
 from crossroads.evaluate.statistics import Interval
 from crossroads.pilot import plots
 from crossroads.pilot.report import Arm, Budget, CurvePoint, Report
+from crossroads.pilot.verdict import roughly
 
 TOLERANCE = 0.05
 """Arms within this relative distance of each other count as held equal."""
@@ -34,7 +35,7 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, points=points, percents=percents, count=count, flops=flops, seconds=seconds, p_value=p_value
+        percent=percent, points=points, percents=percents, count=count, flops=flops, seconds=seconds, p_value=p_value, roughly=roughly
     )
     look = plots.styles(report.arms)
     page = environment.get_template("report.html.jinja").render(
@@ -46,9 +47,9 @@ def render(report: Report) -> str:
         points_by_labels=_points_by_labels(report),
         plot={name: Markup(svg) for name, svg in _plots(report).items()},
         tint=tint,
-        longest=max((len(strip.times_s) for strip in report.strips), default=0),
+
     )
-    return page.rstrip() + "\n"
+    return page.strip() + "\n"
 
 
 def _badge(report: Report) -> str:
@@ -144,12 +145,13 @@ def percent(share: float) -> str:
 
 def points(difference: float) -> str:
     """A signed difference of shares in percentage points."""
-    return f"{100 * difference:+.0f}".replace("-", "\N{MINUS SIGN}")
+    rounded = round(100 * difference)
+    return f"{rounded:+d}".replace("-", "\N{MINUS SIGN}") if rounded else "0"
 
 
 def percents(interval: Interval) -> str:
     """An interval of shares, '[51, 75]'."""
-    return f"[{100 * interval.low:.0f}, {100 * interval.high:.0f}]".replace("-", "\N{MINUS SIGN}")
+    return f"[{round(100 * interval.low)}, {round(100 * interval.high)}]".replace("-", "\N{MINUS SIGN}")
 
 
 def p_value(p: float) -> str:

@@ -89,7 +89,7 @@ def curves(points: Sequence[CurvePoint], arms: Sequence[Arm], *, floor: float, c
             _bars(axes, x, [p.share for p in mine], [p.interval for p in mine], look[arm.name], arm.name, line="-")
         for level, name in ((floor, "floor"), (ceiling, "ceiling")):
             axes.axhline(level, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
-            axes.text(len(labels) - 0.55, level + 0.012, f"{name} {100 * level:.0f} %", color=FAINT, ha="right")
+            axes.text(-0.52, level + 0.012, f"{name} {100 * level:.0f} %", color=FAINT)
         axes.set_xticks(range(len(labels)), [f"{count:,}" for count in labels])
         axes.set_xlim(-0.55, len(labels) - 0.45)
         _share_axis(axes.yaxis, axes.set_ylim, axes.set_yticks)
@@ -116,10 +116,12 @@ def forest(comparisons: Sequence[Comparison], arms: Sequence[Arm], smallest: flo
         axes.set_yticks(range(len(comparisons)), [c.wam for c in comparisons])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(
-            f"\N{LEFTWARDS ARROW} {comparisons[0].vla} better      success difference, points      WAM better "
-            "\N{RIGHTWARDS ARROW}"
-        )
+        axes.set_xlabel("success difference, points")
+        for x, side, text in (
+            (0.0, "left", f"\N{LEFTWARDS ARROW} {comparisons[0].vla} better"),
+            (1.0, "right", "WAM better \N{RIGHTWARDS ARROW}"),
+        ):
+            axes.text(x, 1.02, text, transform=axes.transAxes, ha=side, va="bottom", color=FAINT)
         return _svg(figure, "forest", "Difference of each WAM arm to the VLA arm with interval", 760)
 
 
@@ -184,7 +186,7 @@ def horizons(rows: Sequence[ArmVideo], arms: Sequence[Arm]) -> str:
             times = [s.time_s for s in kept]
             style = look[row.arm]
             axes.plot(times, [s.moving_psnr_db for s in kept], marker=style.mark, color=style.colour, label=row.arm)
-            if row is rows[0]:
+            if row is rows[-1]:
                 repeat = [s.moving_psnr_repeat_db for s in kept]
                 axes.plot(times, repeat, color=FAINT, linestyle=(0, (4, 3)), label="repeat last frame")
         axes.set_xlabel("time ahead, s")

@@ -295,10 +295,10 @@ def _sentence(verdict: Verdict, chosen: Comparison, rules: Rules, at: str) -> st
     asked = max(abs(chosen.difference), rules.smallest_difference) * 100
     if verdict.episodes_to_settle is not None:
         remedy = (
-            f"about {verdict.episodes_to_settle:,} episodes per arm would settle a difference of {asked:.0f} points"
+            f"about {roughly(verdict.episodes_to_settle):,} episodes per arm would settle a difference of {asked:.0f} points"
         )
     elif verdict.runs_to_settle is not None:
-        remedy = f"about {verdict.runs_to_settle} training runs per arm would settle a difference of {asked:.0f} points"
+        remedy = f"about {roughly(verdict.runs_to_settle)} training runs per arm would settle a difference of {asked:.0f} points"
     else:
         remedy = f"a difference of {asked:.0f} points needs both more training runs and more scenes"
     return f"Inconclusive at {at}: {wam}, {vla} success ({numbers}); {remedy}."
@@ -309,4 +309,11 @@ def _percent(share: float) -> str:
 
 
 def _points(difference: float) -> str:
-    return f"{100 * difference:+.0f}".replace("-", "\N{MINUS SIGN}")
+    rounded = round(100 * difference)
+    return f"{rounded:+d}".replace("-", "\N{MINUS SIGN}") if rounded else "0"
+
+
+def roughly(number: int) -> int:
+    """Rounded up to two leading digits: a sample size is never known better than that."""
+    unit = 10 ** max(0, len(str(number)) - 2)
+    return -(-number // unit) * unit
