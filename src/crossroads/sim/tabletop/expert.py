@@ -199,9 +199,13 @@ class Expert:
 
         yield from self._travel(lambda: np.array((*behind(), TRAVEL_Z)))
         yield from self._move(lambda: np.array((*behind(), PUSH_Z)))
-        side = np.array((-way[1], way[0]))
+        first_way = way
         for _ in range(30):
             moved = self._position(name)[:2] - first
+            way = direction()
+            if float(way @ first_way) < 0.5:
+                return  # The goal was missed sideways: come round and push again.
+            side = np.array((-way[1], way[0]))
             if float(moved @ way) > distance_m or solved(self._task, self._world.layout, self._start, self._now):
                 return
             error = self._position(name)[:2] - self._world.hand[:2]
@@ -226,7 +230,7 @@ class Expert:
         yield from self._move(lambda: np.array((here[0], here[1], CARRY_Z)), tolerance_m=0.015)
 
     def _holds(self, name: str) -> bool:
-        return self._position(name)[2] > self._thing(name).half_height + 0.03
+        return bool(self._position(name)[2] > self._thing(name).half_height + 0.03)
 
     def _carry(self, name: str, goal: Callable[[], np.ndarray], release_z: float) -> Iterator[np.ndarray]:
         """Bring a held object over ``goal`` (its own centre there, not the hand's), lower it and let go."""

@@ -116,9 +116,9 @@ def _names(rng: np.random.Generator, num: int) -> list[tuple[str, str]]:
 
 def _spots(rng: np.random.Generator, placed: list[Thing], shape: str, reach: float) -> Iterator[tuple[float, float]]:
     for _ in range(60):
-        x, y = rng.uniform(-reach, reach, size=2)
+        x, y = rng.uniform(-reach, reach, size=2).tolist()
         if all(far_enough(x, y, shape, other) for other in placed):
-            yield float(x), float(y)
+            yield x, y
 
 
 def _place(rng: np.random.Generator, placed: list[Thing], colour: str, shape: str, reach: float) -> Thing | None:

@@ -88,9 +88,9 @@ def _add_distractors(world: World, num: int, rng: np.random.Generator) -> None:
     """Put brown things that no instruction names where there is room."""
     for index in range(num):
         for _ in range(100):
-            x, y = rng.uniform(-0.19, 0.19, size=2)
+            x, y = rng.uniform(-0.19, 0.19, size=2).tolist()
             if all(far_enough(x, y, "cube", other) for other in world.layout.things):
-                world.show_distractor(index, float(x), float(y))
+                world.show_distractor(index, x, y)
                 break
 
 

@@ -62,7 +62,7 @@ class Family:
     step_limit: int
 
 
-def _ratio(done: float, needed: float, *, solved: bool) -> float:
+def _ratio(done: float, needed: float, *, solved: bool | np.bool_) -> float:
     return 1.0 if solved else min(max(done / needed, 0.0), 0.99)
 
 
@@ -200,7 +200,7 @@ def _hand_to(name: str, start: Snapshot, now: Snapshot) -> float:
     return min(max(1 - float(np.linalg.norm(now.hand - now.positions[name])) / first, 0.0), 1.0)
 
 
-def _carried(name: str, goal: np.ndarray, start: Snapshot, now: Snapshot, *, solved: bool) -> float:
+def _carried(name: str, goal: np.ndarray, start: Snapshot, now: Snapshot, *, solved: bool | np.bool_) -> float:
     """A third for bringing the hand to the object, the rest for bringing the object to the goal."""
     first, left = _flat(start.positions[name], goal), _flat(now.positions[name], goal)
     return _ratio(0.3 * _hand_to(name, start, now) + 0.7 * max(1 - left / first, 0.0), 1.0, solved=solved)
@@ -406,7 +406,7 @@ def valid_tasks(layout: Layout, families: tuple[str, ...], split: Split = "all")
 
 def progress(task: Task, layout: Layout, start: Snapshot, now: Snapshot) -> float:
     """How far a task has come, 0..1; exactly 1 when it is solved."""
-    return FAMILIES[task.family].progress(task, layout, start, now)
+    return float(FAMILIES[task.family].progress(task, layout, start, now))
 
 
 def solved(task: Task, layout: Layout, start: Snapshot, now: Snapshot) -> bool:
