@@ -21,7 +21,8 @@ def _paradigm(recipe: Recipe) -> Paradigm:
     action = {stream.name for stream in stage.streams if stream.carries == "action"}
     if not future:
         return "no_future"
-    read_to_act = {stage.layout.groups[name].stream.name for name in stage.layout.needed(sorted(action))}
+    read = [stage.layout.groups[name] for name in stage.layout.needed(sorted(action))]
+    read_to_act = {group.stream.name for group in read if group.view.kind != "now"}
     settled: set[str] = set()
     for leg in stage.schedule:
         now = set(moved(leg))

@@ -232,7 +232,7 @@ class Interpreter:
         level = torch.zeros(len(values), 1, device=values.device)
         tokens = self.net.embed(name, values[:, -1:], level, valid, offset=values.shape[1] - 1)
         self.states[name] = self.net({name: tokens}, self.states)[name]
-        return self.net.codec(name).read(self.states[name].hidden)
+        return self.net.codec(name).read(self.states[name].hidden[:, -1:])
 
     def _commit(self, leg: Commit) -> None:
         stream = self.net.group(self._principal(leg.stream)).stream

@@ -56,7 +56,7 @@ class Batch:
     future_valid: Bool[Tensor, "b f"]
     answer: tuple[str, ...]
     """Text the model must produce (captions, where-is answers); empty string where a sample has none."""
-    weight: Float[Tensor, "b"]
+    weight: Float[Tensor, " b"]
 
     @property
     def batch_size(self) -> int:
@@ -88,10 +88,10 @@ class Actions:
 class Losses:
     """Per-sample losses by name; the trainer averages them with the batch weights."""
 
-    terms: Mapping[str, Float[Tensor, "b"]]
+    terms: Mapping[str, Float[Tensor, " b"]]
 
     @property
-    def total(self) -> Float[Tensor, "b"]:
+    def total(self) -> Float[Tensor, " b"]:
         return torch.stack(list(self.terms.values())).sum(dim=0)
 
 

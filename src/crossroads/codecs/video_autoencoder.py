@@ -94,7 +94,7 @@ class CausalConv(nn.Module):
         self.pad = kernel[0] - 1
         self.conv = nn.Conv3d(inputs, outputs, kernel, stride=stride, padding=(0, kernel[1] // 2, kernel[2] // 2))
 
-    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t2 h2 w2"]:
+    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b e t2 h2 w2"]:
         return self.conv(torch.cat([x[:, :, :1].expand(-1, -1, self.pad, -1, -1), x], dim=2))
 
 

@@ -188,13 +188,15 @@ class _Work:
         spec = self.specs[tower]
         queries = {name: 1 if grown and name == grown[0] else self.num(name) for name in names}
         total, conditions = 0, set[tuple[Edge, ...]]()
-        for layer in range(spec.geometry.depth):
+        for layer in range(max(1, spec.geometry.depth)):
             across, context = self.layout.across(tower, layer), self.context(tower, layer)
             if across not in conditions:
                 conditions.add(across)
                 told = [edge.src for edge in across if edge.via == "modulate"]
                 total += spec.frame_flops(len(names), context)
                 total += sum(linear_flops(1, self.width(self.layout.groups[src]), spec.width) for src in told)
+            if layer == spec.geometry.depth:
+                break
             total += spec.layer_flops(sum(queries.values()), context)
             total += sum(self.attention(name, layer, queries[name], grown) for name in names)
         return total
@@ -257,19 +259,20 @@ def _train(recipe: Recipe, phase: Phase, work: _Work, *, cached: bool) -> Sample
 
 
 def _unanswered(names: frozenset[str], needed: frozenset[str], losses: frozenset[str], work: _Work) -> int:
-    """The last layer's work, but for keys and values, of groups whose final hidden states nobody uses: it runs forward
-    and gets no gradient (the prefix of pi0)."""
+    """The last layer's work, but for keys and values, of towers whose final hidden states nobody uses: it runs forward
+    and gets no gradient (the language model under pi0). A tower with one group that is used pays for all of them."""
     layout = work.layout
-    read_across = {e.src for e in layout.edges if e.via in ("cross", "modulate") and e.tap is None and e.dst in needed}
-    idle = names - losses - read_across
+    used = set(losses)
+    used |= {e.src for e in layout.edges if e.via in ("cross", "modulate") and e.tap is None and e.dst in needed}
+    busy = {layout.groups[name].tower for name in used}
     total = 0
-    for tower in {layout.groups[name].tower for name in idle}:
+    for tower in {layout.groups[name].tower for name in names} - busy:
         spec = work.specs[tower]
         last = spec.geometry.depth - 1
-        mine = [name for name in idle if layout.groups[name].tower == tower]
-        busy = sum(work.num(name) for name in names - idle if layout.groups[name].tower == tower)
-        num, context = sum(work.num(name) for name in mine), work.context(tower, last)
-        total += spec.layer_flops(busy + num, context) - (spec.layer_flops(busy, context) if busy else 0)
-        total -= spec.key_flops(num)
-        total += sum(work.attention(name, last, work.num(name)) for name in mine)
+        if last < 0:
+            continue
+        idle = [name for name in names if layout.groups[name].tower == tower]
+        num = sum(work.num(name) for name in idle)
+        total += spec.layer_flops(num, work.context(tower, last)) - spec.key_flops(num)
+        total += sum(work.attention(name, last, work.num(name)) for name in idle)
     return total

@@ -266,16 +266,18 @@ class Joint(nn.Module):
                 if index in wanted:
                     taps[name][index] = x[self.layout.groups[name].tower][:, spans_of(spans, name)]
         x = {tower: self.frames[tower].finish(tokens, told[tower][-1]) for tower, tokens in x.items()}
-        return {
-            name: GroupState(
+        found = {}
+        for name in active:
+            old = states.get(name)
+            hidden = x[self.layout.groups[name].tower][:, spans_of(spans, name)]
+            found[name] = GroupState(
                 keys=tuple(entry.k for entry in keys[name]),
                 values=tuple(entry.v for entry in keys[name]),
-                hidden=x[self.layout.groups[name].tower][:, spans_of(spans, name)],
-                valid=keys[name][0].valid,
-                taps=taps[name],
+                hidden=torch.cat([old.hidden, hidden], dim=1) if old else hidden,
+                valid=keys[name][0].valid if keys[name] else inputs[name].valid,
+                taps={at: torch.cat([old.taps[at], tap], dim=1) if old else tap for at, tap in taps[name].items()},
             )
-            for name in active
-        }
+        return found
 
     def _place(self, active: list[str], inputs: Mapping[str, GroupInput]):
         """The tokens of each tower in one run, and where each group lies in it."""
@@ -308,7 +310,7 @@ class Joint(nn.Module):
         level = torch.cat([part.level for part in parts], dim=1)
         found: dict[tuple[Edge, ...], object] = {}
         told = []
-        for layer in range(self.geometry.depth):
+        for layer in range(max(1, self.geometry.depth)):  # a tower without layers is still told once
             across = self.layout.across(tower, layer)
             if across not in found:
                 context, modulation = self._context(across, states), self._modulation(tower, across, states)

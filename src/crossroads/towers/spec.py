@@ -106,8 +106,8 @@ class Block(Protocol):
     ) -> Float[Tensor, "b n w"]: ...
 
 
-def axis_angles(places: Float[Tensor, "n 3"], split: tuple[int, ...], theta: float) -> Float[Tensor, "n half"]:
-    """Rotation angles with the head split over axes: ``split`` dims for (time, row, column); one entry: time only.
+def axis_angles(places: Float[Tensor, "n axes"], split: tuple[int, ...], theta: float) -> Float[Tensor, "n half"]:
+    """Rotation angles with the head split over the leading axes: ``split`` dims for (time, row, column) or time only.
 
     Angles in float64, as the Wan reference does; frequency ``theta^(-2 i / d)`` per axis.
     """

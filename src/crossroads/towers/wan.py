@@ -78,10 +78,10 @@ class Wan:
 
 @dataclass(frozen=True, kw_only=True)
 class WanCondition:
-    """What every layer is told: the level's modulation, the rotation, the projected context."""
+    """What every layer is told: the level's modulation (``l`` is 1 or n), the rotation, the projected context."""
 
-    head: Float[Tensor, "b n w"]
-    block: Float[Tensor, "b n six w"]
+    head: Float[Tensor, "b l w"]
+    block: Float[Tensor, "b l six w"]
     angle: Float[Tensor, "n half"]
     context: Context | None
 

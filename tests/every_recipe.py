@@ -1,0 +1,61 @@
+"""What the properties of every recipe share: policies built once, one prepared batch, and its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+
+import torch
+from nano_batch import ROBOT, nano_batch
+from torch import Tensor
+
+from crossroads.build import build
+from crossroads.policy import Prepared, StreamPolicy
+from crossroads.recipes.catalogue import RECIPES
+from crossroads.streams import Corrupted
+
+
+@cache
+def policy_of(name: str) -> StreamPolicy:
+    """A policy that no test changes but for its phase."""
+    return build(RECIPES[name](), ROBOT, seed=1)
+
+
+def seeded(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def close(ours: Tensor, reference: Tensor, tolerance: float = 2e-5) -> None:
+    """Equal up to rounding, relative to the largest entry."""
+    torch.testing.assert_close(ours, reference, rtol=0, atol=tolerance * max(1.0, reference.abs().max().item()))
+
+
+def part_of(prepared: Prepared, names: Iterable[str], rows: slice = slice(None)) -> Prepared:
+    """Some groups and some samples of a prepared batch."""
+    names = set(names)
+
+    def few(owed: Corrupted) -> Corrupted:
+        return Corrupted(latent=owed.latent[rows], level=owed.level[rows], target=owed.target[rows])
+
+    return Prepared(
+        latents={
+            name: replace(latent, values=latent.values[rows], valid=latent.valid[rows])
+            for name, latent in prepared.latents.items()
+            if name in names
+        },
+        levels={name: level[rows] for name, level in prepared.levels.items() if name in names},
+        owed={name: few(owed) for name, owed in prepared.owed.items() if name in names},
+    )
+
+
+def prepared_batch(policy: StreamPolicy, size: int = 2) -> Prepared:
+    return policy.prepare(nano_batch(policy.recipe, size=size), policy.groups(), seeded())
+
+
+def gradients(policy: StreamPolicy, prepared: Prepared) -> dict[str, Tensor | None]:
+    policy.zero_grad(set_to_none=True)
+    policy.losses(prepared, {}).total.mean().backward()
+    found = {name: parameter.grad for name, parameter in policy.named_parameters()}
+    policy.zero_grad(set_to_none=True)
+    return found

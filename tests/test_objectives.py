@@ -1,0 +1,82 @@
+"""Objectives: what the network is shown, what it owes, and that what is not valid counts for nothing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from crossroads.noise import BellWeight, UniformLevels, clean_from_velocity
+from crossroads.objectives import Flow, Regress, TokenCE, masked_mean
+from crossroads.streams import Objective
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_a_masked_mean_counts_valid_tokens_and_gives_zero_without_any() -> None:
+    error = torch.tensor([[1.0, 3.0], [5.0, 7.0], [9.0, 9.0]], requires_grad=True)
+    valid = torch.tensor([[True, True], [False, True], [False, False]])
+    mean = masked_mean(error, valid)
+    assert mean.tolist() == [2.0, 7.0, 0.0]
+    mean.sum().backward()
+    assert error.grad is not None
+    assert error.grad.tolist() == [[0.5, 0.5], [0.0, 1.0], [0.0, 0.0]]
+
+
+def test_flow_shows_the_path_and_owes_its_velocity() -> None:
+    clean = torch.randn(5, 4, 3, generator=seeded())
+    shown = Flow(levels=UniformLevels()).corrupt(clean, seeded(1))
+    assert shown.level.shape == (5,)
+    assert shown.level.unique().numel() == 5
+    restored = clean_from_velocity(shown.latent, shown.target, shown.level[:, None, None])
+    torch.testing.assert_close(restored, clean, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "objective", [Flow(), Flow(level_weight=BellWeight()), Regress(), Regress(error="squared")], ids=repr
+)
+def test_a_perfect_answer_owes_nothing_and_what_is_not_valid_is_not_compared(objective: Objective) -> None:
+    clean = torch.randn(2, 4, 3, generator=seeded())
+    shown = objective.corrupt(clean, seeded(1))
+    valid = torch.tensor([[True] * 4, [True, True, False, False]])
+    assert objective.loss(shown.target.clone(), shown, valid).tolist() == [0.0, 0.0]
+    answer = shown.target.clone()
+    answer[1, 2:] += 100.0
+    assert objective.loss(answer, shown, valid).tolist() == [0.0, 0.0]
+    answer[1, 0] += 1.0
+    losses = objective.loss(answer, shown, valid)
+    assert losses[0] == 0
+    assert losses[1] > 0
+
+
+def test_flow_weighs_each_sample_by_its_level() -> None:
+    objective = Flow(level_weight=BellWeight(factor=5.0))
+    shown = objective.corrupt(torch.zeros(3, 2, 2), seeded())
+    losses = objective.loss(shown.target + 1.0, shown, torch.ones(3, 2, dtype=torch.bool))
+    torch.testing.assert_close(losses, BellWeight(factor=5.0).at(shown.level))
+
+
+def test_regression_shows_queries_without_a_trace_of_the_target() -> None:
+    shown = Regress().corrupt(torch.full((1, 3, 2), 7.0), seeded())
+    assert not shown.latent.any()
+    assert not shown.level.any()
+    wrong = shown.target + 2.0
+    valid = torch.ones(1, 3, dtype=torch.bool)
+    assert Regress(error="absolute").loss(wrong, shown, valid).item() == 2.0
+    assert Regress(error="squared").loss(wrong, shown, valid).item() == 4.0
+
+
+def test_next_token_reads_what_came_before_and_owes_what_comes() -> None:
+    objective = TokenCE(start_token=1, end_token=2)
+    target = torch.tensor([[5, 6, 2], [7, 2, 0]])
+    shown = objective.corrupt(target, seeded())
+    assert shown.latent.tolist() == [[1, 5, 6], [1, 7, 2]]
+    scores = torch.zeros(2, 3, 9)
+    scores[0].scatter_(1, target[0, :, None], 50.0)
+    valid = torch.tensor([[True, True, True], [True, True, False]])
+    losses = objective.loss(scores, shown, valid)
+    assert losses[0].item() == pytest.approx(0.0, abs=1e-6)
+    assert losses[1].item() == pytest.approx(math.log(9), abs=1e-6)

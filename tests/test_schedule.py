@@ -1,0 +1,196 @@
+"""The interpreter: what each leg leaves behind, and that what was cached before something moved is not read after."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from nano_batch import ROBOT, nano_batch
+from tiny_stage import ACTION, ANSWER, EXPERT, LANGUAGE, NEXT_TOKEN, STATE, TEXT, tiny_edges, tiny_recipe
+from torch import Tensor
+
+from crossroads.build import build
+from crossroads.codecs.spec import Latent
+from crossroads.codecs.text import END, START
+from crossroads.noise import grid
+from crossroads.objectives import Flow
+from crossroads.policy import StreamPolicy
+from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
+from crossroads.schedule import Commit, Decode, Denoise, Interpreter, Leg, Read, moved
+from crossroads.streams import NOISED, Edge, Stream, reads
+
+
+def seeded(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def staged(recipe: Recipe, **changes: object) -> Recipe:
+    return replace(recipe, stage=replace(recipe.stage, **changes))  # pyright: ignore[reportArgumentType]
+
+
+def written_recipe() -> Recipe:
+    """The actions read an answer that is written first, as pi0.5 reads its subtask."""
+    streams = (
+        Stream(name="text", carries="text", codec=TEXT, tower="language"),
+        Stream(
+            name="answer",
+            carries="text",
+            codec=ANSWER,
+            tower="language",
+            views=(NOISED,),
+            objective=NEXT_TOKEN,
+            shares="text",
+        ),
+        Stream(name="action", carries="action", codec=ACTION, tower="expert", views=(NOISED,), objective=Flow()),
+    )
+    edges = (
+        *reads("text", "text"),
+        *reads("answer", "text"),
+        Edge(dst="answer", src="answer", when="causal"),
+        *reads("action", "text", "answer", "action"),
+    )
+    geometry = replace(EXPERT, heads=2, head_dim=6, context_width=0)
+    return Recipe(
+        name="written",
+        paper="none",
+        stage=Stage(
+            name="policy",
+            streams=streams,
+            edges=edges,
+            towers=(Tower(name="language", spec=replace(LANGUAGE, kv_heads=2)), Tower(name="expert", spec=geometry)),
+            schedule=(Decode(stream="answer", max_tokens=6), Denoise(streams=("action",), steps=2)),
+            sequence=("text", "answer", "action"),
+        ),
+        phases=(Phase(name="full", trains=("language", "expert"), losses=("answer", "action")),),
+        axes=Axes(paradigm="no_future", architecture="mixture_of_transformers", integration="tokens"),
+    )
+
+
+def run(policy: StreamPolicy, legs: tuple[Leg, ...], *, caching: bool = True) -> Interpreter:
+    interpreter = Interpreter(policy.net, nano_batch(policy.recipe).obs, seeded(), caching=caching)
+    with torch.no_grad():
+        interpreter.settled = interpreter.run(legs)  # pyright: ignore[reportAttributeAccessIssue]
+    return interpreter
+
+
+def test_a_leg_names_the_streams_it_settles() -> None:
+    legs = (
+        Denoise(streams=("a", "b"), steps=1),
+        Decode(stream="c", max_tokens=1),
+        Read(groups=("d",)),
+        Commit(stream="a"),
+    )
+    assert [moved(leg) for leg in legs] == [("a", "b"), ("c",), (), ()]
+
+
+def test_denoising_takes_euler_steps_down_the_grid() -> None:
+    policy = build(tiny_recipe(), ROBOT, seed=0)
+    leg = Denoise(streams=("action",), steps=3, factor=5.0)
+    seen: list[float] = []
+    answer = policy.net.codec("action").read
+
+    def constant(hidden: Tensor) -> Tensor:
+        return torch.ones_like(answer(hidden))
+
+    class Watched(Interpreter):
+        def _input(self, name: str):
+            if name == "action":
+                seen.append(self.levels[name])
+            return super()._input(name)
+
+    policy.net.codec("action").read = constant  # pyright: ignore[reportAttributeAccessIssue]
+    interpreter = Watched(policy.net, nano_batch(policy.recipe).obs, seeded())
+    with torch.no_grad():
+        moved_to = interpreter.run((leg,)).streams["action"]
+    assert seen == grid(3, factor=5.0).tolist()[:-1]
+    noise = torch.randn(moved_to.shape, generator=seeded())
+    torch.testing.assert_close(moved_to, noise - 1.0)  # velocity 1 over one unit of level
+    assert interpreter.levels["action"] == 0.0
+
+
+def test_two_half_legs_are_one_leg() -> None:
+    policy = build(tiny_recipe(), ROBOT, seed=0)
+    whole = (Denoise(streams=("action",), steps=4),)
+    halves = (Denoise(streams=("action",), steps=2, stop=0.5), Denoise(streams=("action",), steps=2, start=0.5))
+    obs = nano_batch(policy.recipe).obs
+    with torch.no_grad():
+        found = [Interpreter(policy.net, obs, seeded()).run(legs).streams["action"] for legs in (whole, halves)]
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_read_keeps_what_it_ran_and_commit_holds_the_value_as_observed() -> None:
+    policy = build(tiny_recipe(), ROBOT, seed=0)
+    act = Denoise(streams=("action",), steps=2)
+    interpreter = run(policy, (Read(groups=("text",)), act, Commit(stream="action"), Read(groups=("action.clean",))))
+    assert {"text", "action.clean"} <= set(interpreter.states)
+    assert interpreter.levels["action.clean"] == 0.0
+    assert torch.equal(interpreter.latents["action.clean"].values, interpreter.latents["action"].values)
+
+
+def test_a_second_commit_replaces_what_was_read_of_the_first_and_all_that_read_it() -> None:
+    """The clean view moves, so the state of its reader is stale even in a leg that does not need the reader."""
+    edges = (*tiny_edges(), *reads("state", "action.clean"))
+    edges = tuple(edge for edge in edges if (edge.dst, edge.src) != ("action", "state"))
+    policy = build(tiny_recipe(edges), ROBOT, seed=0)
+    act, hold, read = Denoise(streams=("action",), steps=2), Commit(stream="action"), Read(groups=("state",))
+    legs = (act, hold, read, act, hold, read)
+    cached, full = run(policy, legs), run(policy, legs, caching=False)
+    full.states.clear()
+    with torch.no_grad():
+        full._run_missing(policy.net.layout.needed(["state"]))
+    torch.testing.assert_close(cached.states["state"].hidden, full.states["state"].hidden)
+
+
+def test_a_reader_that_a_leg_does_not_need_is_not_stale_in_the_next() -> None:
+    """``state`` reads the actions; it is cached at their noise, they move without it, then it is read again."""
+    edges = tuple(edge for edge in tiny_edges() if (edge.dst, edge.src) != ("action", "state"))
+    policy = build(tiny_recipe((*edges, *reads("state", "action"))), ROBOT, seed=0)
+    read = Read(groups=("state",))
+    interpreter = run(policy, (read, Denoise(streams=("action",), steps=2), read))
+    with torch.no_grad():
+        fresh = policy.net({name: interpreter._input(name) for name in ("text", "state", "action")}, {})
+    torch.testing.assert_close(interpreter.states["state"].hidden, fresh["state"].hidden)
+
+
+def test_what_was_written_is_read_as_training_shows_it() -> None:
+    """Later legs read the start token, then the words, but for the last; nothing after the end mark is valid."""
+    policy = build(written_recipe(), ROBOT, seed=4)
+    interpreter = run(policy, policy.recipe.stage.schedule)
+    read, written = interpreter.latents["answer"], interpreter.written["answer"]
+    assert read.values[:, 0].tolist() == [START, START]
+    assert torch.equal(read.values[:, 1:], written[:, : read.values.shape[1] - 1])
+    assert torch.equal(read.valid, (read.values[:, :] == END).cumsum(dim=1) == 0)
+    full = run(policy, policy.recipe.stage.schedule, caching=False)
+    torch.testing.assert_close(full.latents["action"].values, interpreter.latents["action"].values)
+
+
+def test_a_sample_that_ended_writes_end_marks_and_its_neighbour_changes_nothing() -> None:
+    policy = build(written_recipe(), ROBOT, seed=0)
+    codec = policy.net.codec("answer")
+    obs = nano_batch(policy.recipe).obs
+    asked = 0
+
+    def scripted(hidden: Tensor) -> Tensor:
+        """Sample 0 ends at its second token, sample 1 never does."""
+        nonlocal asked
+        asked += 1
+        scores = torch.zeros(len(hidden), 1, codec.spec.vocabulary.size)  # pyright: ignore
+        scores[:, :, 10] = 1.0
+        scores[0, :, END] = 2.0 if asked == 2 else 0.0
+        return scores
+
+    codec.read = scripted  # pyright: ignore[reportAttributeAccessIssue]
+    interpreter = Interpreter(policy.net, obs, seeded())
+    with torch.no_grad():
+        settled = interpreter.run((Decode(stream="answer", max_tokens=4),))
+    assert settled.streams["answer"].tolist() == [[10, END, END, END], [10, 10, 10, 10]]
+    assert interpreter.latents["answer"].valid.tolist() == [[True, True, False, False], [True] * 4]
+    assert asked == 4
+
+
+def test_the_observed_latents_are_handed_back_for_decoding() -> None:
+    policy = build(tiny_recipe(), ROBOT, seed=0)
+    settled = policy.settle(nano_batch(policy.recipe).obs, generator=seeded())
+    assert set(settled.observed) == {"text", "state"}
+    assert all(isinstance(latent, Latent) for latent in settled.observed.values())
+    assert STATE.num_tokens("now") == settled.observed["state"].values.shape[1]

@@ -1,0 +1,217 @@
+"""The joint layer on a tiny recipe: cuts, cross and modulate edges with layers and taps, and equal ways to attend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from nano_batch import ROBOT, nano_batch
+from tiny_stage import EXPERT, LANGUAGE, tiny_edges, tiny_recipe
+from torch import Tensor
+
+from crossroads.build import build
+from crossroads.errors import InputError
+from crossroads.policy import StreamPolicy
+from crossroads.recipe import Recipe, Tower
+from crossroads.streams import Edge, reads
+from crossroads.towers.joint import Dense, Flex, Keys, Reading, Sdpa
+
+
+def seeded(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def policy_of(edges: tuple[Edge, ...], **replaced: object) -> StreamPolicy:
+    """A tiny policy with every weight away from zero, so that no path is closed by its initialisation."""
+    recipe = tiny_recipe(edges)
+    towers = tuple(Tower(name=t.name, spec=replaced.get(t.name, t.spec)) for t in recipe.stage.towers)  # pyright: ignore
+    policy = build(replace(recipe, stage=replace(recipe.stage, towers=towers)), ROBOT, seed=1)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=seeded(7)))
+    return policy
+
+
+def loss_and_gradients(policy: StreamPolicy) -> tuple[Tensor, dict[str, Tensor]]:
+    policy.enter(policy.recipe.phase("full"))
+    policy.zero_grad()
+    loss = policy.loss(nano_batch(policy.recipe), generator=seeded()).total
+    loss.mean().backward()
+    found = {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in policy.named_parameters()}
+    return loss.detach(), {name: grad.clone() for name, grad in found.items()}
+
+
+def modulated(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
+    return tuple(replace(edge, via="modulate") if edge.via == "cross" else edge for edge in edges)
+
+
+def joint_edges(*, grad: bool = True) -> tuple[Edge, ...]:
+    """Everything by joint edges: the actions read the state, and the state reads itself."""
+    return (
+        *reads("text", "text"),
+        *reads("state", "state"),
+        *reads("action", "action"),
+        Edge(dst="action", src="state", grad=grad),
+        *reads("action.clean", "action.clean"),
+        *(edge for edge in tiny_edges() if edge.via == "cross"),
+    )
+
+
+def through_words(edges: Callable[[bool], tuple[Edge, ...]], **replaced: object) -> None:
+    """A cut changes no value, and leaves the words' tower without any gradient where the open edge has some."""
+    (opened, open_grads), (cut, cut_grads) = (
+        loss_and_gradients(policy_of(edges(g), **replaced)) for g in (True, False)
+    )
+    assert torch.equal(opened, cut)
+    words = [name for name in cut_grads if ".words." in name or ".codecs.text." in name]
+    assert any(bool(open_grads[name].any()) for name in words)
+    assert not any(bool(cut_grads[name].any()) for name in words)
+    rest = [name for name in cut_grads if name not in words]
+    assert all(torch.equal(open_grads[name], cut_grads[name]) for name in rest)
+
+
+def test_a_cut_cross_edge_leaves_values_and_gives_exactly_zero_gradient() -> None:
+    through_words(lambda grad: tiny_edges(grad=grad))
+    through_words(lambda grad: tiny_edges(grad=grad, tap=0))
+
+
+def test_a_cut_modulate_edge_leaves_values_and_gives_exactly_zero_gradient() -> None:
+    through_words(lambda grad: modulated(tiny_edges(grad=grad)), expert=replace(EXPERT, context_width=0))
+
+
+@pytest.mark.parametrize("attend", [Sdpa(), Dense()], ids=["sdpa", "dense"])
+def test_a_cut_joint_edge_leaves_values_and_gives_exactly_zero_gradient(attend: Sdpa | Dense) -> None:
+    """The state has its own codec, which only the cut edge connects with the loss."""
+    found = []
+    for grad in (True, False):
+        policy = policy_of(joint_edges(grad=grad))
+        policy.net.attend_by(attend)
+        found.append(loss_and_gradients(policy))
+    assert torch.equal(found[0][0], found[1][0])
+    state = [name for name in found[0][1] if ".codecs.state." in name]
+    assert all(bool(found[0][1][name].any()) for name in state)
+    assert not any(bool(found[1][1][name].any()) for name in state)
+
+
+def test_layers_limit_where_an_edge_is_read() -> None:
+    """With the cross-attention of one layer silenced, only an edge that reads elsewhere still matters."""
+    for layers, matters in (((0, 2), True), ((1,), False)):
+        policy = policy_of(tiny_edges(layers=layers))
+        with torch.no_grad():
+            policy.net.get_submodule("joints.1.layers.1.blocks.expert.cross_out").weight.zero_()  # pyright: ignore
+        batch = nano_batch(policy.recipe)
+        told = replace(batch, obs=batch.obs.told(("go left", "press the ball")))
+        with torch.no_grad():
+            same = torch.equal(*(policy.loss(b, generator=seeded()).total for b in (batch, told)))
+        assert same is not matters
+
+
+def test_layers_limit_joint_edges_and_a_group_that_reads_nothing_in_a_layer_goes_on() -> None:
+    full = joint_edges()
+    odd = tuple(replace(e, layers=(1,)) if (e.dst, e.src) == ("action", "state") else e for e in full)
+    lone = tuple(replace(e, layers=(0,)) if (e.dst, e.src) == ("state", "state") else e for e in full)
+    losses = [loss_and_gradients(policy_of(edges))[0] for edges in (full, odd, lone)]
+    assert not torch.equal(losses[0], losses[1])
+    assert bool(losses[2].isfinite().all())
+    for edges in (odd, lone):
+        policy = policy_of(edges)
+        policy.net.attend_by(Dense())
+        torch.testing.assert_close(loss_and_gradients(policy)[0], loss_and_gradients(policy_of(edges))[0])
+
+
+def test_a_tap_reads_the_hidden_states_after_its_layer() -> None:
+    """A tap at layer 0 leaves the layers after it without gradient; no tap reads behind the final norm."""
+    grads = loss_and_gradients(policy_of(tiny_edges(tap=0)))[1]
+    words = {name: grad for name, grad in grads.items() if ".words." in name}
+    assert any(bool(grad.any()) for name, grad in words.items() if ".layers.0." in name)
+    assert not any(bool(grad.any()) for name, grad in words.items() if ".layers.1." in name or ".frames." in name)
+    last = loss_and_gradients(policy_of(tiny_edges()))[1]
+    assert any(bool(grad.any()) for name, grad in last.items() if ".words." in name and ".frames." in name)
+
+
+def test_modulation_is_the_mean_of_what_is_valid_and_only_that() -> None:
+    """Padding the batch with a longer text of another sample changes nothing for the first."""
+    policy = policy_of(modulated(tiny_edges()), expert=replace(EXPERT, context_width=0))
+    batch = nano_batch(policy.recipe)
+    obs = batch.obs.told(("push left", "push left"))
+    longer = batch.obs.told(("push left", "push the red cube to the left"))
+    with torch.no_grad():
+        values = [policy.settle(o, generator=seeded()).streams["action"] for o in (obs, longer)]
+    torch.testing.assert_close(values[0][0], values[1][0])
+    assert not torch.equal(values[0][1], values[1][1])
+
+
+def test_towers_that_cannot_be_crossed_or_told_say_so() -> None:
+    for spec in (LANGUAGE, replace(EXPERT, depth=3)):
+        assert spec.geometry.depth == 3
+    policy = policy_of(tiny_edges())
+    plain = policy.net.get_submodule("joints.0.frames.words")
+    with pytest.raises(InputError, match="joint edges only"):
+        plain.condition(torch.zeros(1, 1), (1,), None, object(), None)  # pyright: ignore
+
+
+def random_layer(
+    generator: torch.Generator, *, kv_heads: int
+) -> tuple[dict[str, Tensor], dict[str, Keys], tuple[Reading, ...]]:
+    """Three groups, grouped-query heads, padding, a causal edge, and a row that sees nothing."""
+    tokens = {"a": 3, "b": 5, "c": 4}
+    queries = {name: torch.randn(2, num, 4, 6, generator=generator, requires_grad=True) for name, num in tokens.items()}
+    sources = {
+        name: Keys(
+            k=torch.randn(2, num, kv_heads, 6, generator=generator, requires_grad=True),
+            v=torch.randn(2, num, kv_heads, 6, generator=generator, requires_grad=True),
+            valid=torch.arange(num) < torch.tensor([[num], [num - 1]]),
+        )
+        for name, num in tokens.items()
+    }
+    past = torch.ones(3, 3).tril(-1).bool()  # the first row sees nothing
+    readings = (
+        Reading(dst="a", edges=(Edge(dst="a", src="a", when="past"),), masks={"a": past}),
+        Reading(dst="b", edges=reads("b", "a", "b"), masks={"a": None, "b": torch.ones(5, 5).tril().bool()}),
+        Reading(dst="c", edges=(*reads("c", "a", "c"), *reads("c", "b", grad=False)), masks=dict.fromkeys("abc")),
+    )
+    return queries, sources, readings
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_per_group_attention_is_one_dense_masked_call(kv_heads: int) -> None:
+    found = []
+    for attend in (Sdpa(), Dense()):
+        queries, sources, readings = random_layer(seeded(), kv_heads=kv_heads)
+        attended = attend(queries, sources, readings)
+        sum((value**2).sum() for value in attended.values()).backward()  # pyright: ignore
+        grads = [q.grad for q in queries.values()] + [x.grad for s in sources.values() for x in (s.k, s.v)]
+        found.append((attended, grads))
+    for name, reference in found[1][0].items():
+        torch.testing.assert_close(found[0][0][name], reference, rtol=1e-5, atol=1e-5)
+    assert not found[1][0]["a"][:, 0].any()
+    for ours, reference in zip(found[0][1], found[1][1], strict=True):
+        assert reference is not None
+        assert bool(reference.isfinite().all())
+        torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-5)
+
+
+def test_flex_refuses_to_train_on_cpu() -> None:
+    queries, sources, readings = random_layer(seeded(), kv_heads=2)
+    with pytest.raises(InputError, match="training on cpu"):
+        Flex()(queries, sources, readings)
+
+
+def test_the_picture_of_a_recipe_is_the_mask_that_is_run() -> None:
+    """Change one group's input: exactly the groups that need it change their hidden states."""
+    recipe: Recipe = tiny_recipe()
+    policy = build(recipe, ROBOT, seed=1)
+    policy.enter(recipe.phase("full"))
+    layout = policy.net.layout
+    names = frozenset(layout.groups)
+    prepared = policy.prepare(nano_batch(recipe), names, seeded())
+    with torch.no_grad():
+        before = policy.net(policy.inputs(prepared, names, {}), {})
+        for changed in sorted(names - {"text"}):
+            latents = dict(prepared.latents)
+            latents[changed] = replace(latents[changed], values=latents[changed].values + 1.0)
+            after = policy.net(policy.inputs(replace(prepared, latents=latents), names, {}), {})
+            moved = {name for name in names if not torch.equal(after[name].hidden, before[name].hidden)}
+            assert moved == {name for name in names if changed in layout.needed([name])}
