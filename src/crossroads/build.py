@@ -11,6 +11,7 @@ from torch import nn
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.pixels import PatchCodec, Patches
+from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
 from crossroads.codecs.state import StateCodec, StateToken
 from crossroads.codecs.text import TextCodec, TextTokens
 from crossroads.errors import InputError
@@ -20,6 +21,7 @@ from crossroads.policy import StreamPolicy
 from crossroads.recipe import Recipe, Stage
 from crossroads.space import ActionSpace, Statistics
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
+from crossroads.towers.given import Given, GivenFrame
 from crossroads.towers.joint import Joint, JointLayer
 from crossroads.towers.plain import Plain, PlainBlock, PlainFrame
 from crossroads.towers.wan import Wan, WanBlock, WanFrame
@@ -28,11 +30,13 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionTokens: ActionCodec,
     Patches: PatchCodec,
     StateToken: StateCodec,
+    TextFeatures: TextFeatureCodec,
     TextTokens: TextCodec,
     VideoLatents: LatentCodec,
 }
 TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
     Gemma: (GemmaFrame, GemmaBlock),
+    Given: (GivenFrame, nn.Identity),
     Plain: (PlainFrame, PlainBlock),
     Wan: (WanFrame, WanBlock),
 }
@@ -75,9 +79,7 @@ def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> J
             nn.init.zeros_(told.weight)
             nn.init.zeros_(told.bias)
             modulators[f"{dst}__{edge.src.replace('.', '_')}"] = told
-    return Joint(
-        layout=layout, towers=names, geometry=geometry, frames=frames, layers=layers, modulators=modulators
-    )
+    return Joint(layout=layout, towers=names, geometry=geometry, frames=frames, layers=layers, modulators=modulators)
 
 
 def fit_normalisers(policy: StreamPolicy, *, state: Statistics | None, actions: Statistics | None) -> None:

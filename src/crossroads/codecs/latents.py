@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from crossroads.codecs.spec import Latent
 from crossroads.codecs.video_autoencoder import TIME_FACTOR, NanoAutoencoder, NanoAutoencoderNet
+from crossroads.codecs.wan_autoencoder import WanAutoencoder, WanAutoencoderNet
 from crossroads.errors import InputError
 from crossroads.streams import ViewKind, linear_flops, linear_parameters
 from crossroads.types import NOTHING, Batch, Observation, Window
@@ -28,7 +29,7 @@ class VideoLatents:
     cameras: tuple[str, ...]
     image_hw: tuple[int, int]
     future_s: tuple[float, ...]
-    autoencoder: NanoAutoencoder
+    autoencoder: NanoAutoencoder | WanAutoencoder
     patch: int = 1
 
     def __post_init__(self) -> None:
@@ -93,7 +94,8 @@ class LatentCodec(nn.Module):
     def __init__(self, spec: VideoLatents, width: int) -> None:
         super().__init__()
         self.spec = spec
-        self.autoencoder = NanoAutoencoderNet(spec.autoencoder)
+        small = isinstance(spec.autoencoder, NanoAutoencoder)
+        self.autoencoder = NanoAutoencoderNet(spec.autoencoder) if small else WanAutoencoderNet(spec.autoencoder)
         self.enter = nn.Linear(spec.patch_size, width)
         self.leave = nn.Linear(width, spec.patch_size)
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from crossroads.codecs.published_text import PretrainedVocabulary
 from crossroads.codecs.spec import Latent
 from crossroads.errors import InputError
 from crossroads.streams import ViewKind, linear_flops
@@ -33,6 +34,10 @@ class Vocabulary:
     @property
     def size(self) -> int:
         return NUM_SPECIAL + NUM_BYTES + len(self.words)
+
+    @property
+    def end(self) -> int:
+        return END
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, lower-cased; a word that is not in the vocabulary becomes its bytes."""
@@ -67,7 +72,7 @@ class TextTokens:
     ``scaled``: embeddings are multiplied by the square root of the width (Gemma, arXiv 2403.08295).
     """
 
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | PretrainedVocabulary
     max_tokens: int
     answer: bool = False
     scaled: bool = False
@@ -124,7 +129,8 @@ class TextCodec(nn.Module):
 
     def tokens(self, texts: tuple[str, ...], *, ends: bool) -> Latent:
         """Ids padded to the longest text of the batch (at least one token); ``ends`` appends the end mark."""
-        rows = [self.spec.vocabulary.encode(text) + ([END] if ends and text else []) for text in texts]
+        end = [self.spec.vocabulary.end] if ends else []
+        rows = [self.spec.vocabulary.encode(text) + (end if text else []) for text in texts]
         longest = max(1, *(len(row) for row in rows))
         if longest > self.spec.max_tokens:
             text = texts[[len(row) for row in rows].index(longest)]

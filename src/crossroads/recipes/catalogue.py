@@ -1,11 +1,14 @@
-"""Every recipe by name; a dictionary literal, so that what exists can be read in one place."""
+"""Every recipe by name; dictionary literals, so that what exists can be read in one place."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
+from crossroads.recipes import fast_wam_sizes
+from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.nano_video import nano_video
@@ -21,10 +24,31 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "nano_vlm": nano_vlm,
     "pi0": pi0,
 }
+"""At nano size."""
+
+PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
+    "fast_wam": partial(fast_wam, fast_wam_sizes.PUBLISHED),
+    "fast_wam_idm": partial(fast_wam_idm, fast_wam_sizes.PUBLISHED),
+    "fast_wam_joint": partial(fast_wam_joint, fast_wam_sizes.PUBLISHED),
+    "pi0": partial(pi0, pi0_sizes.PUBLISHED),
+}
+"""At the size of the publication; backbones and controls of our own have none."""
 
 
-def recipe(name: str) -> Recipe:
-    """The recipe of a name, or an error that suggests the nearest."""
+def sizes(name: str) -> tuple[str, ...]:
+    """The sizes in which a recipe exists."""
+    return ("nano", "published") if name in PUBLISHED else ("nano",)
+
+
+def recipe(name: str, size: str = "nano") -> Recipe:
+    """The recipe of a name at a size, or an error that suggests the nearest."""
     if name not in RECIPES:
         raise InputError(where="recipe", expected="a known name", got=repr(name), do=nearest(name, RECIPES))
-    return RECIPES[name]()
+    if size not in sizes(name):
+        raise InputError(
+            where=f"recipe {name!r}",
+            expected=f"a size among {sizes(name)}",
+            got=repr(size),
+            do=nearest(size, sizes(name)),
+        )
+    return (RECIPES if size == "nano" else PUBLISHED)[name]()

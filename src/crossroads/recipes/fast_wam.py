@@ -2,59 +2,54 @@
 
 Yuan et al. 2026, arXiv 2603.16666 (MIT). ``fast_wam``: actions read only the frame of now, the video loss is there
 in training alone. ``fast_wam_joint``: actions read the future while both are denoised. ``fast_wam_idm``: the future
-is imagined first, then read clean (in training noised half the time).
+is imagined first, then read clean (in training noised half the time). Sizes are in ``fast_wam_sizes``.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
-from crossroads.recipes import nano
-from crossroads.recipes.nano_video import VIDEO_FLOW
+from crossroads.recipes.fast_wam_sizes import NANO, FastWamSize
 from crossroads.schedule import Commit, Denoise, Leg
 from crossroads.streams import NOISED, NOW, Edge, Stream, View, reads
 
 PAPER = "Yuan et al. 2026, arXiv 2603.16666"
-DEPARTS = (
-    "The robot state is a token of the expert's own sequence, as in pi0, instead of one more context token of both "
-    "towers: the video tower's pretraining clips have no state.",
-    "At nano size the action's noise levels are pi0's (Beta 1.5, 1), shared by all arms, and every flow takes 5 steps "
-    "instead of 10.",
-    "At nano size one camera at 64 px, 4 future frames and 12 actions instead of 8 and 32.",
-    "The expert starts from random weights, not from interpolated weights of the video tower.",
-)
 TEACHER = View(kind="clean", noised_share=0.5)
 
 
-def _recipe(name: str, axes: Axes, views: tuple[View, ...], extra: tuple[Edge, ...], legs: tuple[Leg, ...]) -> Recipe:
+def _recipe(
+    name: str, size: FastWamSize, axes: Axes, views: tuple[View, ...], extra: tuple[Edge, ...], legs: tuple[Leg, ...]
+) -> Recipe:
     """What the three forms share."""
-    expert = replace(nano.EXPERT, context_width=nano.TEXT_TOWER.width)
+    state_tower = "expert" if size.state_in_expert else "text"
     streams = (
-        Stream(name="text", carries="text", codec=nano.TEXT, tower="text"),
-        Stream(name="state", carries="state", codec=nano.STATE, tower="expert"),
-        Stream(name="video", carries="video", codec=nano.VIDEO, tower="video", views=views, objective=VIDEO_FLOW),
+        Stream(name="text", carries="text", codec=size.text, tower="text"),
+        Stream(name="state", carries="state", codec=size.state, tower=state_tower),
+        Stream(name="video", carries="video", codec=size.video, tower="video", views=views, objective=size.video_flow),
         Stream(
             name="action",
             carries="action",
-            codec=nano.ACTION,
+            codec=size.action,
             tower="expert",
             views=(NOISED,),
-            objective=nano.ACTION_FLOW,
+            objective=size.action_flow,
         ),
     )
+    if size.state_in_expert:
+        told = (*reads("state", "video.now", "state"), *reads("action", "state"), *reads("state", "text", via="cross"))
+        contexts: tuple[str, ...] = ("text",)
+    else:
+        told, contexts = (), ("state", "text")
+    readers = ("video.now", "video", "action", *(("video.clean",) if TEACHER in views else ()))
     edges = (
         *reads("text", "text"),
-        *reads("state", "video.now", "state"),
         *reads("video.now", "video.now"),
         *reads("video", "video.now", "video"),
-        *reads("action", "video.now", "state", "action"),
-        *reads("video.now", "text", via="cross"),
-        *reads("video", "text", via="cross"),
-        *reads("state", "text", via="cross"),
-        *reads("action", "text", via="cross"),
+        *reads("action", "video.now", "action"),
+        *told,
+        *(edge for reader in readers for edge in reads(reader, *contexts, via="cross")),
         *extra,
     )
+    words = () if size.state_in_expert else ("text",)  # the state's projection into the words is trained
     return Recipe(
         name=name,
         paper=PAPER,
@@ -63,55 +58,58 @@ def _recipe(name: str, axes: Axes, views: tuple[View, ...], extra: tuple[Edge, .
             streams=streams,
             edges=edges,
             towers=(
-                Tower(name="text", spec=nano.TEXT_TOWER, backbone="nano_video"),
-                Tower(name="video", spec=nano.VIDEO_TOWER, backbone="nano_video"),
-                Tower(name="expert", spec=expert),
+                Tower(name="text", spec=size.text_tower, backbone=size.backbone),
+                Tower(name="video", spec=size.video_tower, backbone=size.backbone),
+                Tower(name="expert", spec=size.expert),
             ),
             schedule=legs,
             sequence=("text",),
         ),
         phases=(
-            Phase(name="full", trains=("video", "expert"), losses=("video", "action")),
-            Phase(name="head", trains=("expert",), losses=("action",)),
+            Phase(name="full", trains=(*words, "video", "expert"), losses=("video", "action")),
+            Phase(name="head", trains=(*words, "expert"), losses=("action",)),
         ),
         axes=axes,
-        departs=DEPARTS,
+        departs=size.departs,
     )
 
 
-_ACT = Denoise(streams=("action",), steps=nano.DENOISING_STEPS)
+def _act(size: FastWamSize, *streams: str) -> Denoise:
+    return Denoise(streams=streams, steps=size.denoising_steps, factor=size.action_shift)
 
 
-def fast_wam() -> Recipe:
+def fast_wam(size: FastWamSize = NANO) -> Recipe:
     """The video loss in training, no imagination at act time."""
     return _recipe(
         "fast_wam",
+        size,
         Axes(paradigm="representation_only", architecture="mixture_of_transformers", integration="tokens"),
         (NOW, NOISED),
         (),
-        (_ACT,),
+        (_act(size, "action"),),
     )
 
 
-def fast_wam_joint() -> Recipe:
+def fast_wam_joint(size: FastWamSize = NANO) -> Recipe:
     """The future and the actions are denoised together; actions read the future, never the other way round."""
     return _recipe(
         "fast_wam_joint",
+        size,
         Axes(paradigm="joint_prediction", architecture="mixture_of_transformers", integration="tokens"),
         (NOW, NOISED),
         reads("action", "video"),
-        (replace(_ACT, streams=("video", "action")),),
+        (_act(size, "video", "action"),),
     )
 
 
-def fast_wam_idm() -> Recipe:
+def fast_wam_idm(size: FastWamSize = NANO) -> Recipe:
     """Imagine, commit, act: the actions read the imagined future as if it had been observed."""
-    imagine = Denoise(streams=("video",), steps=nano.DENOISING_STEPS, factor=5.0)
-    clean = (*reads("video.clean", "video.now", "video.clean"), *reads("video.clean", "text", via="cross"))
+    imagine = Denoise(streams=("video",), steps=size.denoising_steps, factor=size.video_shift)
     return _recipe(
         "fast_wam_idm",
+        size,
         Axes(paradigm="inverse_dynamics", architecture="mixture_of_transformers", integration="tokens"),
         (NOW, NOISED, TEACHER),
-        (*clean, *reads("action", "video.clean")),
-        (imagine, Commit(stream="video"), _ACT),
+        (*reads("video.clean", "video.now", "video.clean"), *reads("action", "video.clean")),
+        (imagine, Commit(stream="video"), _act(size, "action")),
     )

@@ -6,25 +6,104 @@ actions read everything and each other; nothing before reads anything after, so 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from crossroads.codecs.action_tokens import ActionTokens
+from crossroads.codecs.pixels import Patches
+from crossroads.codecs.published_text import PretrainedVocabulary
+from crossroads.codecs.state import StateToken
+from crossroads.codecs.text import TextTokens
+from crossroads.noise import BetaLevels
+from crossroads.objectives import Flow
 from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
 from crossroads.recipes import nano
 from crossroads.schedule import Denoise
 from crossroads.streams import NOISED, Stream, reads
+from crossroads.towers.gemma import Gemma
+from crossroads.towers.wan import Wan
 
 
-def pi0() -> Recipe:
-    """pi0 at nano size."""
+@dataclass(frozen=True, kw_only=True)
+class Pi0Size:
+    """What differs between sizes of pi0. ``backbone``: shipped weights that the language tower starts from."""
+
+    image: Patches
+    text: TextTokens
+    state: StateToken
+    action: ActionTokens
+    language: Gemma
+    expert: Gemma | Wan
+    action_flow: Flow
+    denoising_steps: int
+    backbone: str | None
+    departs: tuple[str, ...]
+
+
+NANO = Pi0Size(
+    image=nano.IMAGE,
+    text=nano.PROMPT,
+    state=nano.STATE,
+    action=nano.ACTION,
+    language=nano.LANGUAGE_TOWER,
+    expert=nano.EXPERT,
+    action_flow=nano.ACTION_FLOW,
+    denoising_steps=nano.DENOISING_STEPS,
+    backbone="nano_vlm",
+    departs=(
+        "At nano size the expert is the one that all arms share (Wan block, told the level by modulation), "
+        "not a narrow Gemma told the level inside the action codec.",
+        "At nano size one camera, 12 actions and 5 denoising steps instead of three, 50 and 10.",
+        "At nano size there are as many key-value heads as query heads, not one.",
+        "At nano size actions and state have the robot's own size; the loss counts no padded dimensions.",
+    ),
+)
+
+PUBLISHED = Pi0Size(
+    image=Patches(  # SigLIP So400m/14
+        cameras=("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"),
+        image_hw=(224, 224),
+        patch=14,
+        depth=27,
+        vision_width=1152,
+        vision_mlp=4304,
+        heads=16,
+    ),
+    text=TextTokens(
+        vocabulary=PretrainedVocabulary(source="google/paligemma-3b-pt-224", size=257152, start=2, end=1, suffix="\n"),
+        max_tokens=48,
+        scaled=True,
+    ),
+    state=StateToken(num_state=32),
+    action=ActionTokens(num_actions=50, action_size=32, control_hz=50.0, level_in_codec=True),
+    language=Gemma(width=2048, mlp=16384, depth=18, heads=8, kv_heads=1, head_dim=256),
+    expert=Gemma(width=1024, mlp=4096, depth=18, heads=8, kv_heads=1, head_dim=256),
+    action_flow=Flow(levels=BetaLevels(alpha=1.5, beta=1.0, scale=0.999, offset=0.001)),
+    denoising_steps=10,
+    backbone=None,
+    departs=(
+        "Weights start at random until PaliGemma's or pi0's are imported (crossroads.recipes.names).",
+        "Actions and states arrive padded to 32 numbers; the data must pad them and must make joint actions relative "
+        "to the first state, as openpi's data transforms do.",
+        "Every camera must be there; openpi shows a black image that nobody reads where one is missing.",
+        "Images are not augmented in training.",
+        "An instruction of more than 48 tokens is refused, not cut off with a warning.",
+    ),
+)
+
+
+def pi0(size: Pi0Size = NANO) -> Recipe:
+    """pi0 at one of its sizes."""
     streams = (
-        Stream(name="image", carries="image", codec=nano.IMAGE, tower="language"),
-        Stream(name="text", carries="text", codec=nano.PROMPT, tower="language"),
-        Stream(name="state", carries="state", codec=nano.STATE, tower="expert"),
+        Stream(name="image", carries="image", codec=size.image, tower="language"),
+        Stream(name="text", carries="text", codec=size.text, tower="language"),
+        Stream(name="state", carries="state", codec=size.state, tower="expert"),
         Stream(
             name="action",
             carries="action",
-            codec=nano.ACTION,
+            codec=size.action,
             tower="expert",
             views=(NOISED,),
-            objective=nano.ACTION_FLOW,
+            objective=size.action_flow,
         ),
     )
     edges = (
@@ -41,10 +120,10 @@ def pi0() -> Recipe:
             streams=streams,
             edges=edges,
             towers=(
-                Tower(name="language", spec=nano.LANGUAGE_TOWER, backbone="nano_vlm"),
-                Tower(name="expert", spec=nano.EXPERT),
+                Tower(name="language", spec=size.language, backbone=size.backbone),
+                Tower(name="expert", spec=size.expert),
             ),
-            schedule=(Denoise(streams=("action",), steps=nano.DENOISING_STEPS),),
+            schedule=(Denoise(streams=("action",), steps=size.denoising_steps),),
             sequence=("image", "text", "state", "action"),
         ),
         phases=(
@@ -52,9 +131,5 @@ def pi0() -> Recipe:
             Phase(name="head", trains=("expert",), losses=("action",)),
         ),
         axes=Axes(paradigm="no_future", architecture="mixture_of_transformers", integration="tokens"),
-        departs=(
-            "At nano size the expert is the one that all arms share (Wan block, told the level by modulation), "
-            "not a narrow Gemma told the level inside the action codec.",
-            "At nano size one camera, 12 actions and 5 denoising steps instead of three, 50 and 10.",
-        ),
+        departs=size.departs,
     )

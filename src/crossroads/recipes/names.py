@@ -1,0 +1,209 @@
+"""Names of published weights against ours, usable both ways: import a published checkpoint, export one of ours.
+
+Ours are the public names of ``StreamNet.weight_names`` (``towers.video.layers.0.q.weight``). Sources: openpi's PyTorch
+port (Apache-2.0), Fast-WAM (MIT), diffusers' ``WanTransformer3DModel`` (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from crossroads.errors import InputError, nearest
+from crossroads.net import StreamNet
+from crossroads.recipes.fast_wam_sizes import FastWamSize
+from crossroads.recipes.pi0 import Pi0Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renamed:
+    """One of our weights and the published tensors that are stacked in it (along the first axis).
+
+    ``shape``: how a published tensor is reshaped into ours ("" for not at all), an einops pattern; ``axes``: the
+    sizes that the way back needs.
+    """
+
+    ours: str
+    theirs: tuple[str, ...]
+    shape: str = ""
+    axes: tuple[tuple[str, int], ...] = ()
+
+
+def imported(renamed: Iterable[Renamed], published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Published tensors under our names and in our shapes."""
+    weights = {}
+    for entry in renamed:
+        for name in entry.theirs:
+            if name not in published:
+                raise InputError(where="published weights", expected=name, got="none", do=nearest(name, published))
+        parts = [published[name] for name in entry.theirs]
+        weights[entry.ours] = torch.cat([rearrange(part, entry.shape) if entry.shape else part for part in parts])
+    return weights
+
+
+def exported(renamed: Iterable[Renamed], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our tensors under published names and in published shapes."""
+    weights = {}
+    for entry in renamed:
+        before, _, after = entry.shape.partition("->")
+        for name, part in zip(entry.theirs, ours[entry.ours].chunk(len(entry.theirs)), strict=True):
+            weights[name] = rearrange(part, f"{after} -> {before}", **dict(entry.axes)) if entry.shape else part.clone()
+    return weights
+
+
+def load_weights(net: StreamNet, weights: Mapping[str, Tensor]) -> None:
+    """Put weights by public names into a network; every parameter must be there and fit, and nothing else may be."""
+    places = net.weight_names({group.tower for group in net.layout.groups.values()})
+    parameters = dict(net.named_parameters())
+    wanted = {public for public, inside in places.items() if inside in parameters}
+    if wanted != set(weights):
+        raise InputError(
+            where="weights of a network",
+            expected=f"its {len(wanted)} tensors and no others",
+            got=f"missing {sorted(wanted - set(weights))[:5]}, unknown {sorted(set(weights) - wanted)[:5]}",
+            do="Build the recipe at the size of the weights.",
+        )
+    for public, tensor in weights.items():
+        parameter = parameters[places[public]]
+        if parameter.shape != tensor.shape:
+            raise InputError(
+                where=f"weight {public}",
+                expected=f"shape {tuple(parameter.shape)}",
+                got=str(tuple(tensor.shape)),
+                do="Build the recipe at the size of the weights.",
+            )
+        with torch.no_grad():
+            parameter.copy_(tensor)
+
+
+def linear(ours: str, *theirs: str) -> tuple[Renamed, Renamed]:
+    """Weight and bias of a linear map (or of several stacked in one)."""
+    weight, bias = (tuple(f"{name}.{kind}" for name in theirs) for kind in ("weight", "bias"))
+    return Renamed(ours=f"{ours}.weight", theirs=weight), Renamed(ours=f"{ours}.bias", theirs=bias)
+
+
+def weight_of(ours: str, theirs: str) -> Renamed:
+    """A weight without a bias."""
+    return Renamed(ours=f"{ours}.weight", theirs=(f"{theirs}.weight",))
+
+
+def pi0_names(size: Pi0Size) -> tuple[Renamed, ...]:
+    """openpi's pi0 (``PI0Pytorch``). Left over: the two ``lm_head``, one tied, one unused."""
+    vlm = "paligemma_with_expert.paligemma.model"
+    vision = f"{vlm}.vision_tower.vision_model"
+    found = [
+        weight_of("codecs.text.table", f"{vlm}.language_model.embed_tokens"),
+        *linear("codecs.image.enter", f"{vision}.embeddings.patch_embedding"),
+        Renamed(ours="codecs.image.position", theirs=(f"{vision}.embeddings.position_embedding.weight",)),
+        *linear("codecs.image.norm", f"{vision}.post_layernorm"),
+        *linear("codecs.image.project", f"{vlm}.multi_modal_projector.linear"),
+        *linear("codecs.state.enter", "state_proj"),
+        *linear("codecs.action.enter", "action_in_proj"),
+        *linear("codecs.action.leave", "action_out_proj"),
+        *linear("codecs.action.told_in", "action_time_mlp_in"),
+        *linear("codecs.action.told_out", "action_time_mlp_out"),
+    ]
+    for layer in range(size.image.depth):
+        here, there = f"codecs.image.layers.{layer}", f"{vision}.encoder.layers.{layer}"
+        found += linear(f"{here}.norm_attention", f"{there}.layer_norm1")
+        found += linear(f"{here}.qkv", *(f"{there}.self_attn.{name}_proj" for name in "qkv"))
+        found += linear(f"{here}.out", f"{there}.self_attn.out_proj")
+        found += linear(f"{here}.norm_mlp", f"{there}.layer_norm2")
+        found += linear(f"{here}.up", f"{there}.mlp.fc1") + linear(f"{here}.down", f"{there}.mlp.fc2")
+    found += gemma_names("towers.language", f"{vlm}.language_model", size.language.depth)
+    found += gemma_names("towers.expert", "paligemma_with_expert.gemma_expert.model", size.expert.depth)
+    return tuple(found)
+
+
+GEMMA = {
+    "norm_attention": "input_layernorm",
+    "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj",
+    "out": "self_attn.o_proj",
+    "norm_mlp": "post_attention_layernorm",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+}
+
+
+def gemma_names(ours: str, theirs: str, depth: int) -> list[Renamed]:
+    """A Gemma decoder as transformers names it."""
+    found = [weight_of(f"{ours}.frame.norm", f"{theirs}.norm")]
+    for layer in range(depth):
+        found += [
+            weight_of(f"{ours}.layers.{layer}.{here}", f"{theirs}.layers.{layer}.{GEMMA[here]}") for here in GEMMA
+        ]
+    return found
+
+
+WAN_LINEAR = ("q", "k", "v", "out", "cross_q", "cross_k", "cross_v", "cross_out", "norm_cross", "up", "down")
+WAN_NORM = ("norm_q", "norm_k", "norm_cross_q", "norm_cross_k")
+WAN_ORIGINAL = {
+    **{"q": "self_attn.q", "k": "self_attn.k", "v": "self_attn.v", "out": "self_attn.o"},
+    **{"norm_q": "self_attn.norm_q", "norm_k": "self_attn.norm_k", "norm_cross": "norm3"},
+    **{"cross_q": "cross_attn.q", "cross_k": "cross_attn.k", "cross_v": "cross_attn.v", "cross_out": "cross_attn.o"},
+    **{"norm_cross_q": "cross_attn.norm_q", "norm_cross_k": "cross_attn.norm_k", "up": "ffn.0", "down": "ffn.2"},
+    **{"table": "modulation", "level_in": "time_embedding.0", "level_out": "time_embedding.2"},
+    **{"level_project": "time_projection.1", "context_in": "text_embedding.0", "context_out": "text_embedding.2"},
+    **{"head_table": "head.modulation", "leave": "head.head"},
+}
+WAN_DIFFUSERS = {
+    **{"q": "attn1.to_q", "k": "attn1.to_k", "v": "attn1.to_v", "out": "attn1.to_out.0"},
+    **{"norm_q": "attn1.norm_q", "norm_k": "attn1.norm_k", "norm_cross": "norm2"},
+    **{"cross_q": "attn2.to_q", "cross_k": "attn2.to_k", "cross_v": "attn2.to_v", "cross_out": "attn2.to_out.0"},
+    **{"norm_cross_q": "attn2.norm_q", "norm_cross_k": "attn2.norm_k", "up": "ffn.net.0.proj", "down": "ffn.net.2"},
+    **{"table": "scale_shift_table", "level_in": "condition_embedder.time_embedder.linear_1"},
+    **{"level_out": "condition_embedder.time_embedder.linear_2", "level_project": "condition_embedder.time_proj"},
+    **{"context_in": "condition_embedder.text_embedder.linear_1"},
+    **{"context_out": "condition_embedder.text_embedder.linear_2"},
+    **{"head_table": "scale_shift_table", "leave": "proj_out"},
+}
+
+
+def wan_names(ours: str, prefix: str, depth: int, dialect: Literal["original", "diffusers"]) -> list[Renamed]:
+    """A Wan tower without its ends (patches in, patches out, modulated head)."""
+    theirs = WAN_ORIGINAL if dialect == "original" else WAN_DIFFUSERS
+    found: list[Renamed] = []
+    for part in ("level_in", "level_out", "level_project", "context_in", "context_out"):
+        found += linear(f"{ours}.frame.{part}", f"{prefix}{theirs[part]}")
+    for layer in range(depth):
+        here, there = f"{ours}.layers.{layer}", f"{prefix}blocks.{layer}"
+        for part in WAN_LINEAR:
+            found += linear(f"{here}.{part}", f"{there}.{theirs[part]}")
+        found += [weight_of(f"{here}.{part}", f"{there}.{theirs[part]}") for part in WAN_NORM]
+        found.append(Renamed(ours=f"{here}.table", theirs=(f"{there}.{theirs['table']}",), shape="1 n w -> n w"))
+    return found
+
+
+def wan_ends(
+    codec: str, tower: str, prefix: str, patch: int, dialect: Literal["original", "diffusers"]
+) -> list[Renamed]:
+    """Patches in, patches out and the modulated head of a Wan video model."""
+    theirs = WAN_ORIGINAL if dialect == "original" else WAN_DIFFUSERS
+    enter, bias = linear(f"{codec}.enter", f"{prefix}patch_embedding")
+    sizes = (("p", patch), ("q", patch))
+    return [
+        Renamed(ours=enter.ours, theirs=enter.theirs, shape="w c 1 p q -> w (p q c)", axes=sizes),
+        bias,
+        *linear(f"{codec}.leave", f"{prefix}{theirs['leave']}"),
+        Renamed(ours=f"{tower}.frame.head_table", theirs=(f"{prefix}{theirs['head_table']}",), shape="1 n w -> n w"),
+    ]
+
+
+def fast_wam_names(size: FastWamSize) -> tuple[Renamed, ...]:
+    """Fast-WAM's video expert, action expert and state projection; the three forms share them."""
+    return (
+        *wan_ends("codecs.video", "towers.video", "video_expert.", size.video.patch, "original"),
+        *wan_names("towers.video", "video_expert.", size.video_tower.depth, "original"),
+        *linear("codecs.action.enter", "action_expert.action_encoder"),
+        *linear("codecs.action.leave", "action_expert.head"),
+        *wan_names("towers.expert", "action_expert.", size.expert.depth, "original"),
+        *linear("codecs.state.enter", "proprio_encoder"),
+    )
