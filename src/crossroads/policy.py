@@ -150,14 +150,17 @@ class StreamPolicy(nn.Module):
         """The losses of a prepared batch; groups in ``states`` are read instead of run."""
         names = frozenset(prepared.latents)
         valid = {name: state.valid for name, state in states.items()}
-        out = self.net(self.inputs(prepared, names, valid), states)
+        return self.losses_of(prepared, self.net(self.inputs(prepared, names, valid), states))
+
+    def losses_of(self, prepared: Prepared, states: Mapping[str, GroupState]) -> Losses:
+        """What the present phase's streams owe, given the states that the network left."""
         terms = {}
         for name in sorted(prepared.owed):
             stream = self.net.group(name).stream
             if stream.name not in self.phase.losses:
                 continue
             assert stream.objective is not None
-            answer = self.net.codec(name).read(out[name].hidden)
+            answer = self.net.codec(name).read(states[name].hidden)
             loss = stream.objective.loss(answer, prepared.owed[name], prepared.latents[name].valid)
             terms[stream.name] = stream.objective.weight * loss
         return Losses(terms=terms)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from crossroads.backbones.card import build_card, measure, spent, write_card
 from crossroads.backbones.clips import HELD_OUT_SEED, TRAIN_SEED, Clip, load_or_record
 from crossroads.backbones.load import SHIPPED, load_weights_of
-from crossroads.backbones.sources import AutoencoderTraining, QuestionSource, VideoSource, clip_batch, draw_places
+from crossroads.backbones.sources import AutoencoderTraining, MarkedClipSource, MarkTraining, QuestionSource, VideoSource, clip_batch, draw_places
 from crossroads.build import build
 from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.pixels import VisionLayer
@@ -51,7 +51,7 @@ class Budget:
     autoencoder_batch: int = 16
     video_steps: int = 1500
     video_batch: int = 24
-    language_steps: int = 1400
+    language_steps: int = 1440
     language_batch: int = 32
     seed: int = 0
 
@@ -100,7 +100,7 @@ def describe(out: Path, train_clips: list[Clip], held_out: list[Clip], budget: B
     for policy in policies:
         load_weights_of(policy, out)
     source = QuestionSource(clips=train_clips, batch_size=1000, seed=1)
-    asked = source.batch(0)
+    asked = source.batch(0).batch
     costs = (
         spent(policies[0], budget.video_steps, budget.video_batch, [clip.text for clip in train_clips], ()),
         spent(policies[1], budget.language_steps, budget.language_batch, asked.obs.text, asked.answer),
@@ -146,8 +146,8 @@ def make_video(folder: Path, found: list[Clip], budget: Budget, device: str) -> 
     codec.autoencoder.load_state_dict(load_file(make_autoencoder(folder, found, budget, device)))
     fuse_blocks(policy)
     config = _config(budget.video_steps, budget.video_batch, budget.seed, learning_rate=1e-3)
-    source = VideoSource(clips=found, batch_size=budget.video_batch, seed=budget.seed)
-    _train(policy, source, config, folder / "video", "nano_video", device)
+    source = MarkedClipSource(clips=found, batch_size=budget.video_batch, seed=budget.seed)
+    _train(MarkTraining(policy, "video.now", weight=0.3), source, config, folder / "video", "nano_video", device)
     return write_weights(policy, folder)
 
 
@@ -158,7 +158,7 @@ def make_language(folder: Path, found: list[Clip], budget: Budget, device: str) 
     config = _config(budget.language_steps, budget.language_batch, budget.seed, learning_rate=1e-3)
     config = replace(config, slow=((".codecs.image.", 0.1),))  # at full rate its tokens collapse to one constant
     source = QuestionSource(clips=found, batch_size=budget.language_batch, seed=budget.seed)
-    _train(policy, source, config, folder / "language", "nano_vlm", device)
+    _train(MarkTraining(policy, "image", weight=1.0), source, config, folder / "language", "nano_vlm", device)
     return write_weights(policy, folder)
 
 

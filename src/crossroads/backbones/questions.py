@@ -1,9 +1,8 @@
 """Questions about a frame whose answers the simulator knows: what the nano language model learns from.
 
 Places are answered in image bins, as PaliGemma does (arXiv 2407.07726); a caption names things with their places, as
-its "detect" task does, because several places per picture teach localisation several times faster than one. A third
-of the questions are bare instructions, answered with the place of the thing they name: the prompt that a policy will
-be given is one the model has seen.
+its "detect" task does. Nearly half of the questions are bare instructions, answered with the place of the thing they
+name: the prompt that a policy will be given is one the model has seen.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from crossroads.recipes.nano import NUM_PLACES
 from crossroads.sim.tabletop.scene import COLOURS
 
 KINDS = ("instruction", "where", "caption", "match")
-SHARES = (0.3, 0.15, 0.45, 0.1)
+SHARES = (0.45, 0.3, 0.15, 0.1)
 CAPTION_THINGS = 3
 
 
@@ -29,6 +28,14 @@ def visible(clip: Clip) -> list[str]:
     """The things that have a colour in their name and whose centre lies in the picture."""
     inside = [(0 <= uv[0] < 1 and 0 <= uv[1] < 1) for uv in clip.pixels[0]]
     return [name for name, seen in zip(clip.names, inside, strict=True) if seen]
+
+
+def named_place(clip: Clip, step: int, question: str) -> np.ndarray | None:
+    """Where in the picture the one thing is that a question names (its first, for two); None for other questions."""
+    if question.endswith("can you ?") or question.startswith("what"):
+        return None
+    places = [(question.find(name), name) for name in clip.names if name in question]
+    return clip.pixels[step][clip.names.index(min(places)[1])] if places else None
 
 
 def ask(clip: Clip, step: int, rng: np.random.Generator) -> tuple[str, str]:
