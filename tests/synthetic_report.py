@@ -124,7 +124,11 @@ def _frames(shift: float) -> tuple[str, ...]:
 def _offline(names: tuple[str, ...]) -> page.Offline:
     errors = [
         page.OfflineError(
-            name=name, kind="arm", error=0.5 + 0.03 * i, interval=Interval(low=0.47 + 0.03 * i, high=0.53 + 0.03 * i), chunks=900
+            name=name,
+            kind="arm",
+            error=0.5 + 0.03 * i,
+            interval=Interval(low=0.47 + 0.03 * i, high=0.53 + 0.03 * i),
+            chunks=900,
         )
         for i, name in enumerate(names)
     ]
@@ -227,7 +231,9 @@ def synthetic_report(
             )
             for index, name in enumerate(names)
         ),
-        costs=tuple(page.ArmCost(arm=n, seconds=95.0 * (1 + i), flops=2e14 * (1 + i), device="cpu") for i, n in enumerate(names)),
+        costs=tuple(
+            page.ArmCost(arm=n, seconds=95.0 * (1 + i), flops=2e14 * (1 + i), device="cpu") for i, n in enumerate(names)
+        ),
         price=page.Price(per_hour=0.1, currency="EUR"),
         limits=("All numbers on this page are made up.", "A floating gripper is not an arm."),
         provenance=page.Provenance(

@@ -28,9 +28,7 @@ def equal(share: float) -> dict[str, float]:
     return dict.fromkeys(("pi0", *RULES.wams), share)
 
 
-@pytest.mark.parametrize(
-    ("runs", "scenes", "run_std", "share"), [(1, 150, 0.0, 0.6), (3, 80, 0.06, 0.6)]
-)
+@pytest.mark.parametrize(("runs", "scenes", "run_std", "share"), [(1, 150, 0.0, 0.6), (3, 80, 0.06, 0.6)])
 def test_equal_recipes_get_a_winner_at_most_5_times_in_100(
     runs: int, scenes: int, run_std: float, share: float
 ) -> None:

@@ -35,7 +35,15 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, points=points, percents=percents, count=count, flops=flops, seconds=seconds, p_value=p_value, roughly=roughly
+        percent=percent,
+        points=points,
+        percents=percents,
+        count=count,
+        flops=flops,
+        seconds=seconds,
+        p_value=p_value,
+        roughly=roughly,
+        lower_first=lower_first,
     )
     look = plots.styles(report.arms)
     page = environment.get_template("report.html.jinja").render(
@@ -47,7 +55,6 @@ def render(report: Report) -> str:
         points_by_labels=_points_by_labels(report),
         plot={name: Markup(svg) for name, svg in _plots(report).items()},
         tint=tint,
-
     )
     return page.strip() + "\n"
 
@@ -174,6 +181,11 @@ def flops(number: float) -> str:
     power = max(0, min(21, 3 * math.floor(math.log10(number) / 3)))
     letter = {0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E", 21: "Z"}[power]
     return f"{number / 10**power:.3g} {letter}FLOP"
+
+
+def lower_first(sentence: str) -> str:
+    """A sentence that continues another one."""
+    return sentence[:1].lower() + sentence[1:]
 
 
 def seconds(time_s: float) -> str:

@@ -1,7 +1,8 @@
 """The plots of the report as inline SVG, in one set of colours and marks that the tables share.
 
 Colours are mostly those of Okabe and Ito (2008, "Color universal design"), told apart with the common colour-vision
-deficiencies; every arm also has its own mark. Same report, same bytes: the salt of the identifiers is fixed and no date is written.
+deficiencies; every arm also has its own mark. Same report, same bytes: the salt of the identifiers is fixed and no date
+is written.
 """
 
 from __future__ import annotations

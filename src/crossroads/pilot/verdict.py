@@ -285,27 +285,32 @@ def _sentence(verdict: Verdict, chosen: Comparison, rules: Rules, at: str) -> st
     wam, vla = f"{chosen.wam} {_percent(chosen.wam_success)}", f"{chosen.vla} {_percent(chosen.vla_success)}"
     among = f", corrected for {len(rules.wams)} WAM arms" if len(rules.wams) > 1 else ""
     interval = f"{_points(chosen.interval.low)} to {_points(chosen.interval.high)}"
-    numbers = f"difference {_points(chosen.difference)} points, interval {interval}, p = {chosen.p_adjusted:.2g}{among}"
+    numbers = (
+        f"difference {_points(chosen.difference)} points, interval {interval}, p {_bounded(chosen.p_adjusted)}{among}"
+    )
     if verdict.status == "winner":
         policies = "" if chosen.runs > 1 else " (these trained policies; one run each)"
         if verdict.winner == "WAM":
             return f"The WAM wins at {at}{policies}: {wam} against {vla} success ({numbers})."
         best = "the best of the WAM arms, " if len(rules.wams) > 1 else ""
         return f"The VLA wins at {at}{policies}: {vla} against {best}{wam} success ({numbers})."
-    asked = max(abs(chosen.difference), rules.smallest_difference) * 100
+    size = 100 * max(abs(chosen.difference), rules.smallest_difference)
+    settle = f"per arm would settle a difference of {size:.0f} points"
     if verdict.episodes_to_settle is not None:
-        remedy = (
-            f"about {roughly(verdict.episodes_to_settle):,} episodes per arm would settle a difference of {asked:.0f} points"
-        )
+        remedy = f"about {roughly(verdict.episodes_to_settle):,} episodes {settle}"
     elif verdict.runs_to_settle is not None:
-        remedy = f"about {roughly(verdict.runs_to_settle)} training runs per arm would settle a difference of {asked:.0f} points"
+        remedy = f"about {roughly(verdict.runs_to_settle)} training runs {settle}"
     else:
-        remedy = f"a difference of {asked:.0f} points needs both more training runs and more scenes"
+        remedy = f"a difference of {size:.0f} points needs both more training runs and more scenes"
     return f"Inconclusive at {at}: {wam}, {vla} success ({numbers}); {remedy}."
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
+
+
+def _bounded(p: float) -> str:
+    return "< 0.0001" if p < 1e-4 else f"= {p:.2g}"
 
 
 def _points(difference: float) -> str:
