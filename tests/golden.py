@@ -84,6 +84,13 @@ def golden_systems() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in root.iterdir() if path.is_dir())) if root else ()
 
 
+def golden_cases(system: str) -> tuple[str, ...]:
+    """Names of the recorded cases of a system; just "a" without the golden folder, so that its tests skip loudly."""
+    root = golden_root()
+    folder = root / system if root else None
+    return tuple(sorted(path.name for path in folder.iterdir())) if folder and folder.is_dir() else ("a",)
+
+
 def load_golden(system: str, case: str = "a") -> GoldenCase:
     """Read one case; skips the calling test, saying why, where the golden folder is missing."""
     root = golden_root()
