@@ -147,7 +147,7 @@ def make_video(folder: Path, found: list[Clip], budget: Budget, device: str) -> 
     fuse_blocks(policy)
     config = _config(budget.video_steps, budget.video_batch, budget.seed, learning_rate=1e-3)
     source = MarkedClipSource(clips=found, batch_size=budget.video_batch, seed=budget.seed)
-    _train(MarkTraining(policy, "video.now", weight=0.3), source, config, folder / "video", "nano_video", device)
+    _train(MarkTraining(policy, "video.now", weight=1.0), source, config, folder / "video", "nano_video", device)
     return write_weights(policy, folder)
 
 

@@ -100,7 +100,7 @@ def run_cell(task: Task, report: Report) -> dict[str, Any]:
         result["closed_loop"] = _closed_loop(task, policy)
     _write_json(path, result)
     report(1.0)
-    return result
+    return json.loads(path.read_text())
 
 
 def make_policy(task: Task, dataset: LeRobotDataset) -> tuple[StreamPolicy, dict[str, str]]:
