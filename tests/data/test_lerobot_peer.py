@@ -34,7 +34,7 @@ def run(python: str, *words: str | Path, home: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "HF_DATASETS_CACHE": str(home / "datasets")}
     done = subprocess.run(
-        [python, str(SCRIPT), *map(str, words)], env=environment, capture_output=True, text=True, timeout=300
+        [python, str(SCRIPT), *map(str, words)], env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
