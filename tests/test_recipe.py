@@ -21,7 +21,7 @@ from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
 from crossroads.schedule import Commit, Decode, Denoise, Predict, Read
-from crossroads.streams import NOISED, NOW, Clock, Edge, Stream, View, reads
+from crossroads.streams import NOW, Clock, Edge, Stream, View, reads
 
 
 def staged(recipe: Recipe, **changes: object) -> Recipe:

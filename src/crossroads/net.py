@@ -49,9 +49,7 @@ class StreamNet(nn.Module):
         """The latent that a learned stream must produce."""
         return self.codec(name).target(batch)
 
-    def place(
-        self, name: str, num_tokens: int, valid: Mapping[str, Bool[Tensor, "b n"]], offset: int = 0
-    ) -> Places:
+    def place(self, name: str, num_tokens: int, valid: Mapping[str, Bool[Tensor, "b n"]], offset: int = 0) -> Places:
         """Positions of a group's last ``num_tokens`` tokens, the first of them being token number ``offset``.
 
         The running index counts the valid tokens of the groups before it in ``sequence`` that it reads (pi0: padding
@@ -79,9 +77,7 @@ class StreamNet(nn.Module):
         places = self.place(name, tokens.shape[1], valid, offset)
         return GroupInput(tokens=tokens, level=level, valid=valid[name][:, offset:], places=places)
 
-    def forward(
-        self, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]
-    ) -> dict[str, GroupState]:
+    def forward(self, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]) -> dict[str, GroupState]:
         """Run the groups in ``inputs``, reading others from ``states``; returns the new states of the inputs."""
         known = dict(states)
         for joint in self.joints:

@@ -121,7 +121,10 @@ class Window:
             found = {value for value in values if value}
             if len(found) > 1:
                 raise InputError(
-                    where="window", expected=f"one {what}", got=str(sorted(found)), do="Make the codecs of one recipe agree."
+                    where="window",
+                    expected=f"one {what}",
+                    got=str(sorted(found)),
+                    do="Make the codecs of one recipe agree.",
                 )
             return found.pop() if found else None
 
@@ -136,7 +139,5 @@ class Window:
         )
 
 
-NOTHING = Window(
-    cameras=(), image_hw=(0, 0), num_state=0, num_actions=0, action_size=0, control_hz=0.0, future_s=()
-)
+NOTHING = Window(cameras=(), image_hw=(0, 0), num_state=0, num_actions=0, action_size=0, control_hz=0.0, future_s=())
 """The window of a codec that needs only the words."""

@@ -125,10 +125,7 @@ def write_card(card: Card, folder: Path) -> Path:
         "",
         "| model | parameters | steps | samples | training FLOPs |",
         "|---|--:|--:|--:|--:|",
-        *(
-            f"| {s.model} | {s.parameters:,} | {s.steps} | {s.samples:,} | {s.training_flops:.3g} |"
-            for s in card.spent
-        ),
+        *(f"| {s.model} | {s.parameters:,} | {s.steps} | {s.samples:,} | {s.training_flops:.3g} |" for s in card.spent),
         "",
         "## Video, held-out scenes, from the first frame",
         "",

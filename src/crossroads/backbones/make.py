@@ -19,7 +19,15 @@ from safetensors.torch import load_file, save_file
 from crossroads.backbones.card import build_card, measure, spent, write_card
 from crossroads.backbones.clips import HELD_OUT_SEED, TRAIN_SEED, Clip, load_or_record
 from crossroads.backbones.load import SHIPPED, load_weights_of
-from crossroads.backbones.sources import AutoencoderTraining, MarkedClipSource, MarkTraining, QuestionSource, VideoSource, clip_batch, draw_places
+from crossroads.backbones.sources import (
+    AutoencoderTraining,
+    MarkedClipSource,
+    MarkTraining,
+    QuestionSource,
+    VideoSource,
+    clip_batch,
+    draw_places,
+)
 from crossroads.build import build
 from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.pixels import VisionLayer
@@ -32,9 +40,7 @@ from crossroads.towers.wan import WanBlock
 from crossroads.train.loop import train
 from crossroads.train.optim import TrainConfig
 
-NO_ROBOT = ActionSpace(
-    robot="none", action_names=(), action_units=(), low=(), high=(), state_names=(), control_hz=10.0
-)
+NO_ROBOT = ActionSpace(robot="none", action_names=(), action_units=(), low=(), high=(), state_names=(), control_hz=10.0)
 
 
 SHARD_BYTES = 8_000_000

@@ -115,9 +115,7 @@ def _records(run: Run, results: Sequence[dict[str, Any]]) -> dict[tuple[str, int
 
 def _successes(run: Run, records: dict, arm: str, labels: int) -> np.ndarray:
     """Runs x scenes of usual (unswapped) trials."""
-    rows = [
-        [record.success for record in records[arm, labels, seed] if not record.swapped] for seed in run.plan.seeds
-    ]
+    rows = [[record.success for record in records[arm, labels, seed] if not record.swapped] for seed in run.plan.seeds]
     return np.array(rows, dtype=int)
 
 
@@ -302,9 +300,7 @@ def _costs(results: Sequence[dict[str, Any]], recipes: dict[str, Recipe], run: R
     return tuple(costs)
 
 
-def _provenance(
-    run: Run, dataset: LeRobotDataset, command: str, results: Sequence[dict[str, Any]]
-) -> page.Provenance:
+def _provenance(run: Run, dataset: LeRobotDataset, command: str, results: Sequence[dict[str, Any]]) -> page.Provenance:
     wanted = ("crossroads", "torch", "numpy", "mujoco", "scipy")
     versions = {"python": platform.python_version()}
     for name in wanted:

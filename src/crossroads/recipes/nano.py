@@ -47,12 +47,8 @@ DENOISING_STEPS = 5
 TEXT = TextTokens(vocabulary=VOCABULARY, max_tokens=48)
 PROMPT = TextTokens(vocabulary=VOCABULARY, max_tokens=48)
 ANSWER = TextTokens(vocabulary=VOCABULARY, max_tokens=32, answer=True)
-IMAGE = Patches(
-    cameras=CAMERAS, image_hw=IMAGE_HW, patch=8, depth=2, vision_width=192, vision_mlp=768, heads=4
-)
-SMALL_IMAGE = Patches(
-    cameras=CAMERAS, image_hw=IMAGE_HW, patch=8, depth=1, vision_width=128, vision_mlp=512, heads=4
-)
+IMAGE = Patches(cameras=CAMERAS, image_hw=IMAGE_HW, patch=8, depth=2, vision_width=192, vision_mlp=768, heads=4)
+SMALL_IMAGE = Patches(cameras=CAMERAS, image_hw=IMAGE_HW, patch=8, depth=1, vision_width=128, vision_mlp=512, heads=4)
 VIDEO = VideoLatents(cameras=CAMERAS, image_hw=IMAGE_HW, future_s=FUTURE_S, autoencoder=NanoAutoencoder())
 STATE = StateToken(num_state=NUM_STATE)
 ACTION = ActionTokens(num_actions=NUM_ACTIONS, action_size=ACTION_SIZE, control_hz=CONTROL_HZ)

@@ -24,6 +24,7 @@ from crossroads.sim.tabletop.tasks import (
     check_families,
     check_split,
     progress,
+    solved_tasks,
     valid_tasks,
 )
 from crossroads.sim.tabletop.world import STEP_M, Snapshot, World
@@ -159,8 +160,7 @@ class TabletopEnv(gymnasium.Env[Observations, np.ndarray]):
     def achieved(self, now: Snapshot) -> tuple[str, ...]:
         """The instructions of this scene that the physical state now satisfies."""
         assert self.start is not None
-        layout = self.world.layout
-        return tuple(task.text for task in self.valid_tasks if progress(task, layout, self.start, now) == 1.0)
+        return tuple(task.text for task in solved_tasks(self.valid_tasks, self.world.layout, self.start, now))
 
     def _worded(self, task: Task) -> Task:
         if not self._paraphrase:

@@ -1,0 +1,34 @@
+"""A machine without OpenGL gets one sentence that says what to install."""
+
+from __future__ import annotations
+
+import ctypes.util
+
+import pytest
+
+from crossroads.errors import InputError
+from crossroads.sim import rendering
+
+
+def test_a_machine_without_gl_is_told_the_line_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
+    with pytest.raises(InputError, match="apt-get install"):
+        rendering.choose_gl()
+
+
+def test_egl_is_taken_before_osmesa_and_the_users_choice_before_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: name)
+    assert rendering.choose_gl() == "egl"
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    assert rendering.choose_gl() == "osmesa"
+
+
+def test_an_image_larger_than_the_canvas_is_refused() -> None:
+    from crossroads.sim.tabletop.world import World
+
+    world = World()
+    painter = rendering.Painter(world.model)
+    with pytest.raises(InputError, match="at most 640x640"):
+        painter.paint(world.model, world.data, (0,), (641, 64))
