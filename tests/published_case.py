@@ -25,7 +25,7 @@ class Heard:
     @staticmethod
     def of(module: nn.Module) -> Heard:
         heard = Heard()
-        module.register_forward_hook(lambda _, __, output: heard.outputs.append(output))
+        module.register_forward_hook(lambda _, __, output: heard.outputs.append(output))  # pyright: ignore[reportArgumentType]
         return heard
 
 

@@ -34,7 +34,7 @@ DIFF = "\n".join(
 
 
 def _arms(names: tuple[str, ...]) -> tuple[page.Arm, ...]:
-    return tuple(page.Arm(name=n, kind=KINDS[n][0], summary=KINDS[n][1], imagines=KINDS[n][2]) for n in names)
+    return tuple(page.Arm(name=n, kind=KINDS[n][0], summary=KINDS[n][1], imagines=KINDS[n][2]) for n in names)  # pyright: ignore[reportArgumentType]
 
 
 def _successes(rng: np.random.Generator, names: tuple[str, ...], gap: float, scenes: int, runs: int) -> dict:
@@ -94,7 +94,7 @@ def _closed_loop(rng: np.random.Generator, names: tuple[str, ...], successes: di
     families, grounded = [], []
     for index, name in enumerate(names):
         for family in FAMILIES:
-            share = rate(list(rng.random(60) < 0.35 + 0.06 * index))
+            share = rate([bool(x) for x in rng.random(60) < 0.35 + 0.06 * index])
             assert share is not None
             families.append(page.FamilyRate(arm=name, family=family, rate=share))
         records = _records(rng, name, 180)

@@ -24,6 +24,7 @@ from crossroads.axes import computed
 from crossroads.build import build, fit_normalisers
 from crossroads.cost.flops import flops, parameters
 from crossroads.cost.show import show
+from crossroads.objectives import Regress
 from crossroads.policy import StreamPolicy
 from crossroads.recipe import Phase, Recipe
 from crossroads.recipes.catalogue import RECIPES
@@ -149,6 +150,8 @@ def may_be_idle(recipe: Recipe, phase: Phase, parameter: str) -> bool:
     tower = owner(recipe, parameter)
     answered = {layout.groups[name].tower for name in phase.losses}
     answered |= {layout.groups[edge.src].tower for edge in layout.edges if edge.via != "joint" and edge.tap is None}
+    if parameter.endswith(".enter.weight"):  # the queries of a regression are zeros: only their bias learns
+        return isinstance(recipe.stage.stream(parameter.split(".")[2]).objective, Regress)
     if tower in answered or ".codecs." in parameter:
         return False
     depth = next(part.spec.geometry.depth for part in recipe.stage.towers if part.name == tower)

@@ -91,7 +91,7 @@ def test_the_layout_does_not_depend_on_the_order_of_edges(pairs: list[tuple[str,
     streams, edges = tuple(counted(name) for name in NAMES), tuple(Edge(dst=d, src=s) for d, s in pairs)
     tokens = dict.fromkeys(NAMES, 2)
     first, second = layout_of(streams, edges), layout_of(streams[::-1], edges[::-1])
-    assert torch.equal(first.dense(tokens), second.dense(tokens))
+    assert torch.equal(first.dense(tokens), second.dense(tokens))  # pyright: ignore[reportArgumentType]
     assert first.picture() == second.picture()
 
 

@@ -6,12 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from tiny_stage import EXPERT, LANGUAGE, TEXT, VOCABULARY, counted, tiny_edges, tiny_recipe, tiny_streams
 
-import crossroads
 from crossroads.codecs.text import TextTokens
 from crossroads.errors import InputError
 from crossroads.objectives import Flow
@@ -267,13 +265,17 @@ def test_the_diff_is_the_same_in_every_process() -> None:
     longest = replace(longer, vocabulary=replace(VOCABULARY, words=(*VOCABULARY.words, "a", "b", "d")))
     first, second = (streamed("text", codec=codec) for codec in (longer, longest))
     assert "13 values" in diff(first, second)
-    source = Path(crossroads.__file__).read_text() is not None and (
+    source = (
         "from crossroads.recipe import leaves; from crossroads.codecs.text import Vocabulary;"
         "print(leaves(Vocabulary(words=tuple('abcdefghijklmnop'))))"
     )
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", source], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", source],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     }

@@ -21,7 +21,7 @@ SIZE = 2
 
 def main(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
-    store = distributed.FileStore(str(folder / "meeting"), 2)
+    store = distributed.FileStore(str(folder / "meeting"), 2)  # pyright: ignore[reportPrivateImportUsage]
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     found = {}
     half = slice(rank * SIZE // 2, (rank + 1) * SIZE // 2)

@@ -13,6 +13,14 @@ class InputError(ValueError):
         super().__init__(f"{where}: expected {expected}, got {got}. {do}")
         self.where, self.expected, self.got, self.do = where, expected, got, do
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors travel between processes: the four parts are all there is."""
+        return _again, (type(self), self.where, self.expected, self.got, self.do)
+
+
+def _again(kind: type[InputError], where: str, expected: str, got: str, do: str) -> InputError:
+    return kind(where=where, expected=expected, got=got, do=do)
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that names the closest known spelling, or lists what there is."""

@@ -30,7 +30,7 @@ class StreamNet(nn.Module):
     def attend_by(self, attend: Attend) -> None:
         """Choose how the softmax is computed (``Sdpa()``, ``Dense()``, ``Flex()``)."""
         for joint in self.joints:
-            joint.attend = attend
+            joint.attend = attend  # pyright: ignore[reportArgumentType]
 
     def codec(self, group: str) -> Codec:
         """The codec of a group's stream (streams that share weights share the module)."""
@@ -81,7 +81,7 @@ class StreamNet(nn.Module):
         """Run the groups in ``inputs``, reading others from ``states``; returns the new states of the inputs."""
         known = dict(states)
         for joint in self.joints:
-            known.update(joint.run(inputs, known))
+            known.update(joint.run(inputs, known))  # pyright: ignore[reportCallIssue]
         return {name: known[name] for name in inputs}
 
     def group(self, name: str) -> Group:

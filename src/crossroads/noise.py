@@ -79,7 +79,7 @@ class BetaLevels:
         if self.beta == 1.0:  # inverse of the distribution function: F(x) = x^alpha
             return uniform ** (1 / self.alpha) * self.scale + self.offset
         gammas = [
-            torch._standard_gamma(torch.full((num,), shape, device=generator.device), generator=generator)
+            torch._standard_gamma(torch.full((num,), shape, device=generator.device), generator=generator)  # pyright: ignore[reportPrivateImportUsage]
             for shape in (self.alpha, self.beta)
         ]
         return gammas[0] / (gammas[0] + gammas[1]) * self.scale + self.offset

@@ -207,7 +207,7 @@ def _changed(value: Any, path: list[str], new: Any, where: str) -> Any:
     names = [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
     if head not in names:
         raise InputError(where=where, expected="a field", got=repr(head), do=nearest(head, names))
-    return replace(value, **{head: _changed(getattr(value, head), rest, new, where)})
+    return replace(value, **{head: _changed(getattr(value, head), rest, new, where)})  # pyright: ignore[reportArgumentType]
 
 
 def _refuse(recipe: Recipe, place: str, expected: str, got: str, known: Any) -> None:

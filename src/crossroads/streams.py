@@ -108,7 +108,7 @@ class Stream:
     def principal(self) -> ViewKind:
         """The view that carries the stream's bare name: the noised one if there is one, else the first."""
         kinds = [view.kind for view in self.views]
-        return "noised" if "noised" in kinds else kinds[0]
+        return "noised" if "noised" in kinds else kinds[0]  # pyright: ignore[reportReturnType]
 
     def group(self, kind: ViewKind) -> str:
         """The name of the token group of this stream in one view."""

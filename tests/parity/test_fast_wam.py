@@ -175,8 +175,8 @@ def trained(published: Published) -> dict[str, Tensor]:
         "train.velocity_action": answers["action"],
         "train.tokens_video_in": torch.cat([inputs[name].tokens for name in clip], dim=1),
         "train.tokens_action_in": inputs["action"].tokens,
-        "train.block0_video": torch.cat([x["video"][:, spans["video"][name]] for name in clip], dim=1),
-        "train.block0_action": x["expert"],
+        "train.block0_video": torch.cat([x["video"][:, spans["video"][name]] for name in clip], dim=1),  # pyright: ignore[reportArgumentType]
+        "train.block0_action": x["expert"],  # pyright: ignore[reportArgumentType]
         "train.loss_video": losses["video"].mean()[None],
         "train.loss_action": losses["action"].mean()[None],
         "train.loss_total": (losses["video"] + losses["action"]).mean()[None],
@@ -224,7 +224,7 @@ def test_the_edges_of_fast_wam_give_the_published_attention_mask(published: Publ
     """Where the published network holds the frame of now twice, seeing either copy is seeing it."""
     size, recorded = published.size, published.case.outputs["train.attention_mask"].bool()
     kinds = {name: published.net.group(name).view.kind for copy in published.clips for name in copy}
-    num = {name: size.video.num_tokens(kind) for name, kind in kinds.items()} | {"action": size.action.num_actions}
+    num = {name: size.video.num_tokens(kind) for name, kind in kinds.items()} | {"action": size.action.num_actions}  # pyright: ignore[reportArgumentType]
     names = [name for copy in published.clips for name in copy] + ["action"]
     order = [(name, number) for name in names for number in range(num[name])]
     ours = mask_between(published.net.layout, num, order)

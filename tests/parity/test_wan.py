@@ -125,7 +125,7 @@ def outputs_of(published: Published) -> dict[str, Tensor]:
     picture = rearrange(answer, "b (t h w) (p q c) -> b c t (h p) (w q)", t=frames, h=rows, w=columns, p=p, q=p)
     found = {
         "velocity": picture,
-        "block0_out": first.outputs[0][0]["video"],
+        "block0_out": first.outputs[0][0]["video"],  # pyright: ignore[reportArgumentType]
         "temb": told.outputs[0],
         "timestep_proj_slice": levels.outputs[0][..., :8],
         "text_embedded": context.outputs[0][:, :4],

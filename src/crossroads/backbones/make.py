@@ -208,8 +208,8 @@ def fuse_blocks(policy: StreamPolicy) -> None:
         return
     for module in policy.modules():
         if isinstance(module, WanBlock | GemmaBlock):
-            module.before = torch.compile(module.before, dynamic=True)
-            module.after = torch.compile(module.after, dynamic=True)
+            module.before = torch.compile(module.before, dynamic=True)  # pyright: ignore[reportAttributeAccessIssue]
+            module.after = torch.compile(module.after, dynamic=True)  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(module, VisionLayer):
             module.compile(dynamic=True)
 

@@ -95,7 +95,7 @@ class LatentCodec(nn.Module):
         super().__init__()
         self.spec = spec
         small = isinstance(spec.autoencoder, NanoAutoencoder)
-        self.autoencoder = NanoAutoencoderNet(spec.autoencoder) if small else WanAutoencoderNet(spec.autoencoder)
+        self.autoencoder = NanoAutoencoderNet(spec.autoencoder) if small else WanAutoencoderNet(spec.autoencoder)  # pyright: ignore[reportArgumentType]
         self.enter = nn.Linear(spec.patch_size, width)
         self.leave = nn.Linear(width, spec.patch_size)
 

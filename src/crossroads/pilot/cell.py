@@ -111,7 +111,7 @@ def make_policy(task: Task, dataset: LeRobotDataset) -> tuple[StreamPolicy, dict
     subset = task.subsets[task.cell.labels]
     fit_normalisers(
         policy,
-        state=dataset.statistics("observation.state", subset),
+        state=dataset.statistics("state", subset),
         actions=dataset.statistics("action", subset),
     )
     names = [phase.name for phase in sized.phases]

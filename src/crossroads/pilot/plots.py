@@ -71,7 +71,7 @@ def swatch(style: Style) -> str:
     """The arm's mark as a tiny inline SVG, for table rows."""
     mark = MarkerStyle(style.mark)
     outline = mark.get_path().transformed(mark.get_transform())
-    points = [" L ".join(f"{x:.3f} {-y:.3f}" for x, y in polygon) for polygon in outline.to_polygons()]
+    points = [" L ".join(f"{x:.3f} {-y:.3f}" for x, y in polygon) for polygon in outline.to_polygons()]  # pyright: ignore[reportGeneralTypeIssues]
     path = " ".join(f"M {polygon} Z" for polygon in points)
     box = 'viewBox="-0.7 -0.7 1.4 1.4" width="12" height="12"'
     return f'<svg class="swatch" {box} aria-hidden="true"><path d="{path}" fill="{style.colour}"/></svg>'
@@ -79,7 +79,7 @@ def swatch(style: Style) -> str:
 
 def curves(points: Sequence[CurvePoint], arms: Sequence[Arm], *, floor: float, ceiling: float) -> str:
     """Success against labelled demonstrations, one line per arm, with intervals."""
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(_RC):  # pyright: ignore[reportArgumentType]
         figure, axes = _axes(7.6, 3.7)
         look, labels = styles(arms), sorted({p.labels for p in points})
         place = {count: index for index, count in enumerate(labels)}
@@ -102,7 +102,7 @@ def curves(points: Sequence[CurvePoint], arms: Sequence[Arm], *, floor: float, c
 
 def forest(comparisons: Sequence[Comparison], arms: Sequence[Arm], smallest: float) -> str:
     """Difference of each WAM arm to the VLA arm, with its interval; the band is too small to matter."""
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(_RC):  # pyright: ignore[reportArgumentType]
         figure, axes = _axes(7.0, 0.85 + 0.42 * len(comparisons))
         look = styles(arms)
         axes.axvspan(-100 * smallest, 100 * smallest, color="#eef0f2", linewidth=0)
@@ -153,7 +153,7 @@ def grounding_dots(rows: Sequence[ArmGrounding], arms: Sequence[Arm]) -> str:
 
 
 def _dots(groups: Sequence[tuple[str, dict[str, Rate]]], arms: Sequence[Arm], name: str, label: str, axis: str) -> str:
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(_RC):  # pyright: ignore[reportArgumentType]
         shown = [arm for arm in arms if any(arm.name in rates for _, rates in groups)]
         step = 0.8 / max(len(shown), 3)
         figure, axes = _axes(7.6, 0.9 + len(groups) * (0.2 + 0.13 * max(len(shown), 2)))
@@ -179,17 +179,17 @@ def _dots(groups: Sequence[tuple[str, dict[str, Rate]]], arms: Sequence[Arm], na
 
 def horizons(rows: Sequence[ArmVideo], arms: Sequence[Arm]) -> str:
     """PSNR where something moves, against time ahead, beside repeating the last frame."""
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(_RC):  # pyright: ignore[reportArgumentType]
         figure, axes = _axes(7.0, 2.9)
         look = styles(arms)
         for row in rows:
             kept = [s for s in row.scores if s.moving_psnr_db is not None]
             times = [s.time_s for s in kept]
             style = look[row.arm]
-            axes.plot(times, [s.moving_psnr_db for s in kept], marker=style.mark, color=style.colour, label=row.arm)
+            axes.plot(times, [s.moving_psnr_db for s in kept], marker=style.mark, color=style.colour, label=row.arm)  # pyright: ignore[reportArgumentType]
             if row is rows[-1]:
                 repeat = [s.moving_psnr_repeat_db for s in kept]
-                axes.plot(times, repeat, color=FAINT, linestyle=(0, (4, 3)), label="repeat last frame")
+                axes.plot(times, repeat, color=FAINT, linestyle=(0, (4, 3)), label="repeat last frame")  # pyright: ignore[reportArgumentType]
         axes.set_xlabel("time ahead, s")
         axes.set_ylabel("PSNR where it moves, dB")
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
@@ -198,7 +198,7 @@ def horizons(rows: Sequence[ArmVideo], arms: Sequence[Arm]) -> str:
 
 def duty_bars(rows: Sequence[ArmLatency], arms: Sequence[Arm]) -> str:
     """Latency as a share of the time that a chunk lasts: median bar, line to the 95th percentile."""
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(_RC):  # pyright: ignore[reportArgumentType]
         figure, axes = _axes(7.0, 0.85 + 0.36 * len(rows))
         look, reach = styles(arms), 1.15
         for row, found in enumerate(rows):

@@ -118,7 +118,7 @@ def _record(where: Path, plan: Profile) -> None:
             families=plan.families,
             cameras=CAMERAS,
             image_hw=IMAGE_HW,
-            report=lambda done: bar.update(done - bar.n) or None,
+            report=lambda done: bar.update(done - bar.n) and None,  # pyright: ignore[reportArgumentType]
         )
 
 

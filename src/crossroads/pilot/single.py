@@ -60,7 +60,7 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
         )
     fit_normalisers(
         policy,
-        state=dataset.statistics("observation.state", labelled),
+        state=dataset.statistics("state", labelled),
         actions=dataset.statistics("action", labelled),
     )
     window = sized.window
@@ -110,7 +110,7 @@ def _config(settings: Training) -> TrainConfig:
 def restore(run: Path) -> StreamPolicy:
     """The trained policy of a run folder."""
     meta = read_meta(run / "policy")
-    space = ActionSpace(**{key: tuple(v) if isinstance(v, list) else v for key, v in meta["space"].items()})
+    space = ActionSpace(**{key: tuple(v) if isinstance(v, list) else v for key, v in meta["space"].items()})  # pyright: ignore[reportArgumentType]
     sized = fit(recipe(meta["recipe"]), space, tuple(meta["cameras"]))
     if fingerprint(sized) != meta["fingerprint"]:
         raise InputError(

@@ -55,6 +55,7 @@ NANO = Pi0Size(
         "At nano size one camera, 12 actions and 5 denoising steps instead of three, 50 and 10.",
         "At nano size there are as many key-value heads as query heads, not one.",
         "At nano size actions and state have the robot's own size; the loss counts no padded dimensions.",
+        "At nano size text embeddings enter unscaled, beside image tokens of the same scale.",
     ),
 )
 

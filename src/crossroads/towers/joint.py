@@ -199,7 +199,7 @@ class JointLayer(nn.Module):
         sources: dict[str, Keys] = dict(cached)
         carries = {}
         for tower, tokens in x.items():
-            qkv, carries[tower] = self.blocks[tower].before(tokens, conditions[tower])
+            qkv, carries[tower] = self.blocks[tower].before(tokens, conditions[tower])  # pyright: ignore[reportCallIssue]
             for group, span in spans[tower].items():
                 queries[group] = qkv.q[:, span]
                 new = Keys(k=qkv.k[:, span], v=qkv.v[:, span], valid=valid[group])
@@ -208,7 +208,7 @@ class JointLayer(nn.Module):
         out = {}
         for tower, tokens in x.items():
             joined = torch.cat([attended[group] for group in spans[tower]], dim=1)
-            out[tower] = self.blocks[tower].after(tokens, joined, carries[tower], conditions[tower])
+            out[tower] = self.blocks[tower].after(tokens, joined, carries[tower], conditions[tower])  # pyright: ignore[reportCallIssue]
         return out, {group: sources[group] for group in queries}
 
 
@@ -251,7 +251,7 @@ class Joint(nn.Module):
             return {}
         spans, x = self._place(active, inputs)
         told = {tower: self._conditions(tower, spans[tower], inputs, states) for tower in x}
-        x = {tower: self.frames[tower].enter(tokens, told[tower][0]) for tower, tokens in x.items()}
+        x = {tower: self.frames[tower].enter(tokens, told[tower][0]) for tower, tokens in x.items()}  # pyright: ignore[reportCallIssue]
         keys: dict[str, list[Keys]] = {name: [] for name in active}
         wanted = {edge.tap for edge in self.layout.edges if edge.tap is not None}
         taps: dict[str, dict[int, Tensor]] = {name: {} for name in active}
@@ -265,7 +265,7 @@ class Joint(nn.Module):
                 keys[name].append(new[name])
                 if index in wanted:
                     taps[name][index] = x[self.layout.groups[name].tower][:, spans_of(spans, name)]
-        x = {tower: self.frames[tower].finish(tokens, told[tower][-1]) for tower, tokens in x.items()}
+        x = {tower: self.frames[tower].finish(tokens, told[tower][-1]) for tower, tokens in x.items()}  # pyright: ignore[reportCallIssue]
         found = {}
         for name in active:
             old = states.get(name)
@@ -314,7 +314,7 @@ class Joint(nn.Module):
             across = self.layout.across(tower, layer)
             if across not in found:
                 context, modulation = self._context(across, states), self._modulation(tower, across, states)
-                found[across] = self.frames[tower].condition(level, tuple(counts), places, context, modulation)
+                found[across] = self.frames[tower].condition(level, tuple(counts), places, context, modulation)  # pyright: ignore[reportCallIssue]
             told.append(found[across])
         return told
 

@@ -192,7 +192,7 @@ def build_store(
         "groups": {group: {"noised": flag} for group, flag in noised.items()},
         "num_draws": num_draws,
         "text": text,
-        "robot": batch.obs.robot[0],
+        "robot": batch.obs.robot[0],  # pyright: ignore[reportPossiblyUnboundVariable]
         "recipe": policy.recipe.name,
     }
     (partial / "meta.json").write_text(json.dumps(meta))

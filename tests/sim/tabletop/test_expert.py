@@ -8,7 +8,7 @@ import pytest
 from crossroads.sim.tabletop.env import TABLETOP_SPACE, TabletopEnv
 from crossroads.sim.tabletop.expert import Expert, Style
 from crossroads.sim.tabletop.measure import expert_table
-from crossroads.sim.tabletop.record import record_episode
+from crossroads.sim.tabletop.record import HOLD_STEPS, record_episode
 from crossroads.sim.tabletop.tasks import ALL_FAMILIES, solved
 
 HUMAN = Style(pauses=True, detours=True, noise_m=0.003)
@@ -37,10 +37,13 @@ def test_person_like_experts_succeed_more_slowly_and_within_the_limits() -> None
 def test_a_slower_speed_takes_more_steps() -> None:
     env = TabletopEnv(families=("reach",), cameras=())
     fast, slow = (
-        sum(len(record_episode(env, seed=seed, style=Style(speed=(speed, speed))).actions) for seed in range(5))
+        sum(
+            len(record_episode(env, seed=seed, style=Style(speed=(speed, speed))).actions) - HOLD_STEPS
+            for seed in range(5)
+        )
         for speed in (1.0, 0.5)
     )
-    assert slow > 1.3 * fast
+    assert slow > 1.5 * fast
 
 
 def test_doing_another_valid_task_is_not_success_and_is_reported() -> None:
@@ -77,4 +80,4 @@ def test_what_is_reported_as_achieved_is_exactly_what_the_predicates_say(family:
         now, layout = env.world.snapshot(), env.world.layout
         assert env.start is not None
         assert info["achieved"] == tuple(task.text for task in env.valid_tasks if solved(task, layout, env.start, now))
-    assert env.task.text in info["achieved"]
+    assert env.task.text in info["achieved"]  # pyright: ignore[reportPossiblyUnboundVariable]

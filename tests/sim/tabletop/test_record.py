@@ -36,7 +36,7 @@ def test_only_successes_are_yielded_and_failures_are_tallied(monkeypatch: pytest
 
     whole = record.record_episode
 
-    def every_other(env: TabletopEnv, *, seed: int, style: record.Style) -> record.Episode:
+    def every_other(env: TabletopEnv, *, seed: int, style: record.Style) -> record.Episode:  # pyright: ignore[reportPrivateImportUsage]
         episode = whole(env, seed=seed, style=style)
         return replace(episode, success=seed % 2 == 0)
 

@@ -31,11 +31,11 @@ def test_each_table_of_a_vector_is_the_single_table(num_workers: int) -> None:
             env.reset(seed=seed)
             for actions in plan:
                 obs, reward, _, _, info = env.step(actions[index])
-            assert step.obs["front"][index].tobytes() == obs["front"].tobytes()
-            assert step.obs["state"][index].tobytes() == obs["state"].tobytes()
-            assert step.obs["instruction"][index] == obs["instruction"]
-            assert step.reward[index] == reward
-            assert step.infos[index]["object_positions"] == info["object_positions"]
+            assert step.obs["front"][index].tobytes() == obs["front"].tobytes()  # pyright: ignore[reportPossiblyUnboundVariable]
+            assert step.obs["state"][index].tobytes() == obs["state"].tobytes()  # pyright: ignore[reportPossiblyUnboundVariable]
+            assert step.obs["instruction"][index] == obs["instruction"]  # pyright: ignore[reportPossiblyUnboundVariable]
+            assert step.reward[index] == reward  # pyright: ignore[reportPossiblyUnboundVariable]
+            assert step.infos[index]["object_positions"] == info["object_positions"]  # pyright: ignore[reportPossiblyUnboundVariable]
         with pytest.raises(InputError, match="pink"):
             vector.reset((0,), tasks=(Task(family="reach", target="pink"),))
 

@@ -384,7 +384,7 @@ def check_families(families: tuple[str, ...]) -> None:
             )
 
 
-def check_split(families: tuple[str, ...], split: Split) -> None:
+def check_split(families: tuple[str, ...], split: str) -> None:
     """Refuse an unknown split, and a held-out split of verbs that have no held-out composition."""
     if split not in ("train", "held_out", "all"):
         raise InputError(

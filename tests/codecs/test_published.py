@@ -1,0 +1,142 @@
+"""Frozen parts of published checkpoints: refused in four parts where a package is missing, equal to the package's own
+results where it is there (tiny random checkpoints in a local folder, no hub)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from einops import rearrange
+from torch.utils.flop_counter import FlopCounterMode
+
+from crossroads.codecs.latents import LatentCodec, VideoLatents
+from crossroads.codecs.published_text import PretrainedVocabulary, TextFeatureCodec, TextFeatures
+from crossroads.codecs.text import TextCodec, TextTokens
+from crossroads.codecs.wan_autoencoder import WanAutoencoder, WanAutoencoderNet
+from crossroads.errors import InputError
+from crossroads.recipes import fast_wam_sizes
+from crossroads.types import Observation
+
+
+def told(*text: str) -> Observation:
+    num = len(text)
+    return Observation(images={}, state=torch.zeros(num, 1), text=text, robot=("r",) * num, time_s=torch.zeros(num))
+
+
+@pytest.mark.parametrize("package", ["transformers", "diffusers"])
+def test_a_missing_package_names_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"the package {package}.*crossroads\[backbones\]"):
+        if package == "transformers":
+            TextFeatureCodec(TextFeatures(source="nobody/nothing", width=8, max_tokens=4), 8).observe(told("push"))
+        else:
+            WanAutoencoderNet(WanAutoencoder(source="nobody/nothing")).encode(torch.zeros(1, 1, 32, 32, 3))
+
+
+def test_features_of_another_width_than_their_tower_are_refused() -> None:
+    with pytest.raises(InputError, match=r"as wide as their tower \(16\), got 8"):
+        TextFeatureCodec(TextFeatures(source="nobody/nothing", width=8, max_tokens=4), 16)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokeniser of whole words with T5's end mark, and a UMT5 encoder of random weights."""
+    transformers = pytest.importorskip("transformers", reason="needs crossroads[backbones]")
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors  # pyright: ignore[reportMissingImports]
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    words = ["<pad>", "</s>", "<bos>", "<unk>", "do", ":", "push", "the", "cube", "\n"]
+    pieces = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    pieces.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+    pieces.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    named = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=pieces, **named).save_pretrained(folder / "tokenizer")
+    config = transformers.UMT5Config(
+        vocab_size=len(words), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, dropout_rate=0.0
+    )
+    torch.manual_seed(0)
+    transformers.UMT5EncoderModel(config).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")
+def test_text_features_are_the_encoders_states_and_zero_past_the_text(checkpoint: Path) -> None:
+    from transformers import UMT5EncoderModel  # pyright: ignore[reportMissingImports]
+
+    spec = TextFeatures(source=str(checkpoint), width=16, max_tokens=8, template="do : {task}")
+    latent = TextFeatureCodec(spec, 16).observe(told("push the cube", "push"))
+    model = UMT5EncoderModel.from_pretrained(checkpoint, subfolder="text_encoder", torch_dtype=torch.bfloat16).eval()
+    for row, ids in zip(latent.values, ([4, 5, 6, 7, 8, 1], [4, 5, 6, 1]), strict=True):
+        expected = model(torch.tensor([ids])).last_hidden_state[0].float()
+        torch.testing.assert_close(row[: len(ids)], expected, atol=1e-2, rtol=1e-2)
+        assert not row[len(ids) :].any()
+        assert row[: len(ids)].any(dim=1).all()
+    assert latent.valid.all()
+    with pytest.raises(InputError, match=r"at most 8 tokens, got 11"):
+        TextFeatureCodec(spec, 16).observe(told("push the cube push the cube push the"))
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")
+def test_a_pretrained_vocabulary_writes_start_text_and_suffix(checkpoint: Path) -> None:
+    vocabulary = PretrainedVocabulary(
+        source=str(checkpoint), subfolder="tokenizer", size=10, start=2, end=1, suffix="\n"
+    )
+    assert vocabulary.encode(" push_the cube\n") == [2, 6, 7, 8, 9]
+    assert vocabulary.decode([6, 7, 1, 8]).split() == ["push", "the"]
+    codec = TextCodec(TextTokens(vocabulary=vocabulary, max_tokens=6, scaled=True), 4)
+    latent = codec.observe(told("push the cube", "push"))
+    assert latent.values.tolist() == [[2, 6, 7, 8, 9], [2, 6, 9, 0, 0]]
+    assert latent.valid.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
+
+
+def wan_like(**changes: object):
+    diffusers = pytest.importorskip("diffusers", reason="needs crossroads[backbones]")
+    sizes = {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "num_res_blocks": 2, **changes}
+    shape = {"dim_mult": [1, 2, 4, 4], "attn_scales": [], "temperal_downsample": [False, True, True]}
+    folded = {"in_channels": 12, "out_channels": 12, "patch_size": 2, "is_residual": True}
+    factors = {"scale_factor_temporal": 4, "scale_factor_spatial": 16}
+    torch.manual_seed(0)
+    num = sizes["z_dim"]
+    statistics = {"latents_mean": [0.1 * i for i in range(num)], "latents_std": [1.0 + i for i in range(num)]}
+    return diffusers.AutoencoderKLWan(**sizes, **shape, **folded, **factors, **statistics)
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")
+def test_the_wan_autoencoder_is_diffusers_own_with_latents_normalised_per_channel(tmp_path: Path) -> None:
+    theirs = wan_like(base_dim=8, decoder_base_dim=8, z_dim=4, num_res_blocks=1).eval()
+    theirs.save_pretrained(tmp_path / "vae")
+    autoencoder = WanAutoencoder(source=str(tmp_path), channels=4)
+    future_s = (0.1, 0.2, 0.3, 0.4)
+    spec = VideoLatents(cameras=("a",), image_hw=(32, 64), future_s=future_s, autoencoder=autoencoder)
+    codec = LatentCodec(spec, 8)
+    clip = torch.rand(2, 5, 32, 64, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        raw = theirs.encode(rearrange(clip, "b t h w c -> b c t h w")).latent_dist.mode()
+        pixels = rearrange(theirs.decode(raw).sample, "b c t h w -> b t h w c")
+    z = codec.autoencoder.encode(clip)
+    assert z.shape == (2, 2, *spec.grid_hw, 4)
+    scaled = z * torch.tensor([1.0, 2.0, 3.0, 4.0]) + torch.tensor([0.0, 0.1, 0.2, 0.3])
+    torch.testing.assert_close(scaled, rearrange(raw, "b c t h w -> b t h w c"), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(codec.autoencoder.decode(z), pixels, atol=1e-4, rtol=1e-4)
+    assert not [name for name in codec.state_dict() if name.startswith("autoencoder")]
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")
+def test_the_cost_of_the_published_autoencoder_is_what_the_flop_counter_says() -> None:
+    spec = fast_wam_sizes.PUBLISHED.video.autoencoder
+    with torch.device("meta"):
+        net = wan_like().eval()
+        clip = torch.zeros(1, 3, 9, 96, 64)
+    assert sum(weight.numel() for weight in net.parameters()) == spec.num_parameters()
+    with torch.no_grad(), FlopCounterMode(display=False) as encoding:
+        z = net.encode(clip).latent_dist.mode()
+    with torch.no_grad(), FlopCounterMode(display=False) as decoding:
+        net.decode(z)
+    assert encoding.get_total_flops() == spec.encode_flops(9, (96, 64))
+    assert decoding.get_total_flops() == spec.decode_flops(3, (96, 64))
