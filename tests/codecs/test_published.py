@@ -4,6 +4,7 @@ results where it is there (tiny random checkpoints in a local folder, no hub).""
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,21 @@ def told(*text: str) -> Observation:
     return Observation(images={}, state=torch.zeros(num, 1), text=text, robot=("r",) * num, time_s=torch.zeros(num))
 
 
-@pytest.mark.parametrize("package", ["transformers", "diffusers"])
-def test_a_missing_package_names_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def observe_words() -> None:
+    TextFeatureCodec(TextFeatures(source="nobody/nothing", width=8, max_tokens=4), 8).observe(told("push"))
+
+
+def encode_pixels() -> None:
+    WanAutoencoderNet(WanAutoencoder(source="nobody/nothing")).encode(torch.zeros(1, 1, 32, 32, 3))
+
+
+@pytest.mark.parametrize(("package", "use"), [("transformers", observe_words), ("diffusers", encode_pixels)])
+def test_a_missing_package_names_the_extra(
+    package: str, use: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=rf"the package {package}.*crossroads\[backbones\]"):
-        if package == "transformers":
-            TextFeatureCodec(TextFeatures(source="nobody/nothing", width=8, max_tokens=4), 8).observe(told("push"))
-        else:
-            WanAutoencoderNet(WanAutoencoder(source="nobody/nothing")).encode(torch.zeros(1, 1, 32, 32, 3))
+        use()
 
 
 def test_features_of_another_width_than_their_tower_are_refused() -> None:

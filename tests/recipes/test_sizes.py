@@ -37,7 +37,7 @@ def test_both_sizes_of_a_recipe_have_the_same_streams_and_legs(name: str) -> Non
 
 
 def test_published_sizes_weigh_what_the_papers_say() -> None:
-    """PaliGemma 3B and a 300M expert (arXiv 2410.24164, section IV); Wan 2.2 5B and an expert of about 1B (2603.16666)."""
+    """PaliGemma 3B and a 300M expert (arXiv 2410.24164); Wan 2.2 5B and an expert of about 1B (arXiv 2603.16666)."""
     vla, wam = parameters(recipe("pi0", "published")).parts, parameters(recipe("fast_wam", "published")).parts
     language = vla["towers.language"] + vla["codecs.image"] + vla["codecs.text"]
     assert language == pytest.approx(2.92e9, rel=0.01)
