@@ -30,6 +30,9 @@ def observe_words() -> None:
     TextFeatureCodec(TextFeatures(source="nobody/nothing", width=8, max_tokens=4), 8).observe(told("push"))
 
 
+# noqa: PT012
+
+
 def encode_pixels() -> None:
     WanAutoencoderNet(WanAutoencoder(source="nobody/nothing")).encode(torch.zeros(1, 1, 32, 32, 3))
 

@@ -107,18 +107,21 @@ def test_more_scenes_help_when_scenes_are_the_noise_and_more_runs_when_runs_are(
     rng = np.random.default_rng(12)
     ((a, b),) = experiments(rng, 1, 3, 150, (0.55, 0.5), 0.0)
     quiet = difference_over_runs(a, b)
-    assert quiet.scenes_to_settle(0.3) is not None
-    assert (quiet.scenes_to_settle(0.1) or 10**9) > (quiet.scenes_to_settle(0.2) or 0)
+    large, small = quiet.settled_by(0.3), quiet.settled_by(0.15)
+    assert large is not None
+    assert small is not None
+    assert large[0] * large[1] < small[0] * small[1]
     noisy_a = (np.arange(150) < np.array([[30], [75], [120]])).astype(float)
-    noisy = difference_over_runs(noisy_a, 1 - noisy_a[:, ::-1])
-    assert noisy.scenes_to_settle(0.1) is None
-    assert (noisy.runs_to_settle(0.1) or 0) > 30
+    noisy = difference_over_runs(noisy_a, 1 - noisy_a[:, ::-1]).settled_by(0.1)
+    assert noisy is not None
+    assert noisy[0] > 30
 
 
-def test_the_named_number_of_runs_makes_the_difference_detectable() -> None:
+def test_the_named_number_of_runs_and_scenes_makes_the_difference_detectable() -> None:
     rng = np.random.default_rng(13)
     ((a, b),) = experiments(rng, 1, 3, 200, (0.5, 0.5), 0.06)
-    runs = difference_over_runs(a, b).runs_to_settle(0.1)
-    assert runs is not None
-    more = [difference_over_runs(x, y) for x, y in experiments(rng, 60, runs, 200, (0.55, 0.45), 0.06)]
+    settled = difference_over_runs(a, b).settled_by(0.1)
+    assert settled is not None
+    runs, scenes = settled
+    more = [difference_over_runs(x, y) for x, y in experiments(rng, 60, runs, scenes, (0.55, 0.45), 0.06)]
     assert np.mean([found.p_value <= 0.05 for found in more]) > 0.5

@@ -247,28 +247,19 @@ class RunsDifference:
         """Smallest true difference that this many runs and scenes find with this power (t approximation)."""
         return self._critical(self.runs, power, alpha) * self.standard_error
 
-    def scenes_to_settle(self, difference: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
-        """Scenes per run at which a true difference of this size is found; None when only more runs could do it."""
-        allowed = (abs(difference) / self._critical(self.runs, power, alpha)) ** 2
-        if allowed <= self.variance_of_runs:
-            return None
-        shrinking = self.standard_error**2 - self.variance_of_runs
-        return max(1, math.ceil(self.scenes * shrinking / (allowed - self.variance_of_runs)))
+    def settled_by(self, difference: float, power: float = 0.8, alpha: float = 0.05) -> tuple[int, int] | None:
+        """Training runs per recipe and scenes at which a true difference of this size is found; None beyond 4096 runs.
 
-    def runs_to_settle(self, difference: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
-        """Training runs per recipe, on these scenes, at which it is found; None when only more scenes could do it."""
-        shrinking = self.standard_error**2 - self.variance_of_scenes
-        enough = lambda runs: (  # noqa: E731 - the one question of the search below
-            self._critical(runs, power, alpha) * math.sqrt(self.variance_of_scenes + shrinking * self.runs / runs)
-            <= abs(difference)
-        )
-        low, high = 1, 4096
-        if not enough(high):
-            return None
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if enough(middle) else (middle, high)
-        return high
+        The fewest runs, at least as many as now, that need no more than ten times the scenes.
+        """
+        mixed = max(0.0, self.standard_error**2 - self.variance_of_runs - self.variance_of_scenes)
+        for runs in range(self.runs, 4097):
+            allowed = (difference / self._critical(runs, power, alpha)) ** 2 - self.variance_of_runs * self.runs / runs
+            if allowed > 0:
+                scenes = self.scenes * (self.variance_of_scenes + mixed * self.runs / runs) / allowed
+                if scenes <= 10 * self.scenes:
+                    return runs, max(1, math.ceil(scenes))
+        return None
 
     def _critical(self, runs: int, power: float, alpha: float) -> float:
         freedom = self.degrees_of_freedom * (runs - 1) / (self.runs - 1)

@@ -94,8 +94,9 @@ class Verdict:
     p_value: float | None
     minimum_detectable_effect: float | None
     episodes_to_settle: int | None
-    """Episodes per arm; None when decided, or when no number of episodes would do without more training runs."""
+    """Episodes per arm, all training runs together; None when decided or when no practical number would do."""
     runs_to_settle: int | None
+    """Training runs per arm to spread them over; None with a single run, whose noise is not known."""
     guards: tuple[Guard, ...]
     comparisons: tuple[Comparison, ...]
 
@@ -207,8 +208,9 @@ def _power(arms: Successes, chosen: Comparison, rules: Rules) -> Verdict:
     over_runs = _over_runs(arms[chosen.wam], arms[chosen.vla], rules)
     if over_runs is not None:
         detectable = max(detectable or 1.0, over_runs.minimum_detectable_effect(rules.power, alpha))
-        scenes, runs = (f(size, rules.power, alpha) for f in (over_runs.scenes_to_settle, over_runs.runs_to_settle))
-        episodes = None if scenes is None or episodes is None else max(episodes, scenes * chosen.runs)
+        settled = over_runs.settled_by(size, rules.power, alpha)
+        runs = None if settled is None else settled[0]
+        episodes = None if settled is None or episodes is None else max(episodes, settled[0] * settled[1])
     return Verdict(
         status="inconclusive",
         winner=None,
@@ -296,12 +298,11 @@ def _sentence(verdict: Verdict, chosen: Comparison, rules: Rules, at: str) -> st
         return f"The VLA wins at {at}{policies}: {vla} against {best}{wam} success ({numbers})."
     size = 100 * max(abs(chosen.difference), rules.smallest_difference)
     settle = f"per arm would settle a difference of {size:.0f} points"
-    if verdict.episodes_to_settle is not None:
-        remedy = f"about {roughly(verdict.episodes_to_settle):,} episodes {settle}"
-    elif verdict.runs_to_settle is not None:
-        remedy = f"about {roughly(verdict.runs_to_settle)} training runs {settle}"
+    over = "" if verdict.runs_to_settle is None else f" over {roughly(verdict.runs_to_settle)} training runs"
+    if verdict.episodes_to_settle is None:
+        remedy = f"no practical number of episodes {settle}"
     else:
-        remedy = f"a difference of {size:.0f} points needs both more training runs and more scenes"
+        remedy = f"about {roughly(verdict.episodes_to_settle):,} episodes{over} {settle}"
     return f"Inconclusive at {at}: {wam}, {vla} success ({numbers}); {remedy}."
 
 

@@ -157,11 +157,15 @@ class Flex(Attend):
         mask = _mask(reading, sources, q.shape[1])
         block_mask = None
         if mask is not None:
-
-            def seen(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-                return mask[b, query, key]
-
-            block_mask = create_block_mask(seen, len(mask), None, q.shape[1], k.shape[1], device=str(q.device))
+            hidden = mask  # a lambda, because flex counts the predicate's positional arguments
+            block_mask = create_block_mask(
+                lambda b, h, query, key: hidden[b, query, key],
+                len(mask),
+                None,
+                q.shape[1],
+                k.shape[1],
+                device=str(q.device),
+            )
         attended = flex_attention(
             q.transpose(1, 2),
             k.transpose(1, 2),
