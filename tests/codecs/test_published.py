@@ -42,7 +42,7 @@ def test_a_missing_package_names_the_extra(
     package: str, use: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(InputError, match=rf"the package {package}.*crossroads\[backbones\]"):
+    with pytest.raises(InputError, match=rf"the package {package}.*crossroads\[backbones\]"):  # noqa: PT012
         use()
 
 
