@@ -30,9 +30,6 @@ def observe_words() -> None:
     TextFeatureCodec(TextFeatures(source="nobody/nothing", width=8, max_tokens=4), 8).observe(told("push"))
 
 
-# noqa: PT012
-
-
 def encode_pixels() -> None:
     WanAutoencoderNet(WanAutoencoder(source="nobody/nothing")).encode(torch.zeros(1, 1, 32, 32, 3))
 
@@ -42,7 +39,7 @@ def test_a_missing_package_names_the_extra(
     package: str, use: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(InputError, match=rf"the package {package}.*crossroads\[backbones\]"):  # noqa: PT012
+    with pytest.raises(InputError, match=rf"the package {package}.*crossroads\[backbones\]"):
         use()
 
 
