@@ -4,7 +4,8 @@ Rules (evidence page, section 6; fixed before any run): no verdict unless some a
 the best compared arm stays under the ceiling; the VLA is compared with every WAM arm named beforehand, p-values are
 corrected (Holm), and the verdict speaks of the best of them. With two or more training runs per arm a difference must
 pass *both* the exact McNemar test and the test over runs: McNemar alone calls equal recipes different in 14 to 50 % of
-experiments when success varies by 0.03 to 0.10 between runs (3 runs, 200 scenes; tests/pilot/test_verdict.py).
+experiments when success varies by 0.03 to 0.10 between runs (simulated, 3 runs,
+200 scenes; one such case is in tests/evaluate/test_runs.py).
 """
 
 from __future__ import annotations
