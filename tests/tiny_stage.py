@@ -60,9 +60,35 @@ def counted(
     return Stream(name=name, carries=carries, codec=Counted(tokens=tokens), tower=tower, views=views)
 
 
-VOCABULARY = Vocabulary(words=("red", "blue", "cube", "ball", "push", "press", "go", "to", "the", "left"))
+VOCABULARY = Vocabulary(
+    words=(
+        "red",
+        "blue",
+        "green",
+        "cube",
+        "ball",
+        "button",
+        "drawer",
+        "bin",
+        "push",
+        "press",
+        "put",
+        "close",
+        "go",
+        "to",
+        "the",
+        "in",
+        "left",
+        "is",
+        "at",
+        "<x3>",
+        "<y9>",
+        ".",
+    )
+)
+"""The words of ``nano_batch``, so that its texts are short."""
 TEXT = TextTokens(vocabulary=VOCABULARY, max_tokens=8)
-ANSWER = TextTokens(vocabulary=VOCABULARY, max_tokens=6, answer=True)
+ANSWER = TextTokens(vocabulary=VOCABULARY, max_tokens=16, answer=True)
 STATE = StateToken(num_state=4)
 ACTION = ActionTokens(num_actions=6, action_size=4, control_hz=10.0)
 NEXT_TOKEN = TokenCE(start_token=START, end_token=END)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from nano_batch import ROBOT, nano_batch
-from tiny_stage import EXPERT, LANGUAGE, tiny_edges, tiny_recipe
+from tiny_stage import EXPERT, LANGUAGE, WORDS, tiny_edges, tiny_recipe
 from torch import Tensor
 
 from crossroads.build import build
@@ -16,7 +16,10 @@ from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
 from crossroads.recipe import Recipe, Tower
 from crossroads.streams import Edge, reads
+from crossroads.towers.gemma import GemmaFrame
 from crossroads.towers.joint import Dense, Flex, Keys, Reading, Sdpa
+from crossroads.towers.plain import PlainFrame
+from crossroads.towers.spec import Context, Places
 
 
 def seeded(seed: int = 3) -> torch.Generator:
@@ -143,13 +146,13 @@ def test_modulation_is_the_mean_of_what_is_valid_and_only_that() -> None:
     assert not torch.equal(values[0][1], values[1][1])
 
 
-def test_towers_that_cannot_be_crossed_or_told_say_so() -> None:
-    for spec in (LANGUAGE, replace(EXPERT, depth=3)):
-        assert spec.geometry.depth == 3
-    policy = policy_of(tiny_edges())
-    plain = policy.net.get_submodule("joints.0.frames.words")
-    with pytest.raises(InputError, match="joint edges only"):
-        plain.condition(torch.zeros(1, 1), (1,), None, object(), None)  # pyright: ignore
+@pytest.mark.parametrize("frame", [PlainFrame(WORDS), GemmaFrame(LANGUAGE)], ids=["plain", "gemma"])
+def test_towers_that_cannot_be_crossed_or_told_say_so(frame: PlainFrame | GemmaFrame) -> None:
+    places = Places(index=torch.zeros(1, 2), grid=torch.zeros(2, 3))
+    context = Context(hidden=torch.zeros(1, 3, 8), valid=torch.ones(1, 3, dtype=torch.bool))
+    for across, told in ((context, None), (None, torch.zeros(1, 1, 8))):
+        with pytest.raises(InputError, match="joint edges only"):
+            frame.condition(torch.zeros(1, 1), (2,), places, across, told)
 
 
 def random_layer(
