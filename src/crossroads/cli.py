@@ -37,12 +37,14 @@ class Show:
     """Show one recipe: who reads whom, the axes, sizes and cost, and where it departs from its paper."""
 
     recipe: Positional[str]
+    size: str = "nano"
+    """nano, or published where the recipe has a published size."""
 
     def run(self) -> None:
         from crossroads.cost.show import show
         from crossroads.recipes.catalogue import recipe
 
-        print(show(recipe(self.recipe)))
+        print(show(recipe(self.recipe, self.size)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +53,14 @@ class Diff:
 
     first: Positional[str]
     second: Positional[str]
+    size: str = "nano"
+    """nano, or published where both recipes have a published size."""
 
     def run(self) -> None:
         from crossroads.recipe import diff
         from crossroads.recipes.catalogue import recipe
 
-        print(diff(recipe(self.first), recipe(self.second)))
+        print(diff(recipe(self.first, self.size), recipe(self.second, self.size)))
 
 
 @dataclass(frozen=True, kw_only=True)

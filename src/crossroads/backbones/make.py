@@ -54,13 +54,19 @@ class Budget:
     num_held_out: int = 200
     autoencoder_steps: int = 1000
     autoencoder_fine_steps: int = 800
+    autoencoder_sharp_steps: int = 1400
     autoencoder_batch: int = 16
-    video_steps: int = 1500
+    video_steps: tuple[int, int] = (1520, 2450)
+    """Two rounds: one from nothing, one that goes on with the learning rate raised again."""
     video_batch: int = 24
-    language_steps: int = 1440
+    language_steps: tuple[int, int] = (1440, 2460)
     language_batch: int = 32
     seed: int = 0
 
+
+ROUND_RATES = (1e-3, 6e-4)
+IMAGE_FACTORS = (0.1, 0.5)
+"""Of the learning rate, for the vision encoder: at full rate, from nothing, its tokens collapse to one constant."""
 
 CONFIG = TrainConfig(
     steps=1,
@@ -108,16 +114,17 @@ def describe(out: Path, train_clips: list[Clip], held_out: list[Clip], budget: B
     source = QuestionSource(clips=train_clips, batch_size=1000, seed=1)
     asked = source.batch(0).batch
     costs = (
-        spent(policies[0], budget.video_steps, budget.video_batch, [clip.text for clip in train_clips], ()),
-        spent(policies[1], budget.language_steps, budget.language_batch, asked.obs.text, asked.answer),
+        spent(policies[0], sum(budget.video_steps), budget.video_batch, [clip.text for clip in train_clips], ()),
+        spent(policies[1], sum(budget.language_steps), budget.language_batch, asked.obs.text, asked.answer),
     )
     card = build_card(
         measure(policies[0], policies[1], train_clips, held_out),
         costs,
         num_clips=len(train_clips),
         seed=budget.seed,
-        autoencoder=f"{budget.autoencoder_steps} steps of clips, then {budget.autoencoder_fine_steps} of clips and "
-        f"stills, batch {budget.autoencoder_batch}; 4x in time, 8x in space, 16 channels",
+        autoencoder=f"{budget.autoencoder_steps} steps of clips, {budget.autoencoder_fine_steps} of clips and stills, "
+        f"{budget.autoencoder_sharp_steps} with things weighted up, batch {budget.autoencoder_batch}; 4x in time, "
+        "8x in space, 16 channels",
         command="make backbones",
     )
     return write_card(card, out)
@@ -131,11 +138,12 @@ def make_autoencoder(folder: Path, found: list[Clip], budget: Budget, device: st
     torch.manual_seed(budget.seed)
     net = NanoAutoencoderNet(NanoAutoencoder())
     source = VideoSource(clips=found, batch_size=budget.autoencoder_batch, seed=budget.seed)
-    for name, steps, rate, stills in (
-        ("autoencoder", budget.autoencoder_steps, 2e-3, False),
-        ("autoencoder_fine", budget.autoencoder_fine_steps, 1.5e-3, True),
+    for name, steps, rate, stills, emphasis in (
+        ("autoencoder", budget.autoencoder_steps, 2e-3, False, 0.0),
+        ("autoencoder_fine", budget.autoencoder_fine_steps, 1.5e-3, True, 0.0),
+        ("autoencoder_sharp", budget.autoencoder_sharp_steps, 1.5e-3, True, 8.0),
     ):
-        training = AutoencoderTraining(net, absolute_weight=float(stills))
+        training = AutoencoderTraining(net, absolute_weight=float(stills), emphasis=emphasis)
         config = _config(steps, budget.autoencoder_batch, budget.seed, learning_rate=rate)
         _train(training, replace(source, stills=stills), config, folder / name, name, device)
     places = draw_places(found, 256, np.random.default_rng(budget.seed))
@@ -151,9 +159,11 @@ def make_video(folder: Path, found: list[Clip], budget: Budget, device: str) -> 
     assert isinstance(codec, LatentCodec)
     codec.autoencoder.load_state_dict(load_file(make_autoencoder(folder, found, budget, device)))
     fuse_blocks(policy)
-    config = _config(budget.video_steps, budget.video_batch, budget.seed, learning_rate=1e-3)
-    source = MarkedClipSource(clips=found, batch_size=budget.video_batch, seed=budget.seed)
-    _train(MarkTraining(policy, "video.now", weight=1.0), source, config, folder / "video", "nano_video", device)
+    training = MarkTraining(policy, "video.now", weight=1.0)
+    for index, (steps, rate) in enumerate(zip(budget.video_steps, ROUND_RATES, strict=True)):
+        config = _config(steps, budget.video_batch, budget.seed, learning_rate=rate)
+        source = MarkedClipSource(clips=found, batch_size=budget.video_batch, seed=budget.seed + index)
+        _train(training, source, config, folder / f"video_{index}", "nano_video", device)
     return write_weights(policy, folder)
 
 
@@ -161,10 +171,13 @@ def make_language(folder: Path, found: list[Clip], budget: Budget, device: str) 
     """Train the language model on questions about stills of the same clips."""
     policy = build(recipe("nano_vlm"), NO_ROBOT, seed=budget.seed)
     fuse_blocks(policy)
-    config = _config(budget.language_steps, budget.language_batch, budget.seed, learning_rate=1e-3)
-    config = replace(config, slow=((".codecs.image.", 0.1),))  # at full rate its tokens collapse to one constant
-    source = QuestionSource(clips=found, batch_size=budget.language_batch, seed=budget.seed)
-    _train(MarkTraining(policy, "image", weight=1.0), source, config, folder / "language", "nano_vlm", device)
+    training = MarkTraining(policy, "image", weight=1.0)
+    rounds = zip(budget.language_steps, ROUND_RATES, IMAGE_FACTORS, strict=True)
+    for index, (steps, rate, factor) in enumerate(rounds):
+        config = _config(steps, budget.language_batch, budget.seed, learning_rate=rate)
+        config = replace(config, slow=((".codecs.image.", factor),))
+        source = QuestionSource(clips=found, batch_size=budget.language_batch, seed=budget.seed + index)
+        _train(training, source, config, folder / f"language_{index}", "nano_vlm", device)
     return write_weights(policy, folder)
 
 

@@ -79,35 +79,103 @@ class Attend:
         raise NotImplementedError  # abstract
 
 
-def _mask(reading: Reading, sources: Mapping[str, Keys], num_queries: int) -> Bool[Tensor, "b q k"] | None:
-    """Validity and edge masks of everything one group reads; None when nothing is hidden."""
-    if all(mask is None for mask in reading.masks.values()) and all(
-        bool(sources[edge.src].valid.all()) for edge in reading.edges
+def _mask(
+    reading: Reading, sources: Mapping[str, Keys], num_queries: int, over: tuple[Edge, ...] | None = None
+) -> Bool[Tensor, "b q k"] | None:
+    """Validity and edge masks of everything one group reads (laid out as in ``over``); None when nothing is hidden."""
+    own = {edge.src for edge in reading.edges}
+    edges = over or reading.edges
+    if all(reading.masks.get(edge.src) is None and edge.src in own for edge in edges) and all(
+        bool(sources[edge.src].valid.all()) for edge in edges
     ):
         return None
     parts = []
-    for edge in reading.edges:
+    for edge in edges:
         valid = repeat(sources[edge.src].valid, "b k -> b q k", q=num_queries)
-        mask = reading.masks[edge.src]
+        mask = reading.masks.get(edge.src)
+        if edge.src not in own:
+            valid = torch.zeros_like(valid)
         parts.append(valid if mask is None else valid & mask.to(valid.device))
     return torch.cat(parts, dim=-1)
 
 
 class Sdpa(Attend):
-    """One ``scaled_dot_product_attention`` per reading group, over only what it reads."""
+    """One ``scaled_dot_product_attention`` per reading group, over only what it reads.
+
+    On CPU a group rides, behind a mask, in the call of another that reads all it reads and little more: at small
+    sizes the number of calls and copies is what a step costs.
+    """
+
+    def __call__(
+        self, queries: Mapping[str, Tensor], sources: Mapping[str, Keys], readings: tuple[Reading, ...]
+    ) -> dict[str, Float[Tensor, "b n e"]]:
+        if next(iter(queries.values())).device.type != "cpu":
+            return super().__call__(queries, sources, readings)
+        alone, riders = _riders(queries, sources, readings)
+        attended = super().__call__(queries, sources, alone)
+        for host, guests in riders:
+            together = (host, *guests)
+            q = [queries[reading.dst] for reading in together]
+            masks = [
+                _mask(reading, sources, part.shape[1], host.edges) for reading, part in zip(together, q, strict=True)
+            ]
+            mask = None
+            if any(found is not None for found in masks):
+                num_keys = sum(sources[edge.src].valid.shape[1] for edge in host.edges)
+                shapes = [(part.shape[0], part.shape[1], num_keys) for part in q]
+                filled = [
+                    torch.ones(n, dtype=torch.bool) if m is None else m for m, n in zip(masks, shapes, strict=True)
+                ]
+                mask = torch.cat(filled, dim=1)
+            found = _fused(torch.cat(q, dim=1), sources, host.edges, mask)
+            sizes = [part.shape[1] for part in q]
+            attended.update(zip((reading.dst for reading in together), found.split(sizes, dim=1), strict=True))
+        return attended
 
     def one(self, q: Tensor, sources: Mapping[str, Keys], reading: Reading) -> Tensor:
-        k = torch.cat([_cut(sources[edge.src].k, edge) for edge in reading.edges], dim=1)
-        v = torch.cat([_cut(sources[edge.src].v, edge) for edge in reading.edges], dim=1)
-        mask = _mask(reading, sources, q.shape[1])
-        attended = functional.scaled_dot_product_attention(
-            q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
-            attn_mask=None if mask is None else mask.unsqueeze(1),
-            enable_gqa=q.shape[2] != k.shape[2],
-        )
-        return rearrange(attended, "b h n d -> b n (h d)")
+        return _fused(q, sources, reading.edges, _mask(reading, sources, q.shape[1]))
+
+
+def _fused(q: Tensor, sources: Mapping[str, Keys], edges: tuple[Edge, ...], mask: Tensor | None) -> Tensor:
+    k = torch.cat([_cut(sources[edge.src].k, edge) for edge in edges], dim=1)
+    v = torch.cat([_cut(sources[edge.src].v, edge) for edge in edges], dim=1)
+    attended = functional.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=None if mask is None else mask.unsqueeze(1),
+        enable_gqa=q.shape[2] != k.shape[2],
+    )
+    return rearrange(attended, "b h n d -> b n (h d)")
+
+
+MAX_WASTE = 0.1
+"""A group rides with another if that adds at most this share of masked scores."""
+
+
+def _riders(
+    queries: Mapping[str, Tensor], sources: Mapping[str, Keys], readings: tuple[Reading, ...]
+) -> tuple[tuple[Reading, ...], list[tuple[Reading, list[Reading]]]]:
+    """Which readings stay alone, and which ride with which host."""
+
+    def num_keys(reading: Reading) -> int:
+        return sum(sources[edge.src].valid.shape[1] for edge in reading.edges)
+
+    def read(reading: Reading) -> set[tuple[str, bool]]:
+        return {(edge.src, edge.grad) for edge in reading.edges}
+
+    hosts: list[tuple[Reading, list[Reading]]] = []
+    for reading in sorted(readings, key=num_keys, reverse=True):
+        asked = queries[reading.dst].shape[1]
+        for host, guests in hosts:
+            paid = queries[host.dst].shape[1] * num_keys(host)
+            wasted = asked * (num_keys(host) - num_keys(reading))
+            if reading.edges and read(reading) <= read(host) and wasted <= MAX_WASTE * paid:
+                guests.append(reading)
+                break
+        else:
+            hosts.append((reading, []))
+    return tuple(host for host, guests in hosts if not guests), [(host, guests) for host, guests in hosts if guests]
 
 
 class Dense(Attend):
@@ -204,9 +272,11 @@ class JointLayer(nn.Module):
         carries = {}
         for tower, tokens in x.items():
             qkv, carries[tower] = self.blocks[tower].before(tokens, conditions[tower])  # pyright: ignore[reportCallIssue]
-            for group, span in spans[tower].items():
-                queries[group] = qkv.q[:, span]
-                new = Keys(k=qkv.k[:, span], v=qkv.v[:, span], valid=valid[group])
+            sizes = [span.stop - span.start for span in spans[tower].values()]
+            parts = zip(*(part.split(sizes, dim=1) for part in (qkv.q, qkv.k, qkv.v)), strict=True)
+            for group, (q, k, v) in zip(spans[tower], parts, strict=True):
+                queries[group] = q
+                new = Keys(k=k, v=v, valid=valid[group])
                 sources[group] = _appended(cached[group], new) if group in cached else new
         attended = attend(queries, sources, readings)
         out = {}

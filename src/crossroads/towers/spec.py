@@ -121,7 +121,7 @@ def axis_angles(places: Float[Tensor, "n axes"], split: tuple[int, ...], theta: 
 def rotate_adjacent(x: Float[Tensor, "b n h d"], angle: Tensor) -> Float[Tensor, "b n h d"]:
     """Rotate adjacent pairs of channels (Wan); ``angle`` is ``n half`` or ``b n half``."""
     cos, sin = (part.to(x.dtype).unsqueeze(-2) for part in (angle.cos(), angle.sin()))
-    even, odd = x[..., 0::2], x[..., 1::2]
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(dim=-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
 

@@ -150,9 +150,11 @@ class WanBlock(nn.Module):
         self.up, self.down = nn.Linear(w, spec.mlp), nn.Linear(spec.mlp, w)
         self.table = nn.Parameter(torch.randn(6, w) / w**0.5)
 
-    def before(self, x: Float[Tensor, "b n w"], condition: WanCondition) -> tuple[QKV, Tensor]:
-        told = (self.table.float() + condition.block.float()).to(x.dtype)
-        y = _modulate(x, told[..., 0, :], told[..., 1, :], self.spec.eps)
+    def before(self, x: Float[Tensor, "b n w"], condition: WanCondition) -> tuple[QKV, tuple[Tensor, ...]]:
+        told = (
+            (self.table.float() + condition.block.float()).to(x.dtype).unbind(dim=-2)
+        )  # six slices cost six zero fills
+        y = _modulate(x, told[0], told[1], self.spec.eps)
         split = {"h": self.spec.heads}
         q, k, v = (
             rearrange(flat, "b n (h d) -> b n h d", **split)
@@ -161,14 +163,18 @@ class WanBlock(nn.Module):
         return QKV(q=rotate_adjacent(q, condition.angle), k=rotate_adjacent(k, condition.angle), v=v), told
 
     def after(
-        self, x: Float[Tensor, "b n w"], attended: Float[Tensor, "b n e"], carry: Tensor, condition: WanCondition
+        self,
+        x: Float[Tensor, "b n w"],
+        attended: Float[Tensor, "b n e"],
+        carry: tuple[Tensor, ...],
+        condition: WanCondition,
     ) -> Float[Tensor, "b n w"]:
         told = carry
-        x = x + told[..., 2, :] * self.out(attended)
+        x = x + told[2] * self.out(attended)
         if condition.context is not None:
             x = x + self._cross(x, condition.context)
-        y = _modulate(x, told[..., 3, :], told[..., 4, :], self.spec.eps)
-        return x + told[..., 5, :] * self.down(functional.gelu(self.up(y), approximate="tanh"))
+        y = _modulate(x, told[3], told[4], self.spec.eps)
+        return x + told[5] * self.down(functional.gelu(self.up(y), approximate="tanh"))
 
     def _cross(self, x: Tensor, context: Context) -> Tensor:
         """Text cross-attention: no gate, no rotation, no modulation."""

@@ -46,9 +46,9 @@ class FeatureBatch:
     def to(self, device: torch.device | str) -> FeatureBatch:
         states = {
             name: GroupState(
-                keys=tuple(key.to(device).float() for key in state.keys),
-                values=tuple(value.to(device).float() for value in state.values),
-                hidden=state.hidden.to(device).float(),
+                keys=tuple(key.to(device) for key in state.keys),
+                values=tuple(value.to(device) for value in state.values),
+                hidden=state.hidden.to(device),
                 valid=state.valid.to(device),
             )
             for name, state in self.states.items()
@@ -96,9 +96,9 @@ class FeatureStore:
                 for part in ("keys", "values", "hidden", "valid")
             }
             found[group] = GroupState(
-                keys=read["keys"].unbind(dim=1),
-                values=read["values"].unbind(dim=1),
-                hidden=read["hidden"],
+                keys=read["keys"].float().unbind(dim=1),
+                values=read["values"].float().unbind(dim=1),
+                hidden=read["hidden"].float(),
                 valid=read["valid"],
             )
         return found

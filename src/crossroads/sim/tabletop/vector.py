@@ -65,16 +65,6 @@ class VectorStep:
         return self.terminated | self.truncated
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Refusal:
-    """An `InputError` on its way between processes."""
-
-    where: str
-    expected: str
-    got: str
-    do: str
-
-
 class _Tables:
     """Some tables in one process."""
 
@@ -106,9 +96,6 @@ def _serve(connection: Connection, options: Options, num_envs: int) -> None:
         name, arguments = message
         try:
             answer = tables.reset(*arguments) if name == "reset" else tables.step(*arguments)
-        except InputError as error:
-            # An exception with named arguments does not survive pickling, its parts do.
-            answer = _Refusal(where=error.where, expected=error.expected, got=error.got, do=error.do)
         except Exception as error:
             answer = error
         connection.send(answer)
@@ -205,8 +192,6 @@ class VectorTabletop:
             connection.send((name, arguments))
         answers = [connection.recv() for connection in self._connections]
         for answer in answers:
-            if isinstance(answer, _Refusal):
-                raise InputError(where=answer.where, expected=answer.expected, got=answer.got, do=answer.do)
             if isinstance(answer, Exception):
                 raise answer
         return answers
