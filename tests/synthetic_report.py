@@ -166,6 +166,7 @@ def _video(arm: str, gain: float) -> page.ArmVideo:
             psnr_repeat_db=25 - 5 * time_s,
             moving_psnr_db=17 + gain - 3 * time_s,
             moving_psnr_repeat_db=13.5 - 2 * time_s,
+            moving_psnr_grey_db=8.5,
             ssim=0.93 - 0.1 * time_s,
             ssim_repeat=0.9 - 0.1 * time_s,
             moving_share=0.02 + 0.03 * time_s,

@@ -58,6 +58,8 @@ def test_where_it_moves_the_background_cannot_flatter() -> None:
     last, real = clip()
     score = compare(real, last[:, None].expand_as(real), last, times_s=(0.1, 0.2, 0.3))[2]
     assert score.psnr_db - (score.moving_psnr_db or 0) > 8
+    grey = compare(real, real * 0 + 128, last, times_s=(0.1, 0.2, 0.3))[2]
+    assert grey.moving_psnr_db == pytest.approx(grey.moving_psnr_grey_db, abs=0.1)
     perfect = compare(real, real, last, times_s=(0.1, 0.2, 0.3))[2]
     assert perfect.moving_psnr_db == CEILING_DB
     assert perfect.ssim == pytest.approx(1.0)

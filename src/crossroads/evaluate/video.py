@@ -1,7 +1,8 @@
 """How close imagined frames are to what the camera then showed: PSNR, SSIM, and PSNR where something moves.
 
-Always beside "repeat the last seen frame", because a still background alone earns a high score. These numbers say how a
-prediction looks, not whether a robot can act on it. Sources: Wang et al. 2004 (IEEE TIP 13:600) for SSIM, with its
+Always beside "repeat the last seen frame", because a still background alone earns a high score, and beside an even grey,
+because where something moves a dull guess beats a sharp wrong one. These numbers say how a prediction looks, not whether
+a robot can act on it. Sources: Wang et al. 2004 (IEEE TIP 13:600) for SSIM, with its
 11 x 11 Gaussian window of 1.5 px and constants 0.01 and 0.03. LPIPS and FVD need pretrained networks and are left out.
 """
 
@@ -19,6 +20,7 @@ from crossroads.errors import InputError
 
 CEILING_DB = 99.0
 """PSNR of identical pictures; the formula gives infinity."""
+MID_GREY = 127.5
 
 
 def psnr(squared_error: float) -> float:
@@ -66,6 +68,8 @@ class VideoScore:
     psnr_repeat_db: float
     moving_psnr_db: float | None
     moving_psnr_repeat_db: float | None
+    moving_psnr_grey_db: float | None
+    """Of an even mid-grey picture: what a guess earns that says nothing."""
     ssim: float
     ssim_repeat: float
     moving_share: float
@@ -99,8 +103,8 @@ def compare(
     scores = []
     for index, time_s in enumerate(times_s):
         truth, moves = real[:, index], mask[:, index]
-        model_error, repeat_error = (
-            (p.to(torch.float64) - truth).square().mean(-1) for p in (imagined[:, index], last)
+        model_error, repeat_error, grey_error = (
+            (p.to(torch.float64) - truth).square().mean(-1) for p in (imagined[:, index], last, torch.tensor(MID_GREY))
         )
         moving = bool(moves.any())
         scores.append(
@@ -110,6 +114,7 @@ def compare(
                 psnr_repeat_db=psnr(repeat_error.mean().item()),
                 moving_psnr_db=psnr(model_error[moves].mean().item()) if moving else None,
                 moving_psnr_repeat_db=psnr(repeat_error[moves].mean().item()) if moving else None,
+                moving_psnr_grey_db=psnr(grey_error[moves].mean().item()) if moving else None,
                 ssim=ssim(truth, imagined[:, index]).mean().item(),
                 ssim_repeat=ssim(truth, last).mean().item(),
                 moving_share=moves.to(torch.float64).mean().item(),

@@ -44,6 +44,7 @@ def render(report: Report) -> str:
         p_value=p_value,
         roughly=roughly,
         lower_first=lower_first,
+        split_diff=split_diff,
     )
     look = plots.styles(report.arms)
     page = environment.get_template("report.html.jinja").render(
@@ -181,6 +182,26 @@ def flops(number: float) -> str:
     power = max(0, min(21, 3 * math.floor(math.log10(number) / 3)))
     letter = {0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E", 21: "Z"}[power]
     return f"{number / 10**power:.3g} {letter}FLOP"
+
+
+STRUCTURE = ("axes.", "phases.", "stage.edges.", "stage.schedule.", "stage.sequence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitDiff:
+    """A recipe diff in two parts: who reads whom, when and how; and everything else, folded away."""
+
+    structure: str
+    sizes: str
+    num_sizes: int
+
+
+def split_diff(text: str) -> SplitDiff:
+    """The lines about structure stay in sight; the rest is long."""
+    first, *lines = text.splitlines()
+    rest = [line for line in lines if not line.startswith(STRUCTURE)]
+    kept = [first, *(line for line in lines if line.startswith(STRUCTURE))]
+    return SplitDiff(structure="\n".join(kept), sizes="\n".join(rest), num_sizes=len(rest))
 
 
 def lower_first(sentence: str) -> str:
