@@ -131,9 +131,8 @@ class RunningAverage:
     def update(self, parameters: Mapping[str, nn.Parameter], step: int) -> None:
         """Move the average toward the weights after the update number ``step``."""
         share = 1 - self.decay_at(step)
-        torch._foreach_lerp_(
-            [self.values[name] for name in parameters], [p.detach().float() for p in parameters.values()], share
-        )
+        for name, parameter in parameters.items():
+            self.values[name].lerp_(parameter.detach().float(), share)
 
     @torch.no_grad()
     def copy_to(self, parameters: Mapping[str, Tensor]) -> None:
