@@ -56,10 +56,10 @@ class Budget:
     autoencoder_fine_steps: int = 800
     autoencoder_sharp_steps: int = 1400
     autoencoder_batch: int = 16
-    video_steps: tuple[int, int] = (1520, 2450)
+    video_steps: tuple[int, int] = (1520, 2400)
     """Two rounds: one from nothing, one that goes on with the learning rate raised again."""
     video_batch: int = 24
-    language_steps: tuple[int, int] = (1440, 2460)
+    language_steps: tuple[int, int] = (1440, 2300)
     language_batch: int = 32
     seed: int = 0
 

@@ -165,7 +165,7 @@ class MarkTraining(nn.Module):
     of this size stay for thousands of steps on a plateau where the words change nothing.
     """
 
-    LAYERS = (4, 5)
+    LAYERS = (2, 3, 4, 5)
     PLACE_WEIGHT = 0.25
 
     def __init__(self, policy: StreamPolicy, group: str, *, weight: float) -> None:

@@ -6,8 +6,8 @@ import json
 import multiprocessing
 import os
 import queue
+import shutil
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -146,6 +146,7 @@ def run_cells(run: Run, *, workers: int) -> list[dict[str, Any]]:
             finally:
                 stop.set()
         watcher.join(timeout=2)
+    shutil.rmtree(run.out / "features", ignore_errors=True)  # gigabytes that nothing reads any more
     return [results[task.cell.name] for task in tasks]
 
 
@@ -193,7 +194,3 @@ def _watch(told: Any, bar: tqdm, stop: threading.Event) -> None:
 def default_workers() -> int:
     """One process per core this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def compute_seconds(started: float) -> float:
-    return time.perf_counter() - started
