@@ -231,11 +231,12 @@ def _offline(task: Task, policy: StreamPolicy, opened: Opened) -> dict[str, Any]
     generator = torch.Generator().manual_seed(0)
     latency = measure(lambda: policy.act(single, policy.start(1), generator=generator), repeats=20, warmup=3)
     words = None
-    if task.cell.labels == max(task.subsets) and len(set(probe.obs.text)) > 1:
+    told = rows(probe.obs, np.linspace(0, probe.batch_size - 1, min(task.plan.num_words, probe.batch_size)).astype(int))
+    if task.cell.labels == max(task.subsets) and len(set(told.text)) > 1:
         words = probe_words(
             policy,
-            rows(probe.obs, range(min(task.plan.num_words, probe.batch_size))),
-            others=_other_words(probe.obs.text, dataset.tasks)[: task.plan.num_words],
+            told,
+            others=_other_words(told.text, dataset.tasks),
             paraphrase=_paraphrase if task.closed_loop else None,
             scale=scale,
             targets=None,

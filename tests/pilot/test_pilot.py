@@ -1,0 +1,83 @@
+"""The pilot end to end at its smallest: every kind of cell, the report, resuming, and data without a simulator."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from crossroads.errors import InputError
+from crossroads.pilot.assemble import assemble
+from crossroads.pilot.plan import SMOKE, Cell
+from crossroads.pilot.report import write_report
+from crossroads.pilot.run import prepare, run_cells
+
+TINY = replace(
+    SMOKE,
+    wams=("fast_wam_idm",),
+    labels=(2, 4),
+    verdict_labels=2,
+    steps=4,
+    batch_size=4,
+    num_held_out=3,
+    num_action_free=1,
+    num_trials=3,
+    num_swapped=2,
+    num_probe=4,
+    num_words=2,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished tiny pilot on the embedded tabletop."""
+    out = tmp_path_factory.mktemp("pilot") / "run"
+    prepared = prepare(out, TINY, None)
+    write_report(assemble(prepared, run_cells(prepared, workers=2), command="test"), out)
+    return out
+
+
+def test_every_cell_is_measured_and_the_report_names_every_arm(finished: Path) -> None:
+    results = [json.loads(path.read_text()) for path in sorted(finished.glob("cells/*/result.json"))]
+    assert {(r["arm"], r["labels"]) for r in results} == {
+        ("cloning", 4),
+        ("pi0", 2),
+        ("pi0", 4),
+        ("fast_wam_idm", 2),
+        ("fast_wam_idm", 4),
+    }
+    assert all(r["steps"] == TINY.steps and r["closed_loop"]["episodes"] == 5 for r in results)
+    html = (finished / "report.html").read_text()
+    assert all(name in html for name in ("pi0", "fast_wam_idm", "cloning"))
+    assert json.loads((finished / "report.json").read_text())["verdict"]["status"] == "no verdict"
+    assert not (finished / "features").exists()
+
+
+def test_a_second_call_trains_nothing_and_a_lost_cell_alone_is_run_again(finished: Path) -> None:
+    lost = finished / "cells" / Cell(arm="pi0", labels=2, seed=0).name
+    before = json.loads((lost / "result.json").read_text())
+    kept = {path: path.stat().st_mtime_ns for path in finished.glob("cells/*/result.json") if path.parent != lost}
+    shutil.rmtree(lost)
+    results = run_cells(prepare(finished, TINY, None), workers=1)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    again = next(r for r in results if (r["arm"], r["labels"]) == ("pi0", 2))
+    assert again["losses"] == before["losses"]
+    assert again["action_error"] == before["action_error"]
+
+
+def test_a_folder_of_another_plan_is_refused(finished: Path) -> None:
+    with pytest.raises(InputError, match="another pilot"):
+        prepare(finished, replace(TINY, steps=5), None)
+
+
+def test_data_without_a_simulator_gets_the_offline_layer_and_no_verdict(finished: Path, tmp_path: Path) -> None:
+    plan = replace(TINY, wams=("fast_wam",))
+    prepared = prepare(tmp_path / "run", plan, finished / "data")
+    report = assemble(prepared, run_cells(prepared, workers=2), command="test")
+    assert report.verdict.status == "no verdict"
+    assert report.closed_loop is None
+    assert report.offline is not None
+    assert {row.name for row in report.offline.errors} >= {"pi0", "fast_wam", "mean action", "copy last action"}
