@@ -61,13 +61,13 @@ def probes(policy: StreamPolicy, group: str, train: list[Clip], held_out: list[C
     cut = len(y) * 4 // 5
     scored = []
     for index, x in enumerate(layers):
-        guess, penalty = _ridge(x[:cut], y[:cut], x[cut:], y[cut:])
-        scored.append((_median_cm(guess, y[cut:]), index, penalty))
+        error, penalty = _ridge(x[:cut], y[:cut], x[cut:], y[cut:])
+        scored.append((error, index, penalty))
     _, best, penalty = min(scored)
-    found = _fit(layers[best], y, layers_test[best], penalty)
+    (found,) = _fit(layers[best], y, layers_test[best], penalty)
     pixels, pixels_test = _pixels(seen), _pixels(tested)
     _, pixel_penalty = _ridge(pixels[:cut], y[:cut], pixels[cut:], y[cut:])
-    baseline = _fit(pixels, y, pixels_test, pixel_penalty)
+    (baseline,) = _fit(pixels, y, pixels_test, pixel_penalty)
     centre = np.broadcast_to(y.mean(axis=0), y_test.shape)
     return tuple(
         Probe(
@@ -77,7 +77,7 @@ def probes(policy: StreamPolicy, group: str, train: list[Clip], held_out: list[C
             num_scenes=len(y_test),
         )
         for name, guess in (
-            (f"{policy.recipe.name}, values of layer {best}", found),
+            (f"{policy.recipe.name}, {group} tokens, values of layer {best}", found),
             ("pixels and bag of words", baseline),
             ("always the mean place", centre),
         )
@@ -126,18 +126,22 @@ def _pixels(batch: Batch) -> np.ndarray:
     return np.concatenate([small, words], axis=1)
 
 
-def _fit(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, penalty: float) -> np.ndarray:
-    """Ridge in its dual form (more features than samples), features standardised."""
+def _fit(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, *penalties: float) -> list[np.ndarray]:
+    """Ridge in its dual form (more features than samples), features standardised; one guess per penalty."""
     centre, spread = x.mean(axis=0), x.std(axis=0) + 1e-3
     a, b = (x - centre) / spread, (x_test - centre) / spread
-    dual = np.linalg.solve(a @ a.T / a.shape[1] + penalty * np.eye(len(a)), y - y.mean(axis=0))
-    return (b @ a.T / a.shape[1]) @ dual + y.mean(axis=0)
+    gram, across = a @ a.T / a.shape[1], b @ a.T / a.shape[1]
+    shift = y.mean(axis=0)
+    return [across @ np.linalg.solve(gram + penalty * np.eye(len(a)), y - shift) + shift for penalty in penalties]
 
 
-def _ridge(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> tuple[np.ndarray, float]:
-    tried = {penalty: _fit(x, y, x_test, penalty) for penalty in (0.01, 0.03, 0.1, 0.3, 1.0)}
-    best = min(tried, key=lambda penalty: _median_cm(tried[penalty], y_test))
-    return tried[best], best
+PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+def _ridge(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> tuple[float, float]:
+    """The best penalty on a part kept aside, as (median error in cm, penalty)."""
+    guesses = _fit(x, y, x_test, *PENALTIES)
+    return min((_median_cm(guess, y_test), penalty) for guess, penalty in zip(guesses, PENALTIES, strict=True))
 
 
 def _median_cm(guess: np.ndarray, truth: np.ndarray) -> float:

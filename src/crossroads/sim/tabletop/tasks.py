@@ -28,7 +28,7 @@ DIRECTIONS: dict[str, np.ndarray] = {
     "back": np.array((0.0, 1.0)),
     "front": np.array((0.0, -1.0)),
 }
-REACH_M, REACH_ABOVE_M = 0.025, 0.035
+REACH_M, REACH_ABOVE_M = 0.04, 0.045
 PUSH_M = 0.05
 LIFT_M = 0.05
 SETTLED_M_S = 0.08
@@ -339,7 +339,7 @@ def _slide(task: Task, layout: Layout, start: Snapshot, now: Snapshot) -> float:
 
 _OPEN_TABLE = ("buttons", "drawer", "slider")
 FAMILIES: dict[str, Family] = {
-    "reach": Family(kinds=_OPEN_TABLE, options=_reach_options, progress=_reach, step_limit=40),
+    "reach": Family(kinds=_OPEN_TABLE, options=_reach_options, progress=_reach, step_limit=50),
     "push": Family(kinds=_OPEN_TABLE, options=_push_options, progress=_push, step_limit=70, moves_target=True),
     "press": Family(kinds=_OPEN_TABLE, options=_press_options, progress=_press, step_limit=50),
     "push_next": Family(
