@@ -129,7 +129,7 @@ def write_card(card: Card, folder: Path) -> Path:
         "",
         "## Video, held-out scenes, from the first frame",
         "",
-        "| time (s) | PSNR (dB) | repeat last (dB) | where it moves (dB) | repeat last, there (dB) | even grey, there (dB) |",
+        "| time (s) | PSNR (dB) | repeat last (dB) | where it moves (dB) | repeat last, there | even grey, there |",
         "|--:|--:|--:|--:|--:|--:|",
         *(
             f"| {v.time_s} | {v.psnr_db:.1f} | {v.psnr_repeat_db:.1f} | {v.moving_psnr_db or 0:.1f} | "
