@@ -21,6 +21,7 @@ TINY = replace(
     labels=(2, 4),
     verdict_labels=2,
     steps=4,
+    short_steps=4,
     batch_size=4,
     num_held_out=3,
     num_action_free=1,

@@ -154,11 +154,12 @@ def _train(task: Task, policy: StreamPolicy, opened: Opened, report: Report) -> 
     plan, cell = task.plan, task.cell
     horizon = round(policy.recipe.window.horizon_s * opened.dataset.fps)
     subset = usable(opened.windows, set(task.subsets[cell.labels]), horizon)
+    steps = plan.steps if cell.labels == max(task.subsets) else plan.short_steps
     config = TrainConfig(
-        steps=plan.steps,
+        steps=steps,
         batch_size=plan.batch_size,
         learning_rate=plan.learning_rate,
-        warmup_steps=min(100, plan.steps // 10),
+        warmup_steps=min(100, steps // 10),
         final_learning_rate_fraction=0.05,
         weight_decay=0.01,
         betas=(0.9, 0.95),
@@ -166,7 +167,7 @@ def _train(task: Task, policy: StreamPolicy, opened: Opened, report: Report) -> 
         ema_decay=0.99,
         seed=cell.seed,
         checkpoint_every=250,
-        log_every=max(1, plan.steps // 20),
+        log_every=max(1, steps // 20),
         mixed_precision=True,
     )
     mark = fingerprint(policy.recipe, task.subsets[cell.labels])
@@ -176,10 +177,10 @@ def _train(task: Task, policy: StreamPolicy, opened: Opened, report: Report) -> 
         store = _store(task, policy, opened.windows, every)
         within = np.flatnonzero(np.isin(every, subset))
         source = FeatureSource(store=store, rows=within, batch_size=plan.batch_size, seed=cell.seed)
-        return train(HeadTraining(policy), _Told(source, report, plan.steps), config, task.folder, **settings)
+        return train(HeadTraining(policy), _Told(source, report, steps), config, task.folder, **settings)
     free = usable(opened.windows, set(task.action_free), horizon) if "video" in policy.phase.losses else subset[:0]
     whole = WindowBatches(opened.windows, np.concatenate([subset, free]).astype(int), plan.batch_size, cell.seed)
-    return train(policy, _Told(whole, report, plan.steps), config, task.folder, **settings)
+    return train(policy, _Told(whole, report, steps), config, task.folder, **settings)
 
 
 def _store(task: Task, policy: StreamPolicy, windows: Windows, every: np.ndarray) -> FeatureStore:

@@ -34,6 +34,9 @@ class Profile:
     """The label budget at which the verdict is read."""
     seeds: tuple[int, ...]
     steps: int
+    """Optimiser steps of a cell with all labels."""
+    short_steps: int
+    """Of a cell with fewer labels: it has seen them often enough sooner. Equal for all arms."""
     batch_size: int
     learning_rate: float
     num_draws: int
@@ -67,17 +70,18 @@ LAPTOP = Profile(
     verdict_labels=60,
     seeds=(0,),
     steps=600,
+    short_steps=300,
     batch_size=32,
     learning_rate=3e-3,
-    num_draws=2,
+    num_draws=1,
     families=FAMILIES,
     num_held_out=20,
     num_action_free=20,
-    num_trials=80,
-    num_swapped=30,
+    num_trials=60,
+    num_swapped=24,
     execute_steps=6,
-    num_probe=64,
-    num_words=24,
+    num_probe=48,
+    num_words=16,
     window_stride=2,
     phase="head",
 )
@@ -88,6 +92,7 @@ SMOKE = replace(
     labels=(6, 12),
     verdict_labels=6,
     steps=30,
+    short_steps=30,
     batch_size=8,
     num_draws=1,
     num_held_out=4,
@@ -105,7 +110,9 @@ GPU = replace(
     verdict_labels=25,
     seeds=(0, 1, 2),
     steps=6000,
+    short_steps=6000,
     learning_rate=3e-4,
+    num_draws=2,
     num_action_free=400,
     num_held_out=60,
     num_trials=400,
