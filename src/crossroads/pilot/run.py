@@ -171,6 +171,15 @@ def _begin(told: Any) -> None:
 
     torch.set_num_threads(1)
     _SENT = told
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose pilot was killed must not go on writing into its folder."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run(task: Task) -> dict[str, Any]:
