@@ -175,12 +175,17 @@ class DataRecord:
         from tqdm import tqdm
 
         from crossroads.data.writer import LeRobotWriter
+        from crossroads.pilot.run import default_workers
         from crossroads.sim.tabletop.env import CAMERAS, TABLETOP_SPACE
         from crossroads.sim.tabletop.record import record_dataset
         from crossroads.sim.tabletop.tasks import ALL_FAMILIES
+        from crossroads.sim.tabletop.vector import Options
 
         image_hw = (self.image_size, self.image_size)
         cameras: dict[str, tuple[int, int]] = dict.fromkeys(CAMERAS, image_hw)
+        tables = Options(
+            families=self.families or ALL_FAMILIES, image_hw=image_hw, split=self.split, paraphrase=self.paraphrase
+        )
         bar = tqdm(total=self.episodes + self.action_free, desc="record", unit="episode")
 
         def show(num_done: int) -> None:
@@ -189,13 +194,11 @@ class DataRecord:
         with bar, LeRobotWriter(self.out, fps=TABLETOP_SPACE.control_hz, cameras=cameras, space=TABLETOP_SPACE) as to:
             tally = record_dataset(
                 to,
+                tables,
                 num_episodes=self.episodes,
                 num_action_free=self.action_free,
                 seed=self.seed,
-                families=self.families or ALL_FAMILIES,
-                image_hw=image_hw,
-                split=self.split,
-                paraphrase=self.paraphrase,
+                num_workers=default_workers(),
                 report=show,
             )
         print(f"{self.out}: {self.episodes + self.action_free} episodes; the expert failed {tally.failed} times more")

@@ -39,7 +39,11 @@ class Policy(Protocol):
 
     def start(self, batch_size: int) -> Memory: ...
 
-    def act(self, obs: Observation, memory: Memory, *, generator: torch.Generator) -> tuple[Actions, Memory]: ...
+    def act(
+        self, obs: Observation, memory: Memory, *, generator: torch.Generator, show: bool = False
+    ) -> tuple[Actions, Memory]:
+        """The next chunk; ``show`` decodes what was imagined into frames too (acting needs the latents alone)."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,21 +177,18 @@ class StreamPolicy(nn.Module):
         """Run the schedule; latents of everything it moved."""
         return Interpreter(self.net, obs, generator, caching=caching).run(self.recipe.stage.schedule)
 
-    def act(self, obs: Observation, memory: Memory, *, generator: torch.Generator) -> tuple[Actions, Memory]:
-        """A chunk of actions in physical units within the robot's limits, and what was imagined on the way."""
+    def act(
+        self, obs: Observation, memory: Memory, *, generator: torch.Generator, show: bool = False
+    ) -> tuple[Actions, Memory]:
+        """A chunk of actions in physical units within the robot's limits; ``show`` adds the frames imagined for it."""
         settled = self.settle(obs, generator=generator)
         actions = None
-        imagined: dict[str, Tensor] = {}
         for name, latent in settled.streams.items():
             codec = self.net.own_codec(name)
             if isinstance(codec, ActionCodec):
                 actions = self.space.clamp(codec.decode(latent))
-            elif isinstance(codec, LatentCodec):
-                now = next(
-                    found for group, found in settled.observed.items() if self.net.group(group).stream.name == name
-                )
-                imagined = codec.decode(latent, now.values)
         assert actions is not None, f"recipe {self.recipe.name} settles no action"
+        imagined = self._frames(settled) if show else {}
         chunk = Actions(values=actions, control_hz=self.space.control_hz, imagined=imagined)
         return chunk, Memory(num_chunks=memory.num_chunks + 1)
 
@@ -198,10 +199,16 @@ class StreamPolicy(nn.Module):
         return codec.decode(self.settle(obs, generator=generator).streams[leg.stream])  # pyright: ignore
 
     def imagine(self, obs: Observation, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """The future frames that a video recipe expects, by camera."""
-        settled = self.settle(obs, generator=generator)
-        name = next(name for name in settled.streams if isinstance(self.net.own_codec(name), LatentCodec))
-        codec = self.net.own_codec(name)
-        assert isinstance(codec, LatentCodec)
-        now = next(found for group, found in settled.observed.items() if self.net.group(group).stream.name == name)
-        return codec.decode(settled.streams[name], now.values)
+        """The future frames that a recipe with a video stream expects, by camera."""
+        return self._frames(self.settle(obs, generator=generator))
+
+    @torch.no_grad()
+    def _frames(self, settled: Settled) -> dict[str, Tensor]:
+        """The settled video stream as frames by camera; empty when the schedule moves none."""
+        for name, latent in settled.streams.items():
+            codec = self.net.own_codec(name)
+            if isinstance(codec, LatentCodec):
+                observed = settled.observed.items()
+                now = next(found for group, found in observed if self.net.group(group).stream.name == name)
+                return codec.decode(latent, now.values)
+        return {}

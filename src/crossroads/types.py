@@ -81,7 +81,7 @@ class Actions:
     values: Float[Tensor, "b n a"]
     control_hz: float
     imagined: Mapping[str, UInt8[Tensor, "b f h w 3"]]
-    """What a policy that imagines thinks the cameras will show; empty for a policy that does not."""
+    """What a policy that imagines thinks the cameras will show; empty unless it was asked to show it."""
 
 
 @dataclass(frozen=True, kw_only=True)

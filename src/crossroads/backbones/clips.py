@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crossroads.sim.tabletop.expert import CALM
 from crossroads.sim.tabletop.record import record_episodes
+from crossroads.sim.tabletop.vector import Options
 
 FAMILIES = ("reach", "push", "press")
 CAMERA = "front"
@@ -42,9 +42,7 @@ class Clip:
 def record(num_episodes: int, seed: int) -> list[Clip]:
     """Clips from consecutive scene seeds (episodes that the expert fails are left out)."""
     clips = []
-    for episode in record_episodes(
-        num_episodes=num_episodes, seed=seed, families=FAMILIES, style=CALM, cameras=(CAMERA,), split="train"
-    ):
+    for episode in record_episodes(Options(families=FAMILIES, cameras=(CAMERA,)), num_episodes=num_episodes, seed=seed):
         clips.append(
             Clip(
                 frames=episode.images[CAMERA],

@@ -46,8 +46,6 @@ class _Running:
 
     tasks: list[Task]
     old_goals: list[str]
-    touched: list[list[str]]
-    num_steps: list[int]
     latencies_s: list[list[float]] = field(default_factory=list)
 
 
@@ -95,8 +93,6 @@ def _reset(tables: VectorTabletop, seeds: Sequence[int], *, swapped: bool) -> tu
     running = _Running(
         tasks=[info["task"] for info in step.infos],
         old_goals=[task.text for task in usual] if swapped else [""] * len(seeds),
-        touched=[[] for _ in seeds],
-        num_steps=[0] * len(seeds),
         latencies_s=[[] for _ in seeds],
     )
     return step, running
@@ -133,17 +129,9 @@ def _play(
             running.latencies_s[row].append(elapsed / len(rows))
         values = np.zeros((len(step.infos), chunk.values.shape[1], chunk.values.shape[2]), dtype=np.float32)
         values[rows] = chunk.values.cpu().numpy()
-        for index in range(min(execute_steps, values.shape[1])):
-            open_before = ~step.done
-            step = tables.step(values[:, index])
-            moment += 1
-            for row in np.flatnonzero(open_before):
-                running.num_steps[row] += 1
-                touched = step.infos[row]["touched"]
-                if touched and touched not in running.touched[row]:
-                    running.touched[row].append(touched)
-            if step.done.all():
-                break
+        chunks = values[:, :execute_steps]
+        step = tables.play(chunks)
+        moment += chunks.shape[1]
     return step
 
 
@@ -162,9 +150,9 @@ def _record(
         num_objects=len(info["object_positions"]),
         swapped=swapped,
         success=bool(info["success"]),
-        touched=tuple(running.touched[index]),
+        touched=(info["touched"],) if info["touched"] else (),
         achieved=achieved,
         old_goal_achieved=running.old_goals[index] in achieved if swapped else False,
-        num_steps=running.num_steps[index],
+        num_steps=info["num_steps"],
         latencies_s=tuple(running.latencies_s[index]),
     )

@@ -110,22 +110,25 @@ def _ridge_r2(x: np.ndarray, y: np.ndarray, x_held: np.ndarray, y_held: np.ndarr
     return float(1 - error / max(((y_held - y.mean(axis=0)) ** 2).sum(), 1e-12))
 
 
-def predict(policy: Policy, obs: Observation, *, seed: int, batch_size: int = 32) -> tuple[np.ndarray, dict]:
-    """Chunks (and imagined frames, if any) for many observations; the same seed gives the same noise to every call."""
-    chunks, imagined = [], {}
+def predict(
+    policy: Policy, obs: Observation, *, seed: int, show: bool = False, batch_size: int = 32
+) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
+    """Chunks for many observations, and with ``show`` the frames imagined; a seed gives every call the same noise."""
+    chunks: list[np.ndarray] = []
+    imagined: dict[str, list[torch.Tensor]] = {}
     for start in range(0, obs.batch_size, batch_size):
         generator = torch.Generator().manual_seed(seed * 65537 + start)
         part = rows(obs, range(start, min(start + batch_size, obs.batch_size)))
-        actions, _ = policy.act(part, policy.start(part.batch_size), generator=generator)
+        actions, _ = policy.act(part, policy.start(part.batch_size), generator=generator, show=show)
         chunks.append(actions.values.cpu().numpy())
         for camera, frames in actions.imagined.items():
             imagined.setdefault(camera, []).append(frames.cpu())
     return np.concatenate(chunks), {camera: torch.cat(parts) for camera, parts in imagined.items()}
 
 
-def rows(obs: Observation, chosen: Sequence[int]) -> Observation:
+def rows(obs: Observation, chosen: Sequence[int] | np.ndarray) -> Observation:
     """Some of a batch of observations."""
-    index = torch.tensor(list(chosen))
+    index = torch.as_tensor(np.asarray(chosen))
     return replace(
         obs,
         images={name: image[index] for name, image in obs.images.items()},

@@ -227,7 +227,7 @@ def _offline(task: Task, policy: StreamPolicy, opened: Opened) -> dict[str, Any]
     probe, dataset = opened.probe, opened.dataset
     stats = dataset.statistics("action", task.subsets[max(task.subsets)])
     mean, scale = np.array(stats.mean), np.array(stats.std)
-    chunks, imagined = predict(policy, probe.obs, seed=0)
+    chunks, imagined = predict(policy, probe.obs, seed=0, show=True)
     single = rows(probe.obs, [0])
     generator = torch.Generator().manual_seed(0)
     latency = measure(lambda: policy.act(single, policy.start(1), generator=generator), repeats=20, warmup=3)

@@ -25,6 +25,7 @@ from crossroads.pilot.plan import DATA_SEED, Cell, Profile, cells, fingerprint
 from crossroads.recipes.nano import CAMERAS, IMAGE_HW
 from crossroads.sim.tabletop.env import TABLETOP_SPACE
 from crossroads.sim.tabletop.record import record_dataset
+from crossroads.sim.tabletop.vector import Options
 
 _SENT: Any = None
 
@@ -112,12 +113,11 @@ def _record(where: Path, plan: Profile) -> None:
     with bar, LeRobotWriter(where, fps=TABLETOP_SPACE.control_hz, cameras=cameras, space=TABLETOP_SPACE) as writer:
         record_dataset(
             writer,
+            Options(families=plan.families, cameras=CAMERAS, image_hw=IMAGE_HW),
             num_episodes=num,
             num_action_free=plan.num_action_free,
             seed=DATA_SEED,
-            families=plan.families,
-            cameras=CAMERAS,
-            image_hw=IMAGE_HW,
+            num_workers=default_workers(),
             report=lambda done: bar.update(done - bar.n) and None,  # pyright: ignore[reportArgumentType]
         )
 

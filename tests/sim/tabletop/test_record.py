@@ -10,12 +10,13 @@ import pytest
 
 from crossroads.sim.tabletop.env import TabletopEnv
 from crossroads.sim.tabletop.record import EPISODES_PER_SESSION, Tally, record_dataset, record_episodes
+from crossroads.sim.tabletop.vector import Options
 
 FAMILIES = ("reach", "push", "press")
 
 
 def test_an_episode_replays_to_the_states_that_it_recorded() -> None:
-    (episode,) = record_episodes(num_episodes=1, seed=11, families=FAMILIES, image_hw=(32, 32))
+    (episode,) = record_episodes(Options(families=FAMILIES, image_hw=(32, 32)), num_episodes=1, seed=11)
     env = TabletopEnv(families=FAMILIES, image_hw=(32, 32))
     obs, info = env.reset(seed=episode.seed)
     num = len(episode.actions)
@@ -42,7 +43,8 @@ def test_only_successes_are_yielded_and_failures_are_tallied(monkeypatch: pytest
 
     monkeypatch.setattr(record, "record_episode", every_other)
     tally = Tally()
-    episodes = list(record_episodes(num_episodes=3, seed=0, families=("reach",), cameras=(), tally=tally))
+    blind = Options(families=("reach",), cameras=())
+    episodes = list(record_episodes(blind, num_episodes=3, seed=0, tally=tally))
     assert [episode.seed for episode in episodes] == [0, 2, 4]
     assert (tally.tried, tally.failed) == (5, 2)
 
@@ -78,12 +80,10 @@ def test_a_dataset_has_its_labelled_episodes_first_then_the_action_free_ones() -
     first = EPISODES_PER_SESSION - 2
     tally = record_dataset(
         notebook,
+        Options(families=("reach",), image_hw=(32, 32), cameras=("front",)),
         num_episodes=2,
         num_action_free=3,
         seed=first,
-        families=("reach",),
-        image_hw=(32, 32),
-        cameras=("front",),
         report=seen.append,
     )
     assert [row[2] for row in notebook.rows] == [False, False, True, True, True]
@@ -91,3 +91,13 @@ def test_a_dataset_has_its_labelled_episodes_first_then_the_action_free_ones() -
     assert notebook.finalised
     assert seen == [1, 2, 3, 4, 5]
     assert tally.tried == 5 + tally.failed
+
+
+def test_processes_that_play_ahead_give_the_same_episodes() -> None:
+    tables = Options(families=("reach",), image_hw=(32, 32), cameras=("front",))
+    alone = list(record_episodes(tables, num_episodes=3, seed=0))
+    ahead = list(record_episodes(tables, num_episodes=3, seed=0, num_workers=2))
+    assert [episode.seed for episode in ahead] == [episode.seed for episode in alone]
+    for one, other in zip(alone, ahead, strict=True):
+        assert one.actions.tobytes() == other.actions.tobytes()
+        assert one.images["front"].tobytes() == other.images["front"].tobytes()

@@ -59,7 +59,7 @@ def test_reaching_needs_a_hand_that_stays(world: World) -> None:
     assert solved(task, layout, start, above)
     assert not solved(task, layout, start, replace(above, hand_step_m=0.02)), "passing over does not count"
     assert not solved(task, layout, start, replace(above, hand=top + np.array((0, 0, 0.05))))
-    assert not solved(task, layout, start, replace(above, hand=top + np.array((0.03, 0, 0.02))))
+    assert not solved(task, layout, start, replace(above, hand=top + np.array((0.045, 0, 0.02))))
 
 
 def test_an_object_in_the_bin_counts_once_it_is_let_go(world: World) -> None:

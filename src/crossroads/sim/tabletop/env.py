@@ -125,25 +125,34 @@ class TabletopEnv(gymnasium.Env[Observations, np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
         """Move for 0.1 s; the reward is the gain in progress, so an episode's rewards add up to at most 1."""
+        return self.play(np.asarray(action)[None])
+
+    def play(self, chunk: np.ndarray) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
+        """Up to k steps ``(k, 4)`` with one look at the end; stops when the episode does. The reward is their sum."""
         assert self.start is not None, "reset the environment first"
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != (4,) or not np.isfinite(action).all():
+        chunk = np.asarray(chunk, dtype=np.float64)
+        if chunk.ndim != 2 or chunk.shape[1] != 4 or not len(chunk) or not np.isfinite(chunk).all():
             raise InputError(
                 where="TabletopEnv.step",
                 expected="4 finite numbers (dx, dy, dz, jaw)",
-                got=f"shape {action.shape}: {action}",
+                got=f"shape {chunk.shape[1:]}: {chunk}",
                 do="Check the policy's output.",
             )
-        self.world.step(action)
-        self._num_steps += 1
-        now = self.world.snapshot()
-        if not self._touched and now.touching:
-            self._touched = min(now.touching)
-        before, self._progress = self._progress, progress(self.task, self.world.layout, self.start, now)
-        info = self._info(now)
-        limit = self._max_steps or FAMILIES[self.task.family].step_limit
-        truncated = self._num_steps >= limit and not info["success"]
-        return self._observe(), self._progress - before, info["success"], truncated, info
+        before, limit = self._progress, self._max_steps or FAMILIES[self.task.family].step_limit
+        success = truncated = False
+        now = self.start
+        for action in chunk:
+            self.world.step(action)
+            self._num_steps += 1
+            now = self.world.snapshot()
+            if not self._touched and now.touching:
+                self._touched = min(now.touching)
+            self._progress = progress(self.task, self.world.layout, self.start, now)
+            success = self._progress == 1.0
+            truncated = self._num_steps >= limit and not success
+            if success or truncated:
+                break
+        return self._observe(), self._progress - before, success, truncated, self._info(now)
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """The front camera's picture."""
@@ -195,6 +204,7 @@ class TabletopEnv(gymnasium.Env[Observations, np.ndarray]):
             "task": self.task,
             "valid_tasks": self.valid_tasks,
             "seed": self._seed,
+            "num_steps": self._num_steps,
             "success": self._progress == 1.0,
             "progress": self._progress,
             "touched": self._touched,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import itertools
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from crossroads.sim.tabletop.env import CAMERAS, TabletopEnv
+from crossroads.sim.tabletop.env import TabletopEnv
 from crossroads.sim.tabletop.expert import CALM, Expert, Style
-from crossroads.sim.tabletop.perturb import NONE, Perturbation
-from crossroads.sim.tabletop.tasks import ALL_FAMILIES, Split, Task
+from crossroads.sim.tabletop.tasks import Task
+from crossroads.sim.tabletop.vector import Options
 
 HOLD_STEPS = 12
 """Steps recorded after success: the pictures show the result, and a window of 1.2 s that starts before it is whole."""
@@ -99,38 +104,62 @@ def record_episode(env: TabletopEnv, *, seed: int, style: Style = CALM, task: Ta
 
 
 def record_episodes(
+    tables: Options,
     *,
     num_episodes: int,
     seed: int,
-    families: tuple[str, ...] = ALL_FAMILIES,
     style: Style = CALM,
-    image_hw: tuple[int, int] = (64, 64),
-    cameras: tuple[str, ...] = CAMERAS,
-    split: Split = "train",
-    perturbation: Perturbation = NONE,
-    paraphrase: bool = False,
     tally: Tally | None = None,
+    num_workers: int = 0,
 ) -> Iterator[Episode]:
-    """Yield successful demonstrations from the scene seeds ``seed``, ``seed + 1``, ...; failures are tallied."""
-    env = TabletopEnv(
-        families=families,
-        image_hw=image_hw,
-        cameras=cameras,
-        split=split,
-        perturbation=perturbation,
-        paraphrase=paraphrase,
-    )
+    """Yield successful demonstrations from the scene seeds ``seed``, ``seed + 1``, ...; failures are tallied.
+
+    With ``num_workers`` that many processes play ahead; the episodes and their order are the same.
+    """
     tally = tally if tally is not None else Tally()
-    num_done, scene_seed = 0, seed
-    while num_done < num_episodes:
-        episode = record_episode(env, seed=scene_seed, style=style)
-        scene_seed += 1
-        tally.tried += 1
-        if not episode.success:
-            tally.failed += 1
-            continue
-        num_done += 1
-        yield episode
+    tried = _played_ahead(tables, style, seed, num_workers) if num_workers else _played(tables, style, seed)
+    num_done = 0
+    with contextlib.closing(tried):
+        while num_done < num_episodes:
+            episode = next(tried)
+            tally.tried += 1
+            if not episode.success:
+                tally.failed += 1
+                continue
+            num_done += 1
+            yield episode
+
+
+def _played(tables: Options, style: Style, seed: int) -> Generator[Episode]:
+    env = tables.make()
+    for scene_seed in itertools.count(seed):
+        yield record_episode(env, seed=scene_seed, style=style)
+
+
+_WORKER: list[tuple[TabletopEnv, Style]] = []
+
+
+def _begin(tables: Options, style: Style) -> None:
+    _WORKER.append((tables.make(), style))
+
+
+def _play_one(seed: int) -> Episode:
+    env, style = _WORKER[0]
+    return record_episode(env, seed=seed, style=style)
+
+
+def _played_ahead(tables: Options, style: Style, seed: int, num_workers: int) -> Generator[Episode]:
+    # "spawn": a forked GL context draws garbage.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=_begin, initargs=(tables, style)) as pool:
+        seeds = itertools.count(seed)
+        ahead = deque(pool.submit(_play_one, next(seeds)) for _ in range(2 * num_workers))
+        try:
+            while True:
+                ahead.append(pool.submit(_play_one, next(seeds)))
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Writer(Protocol):
@@ -152,32 +181,20 @@ class Writer(Protocol):
 
 def record_dataset(
     writer: Writer,
+    tables: Options,
     *,
     num_episodes: int,
     seed: int,
-    num_action_free: int = 0,
-    families: tuple[str, ...] = ALL_FAMILIES,
     style: Style = CALM,
-    image_hw: tuple[int, int] = (64, 64),
-    cameras: tuple[str, ...] = CAMERAS,
-    split: Split = "train",
-    perturbation: Perturbation = NONE,
-    paraphrase: bool = False,
+    num_action_free: int = 0,
+    num_workers: int = 0,
     report: Callable[[int], None] = lambda num_done: None,
 ) -> Tally:
     """Write labelled demonstrations, then ``num_action_free`` more of which only video and text are kept."""
     tally = Tally()
+    wanted = num_episodes + num_action_free
     episodes = record_episodes(
-        num_episodes=num_episodes + num_action_free,
-        seed=seed,
-        families=families,
-        style=style,
-        image_hw=image_hw,
-        cameras=cameras,
-        split=split,
-        perturbation=perturbation,
-        paraphrase=paraphrase,
-        tally=tally,
+        tables, num_episodes=wanted, seed=seed, style=style, tally=tally, num_workers=num_workers
     )
     for index, episode in enumerate(episodes):
         writer.add_episode(

@@ -77,10 +77,10 @@ class _Tables:
             for env, seed, choice in zip(self._envs, seeds, choices, strict=False)
         ]
 
-    def step(
-        self, actions: Sequence[np.ndarray | None]
+    def play(
+        self, chunks: Sequence[np.ndarray | None]
     ) -> list[tuple[Observations, float, bool, bool, dict[str, Any]] | None]:
-        return [None if action is None else env.step(action) for env, action in zip(self._envs, actions, strict=False)]
+        return [None if chunk is None else env.play(chunk) for env, chunk in zip(self._envs, chunks, strict=False)]
 
 
 def _serve(connection: Connection, options: Options, num_envs: int) -> None:
@@ -95,7 +95,7 @@ def _serve(connection: Connection, options: Options, num_envs: int) -> None:
             return
         name, arguments = message
         try:
-            answer = tables.reset(*arguments) if name == "reset" else tables.step(*arguments)
+            answer = tables.reset(*arguments) if name == "reset" else tables.play(*arguments)
         except Exception as error:
             answer = error
         connection.send(answer)
@@ -170,24 +170,31 @@ class VectorTabletop:
 
     def step(self, actions: np.ndarray) -> VectorStep:
         """Move every table that is not done by its row of ``actions`` (N, 4)."""
-        actions = np.asarray(actions)
-        if actions.shape != (len(self._last), 4):
+        return self.play(np.asarray(actions)[:, None])
+
+    def play(self, chunks: np.ndarray) -> VectorStep:
+        """Move every table that is not done by its row of ``chunks`` (N, k, 4), and look once at the end.
+
+        A table whose episode ends on the way stops there; rewards are summed over the steps.
+        """
+        chunks = np.asarray(chunks)
+        if chunks.ndim != 3 or chunks.shape[0] != len(self._last) or chunks.shape[2] != 4 or chunks.shape[1] < 1:
             raise InputError(
-                where="VectorTabletop.step",
-                expected=f"actions of shape ({len(self._last)}, 4)",
-                got=str(actions.shape),
+                where="VectorTabletop",
+                expected=f"actions for {len(self._last)} tables: ({len(self._last)}, 4), or with steps in the middle",
+                got=str(chunks.shape),
                 do="Give one row per seed of the last reset.",
             )
         open_ = [not (last[2] or last[3]) for last in self._last]
-        rows = [action if is_open else None for action, is_open in zip(actions, open_, strict=True)]
+        rows = [chunk if is_open else None for chunk, is_open in zip(chunks, open_, strict=True)]
         parts = [([rows[i] for i in group if i < len(rows)],) for group in self._groups]
-        results = [item for part in self._ask("step", parts) for item in part]
+        results = [item for part in self._ask("play", parts) for item in part]
         self._last = [old if new is None else new for old, new in zip(self._last, results, strict=True)]
         return self._stacked(moved=open_)
 
     def _ask(self, name: str, parts: Sequence[tuple[Any, ...]]) -> list[Any]:
         if self._local is not None:
-            return [self._local.reset(*parts[0]) if name == "reset" else self._local.step(*parts[0])]
+            return [self._local.reset(*parts[0]) if name == "reset" else self._local.play(*parts[0])]
         for connection, arguments in zip(self._connections, parts, strict=True):
             connection.send((name, arguments))
         answers = [connection.recv() for connection in self._connections]

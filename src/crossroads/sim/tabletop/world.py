@@ -20,6 +20,8 @@ LEASH_M = 0.045
 STEP_M = 0.03
 PRESS_M = 0.005
 """A button that is down by this much counts as pressed."""
+_SHARES = (np.arange(1, scene.NUM_SUBSTEPS + 1) / scene.NUM_SUBSTEPS)[:, None]
+"""How far along its way the target is after each physics step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,9 @@ class World:
         self._table_rgba = model.geom("table").rgba.copy()
         self._hand_qpos = np.array([model.joint(f"hand_{axis}").qposadr[0] for axis in "xyz"])
         self._finger_qpos = np.array([model.joint(f"finger_{side}").qposadr[0] for side in ("left", "right")])
-        self._hand_geoms = np.array([model.geom(name).id for name in ("palm", "finger_left", "finger_right")])
+        self._of_hand = np.zeros(model.ngeom, dtype=bool)
+        self._of_hand[[model.geom(name).id for name in ("palm", "finger_left", "finger_right")]] = True
+        self._object_bodies = [model.body(f"object{i}").id for i in range(scene.NUM_OBJECTS)]
         self._object_geoms = [
             {shape: model.geom(f"object{i}_{shape}").id for shape in scene.SHAPES} for i in range(scene.NUM_OBJECTS)
         ]
@@ -148,17 +152,18 @@ class World:
 
     def step(self, action: np.ndarray) -> None:
         """Move for one control step: (dx, dy, dz) metres and the jaw command in [-1 closed, 1 open]."""
-        start = np.array(self.data.ctrl[:3])
+        ctrl = self.data.ctrl
+        start = ctrl[:3].copy()
         wanted = np.clip(self._target + np.clip(action[:3], -STEP_M, STEP_M), scene.HAND_LOW, scene.HAND_HIGH)
         self._target = np.clip(wanted, self.hand - LEASH_M, self.hand + LEASH_M)
-        self.data.ctrl[3:] = (np.clip(action[3], -1.0, 1.0) + 1) / 2 * scene.FINGER_TRAVEL_M
+        ctrl[3:] = (np.clip(action[3], -1.0, 1.0) + 1) / 2 * scene.FINGER_TRAVEL_M
         self._last_hand, self._snapshot = self.hand, None
-        for substep in range(1, scene.NUM_SUBSTEPS + 1):
-            self.data.ctrl[:3] = start + (self._target - start) * (substep / scene.NUM_SUBSTEPS)
+        for headed in start + (self._target - start) * _SHARES:
+            ctrl[:3] = headed
             mujoco.mj_step(self.model, self.data)
         mujoco.mj_kinematics(self.model, self.data)
-        for i, thing in enumerate(self.layout.objects):
-            height = float(self.data.xpos[self.model.body(f"object{i}").id, 2])
+        for body, thing in zip(self._object_bodies, self.layout.objects, strict=False):
+            height = float(self.data.xpos[body, 2])
             self._max_height[thing.name] = max(self._max_height[thing.name], height)
         for i, thing in enumerate(self.layout.buttons):
             is_last = self._pressed_order[-1:] == (thing.name,)
@@ -185,7 +190,7 @@ class World:
         contacts = self.data.contact.geom
         if len(contacts) == 0:
             return frozenset()
-        by_hand = np.isin(contacts, self._hand_geoms)
+        by_hand = self._of_hand[contacts]
         others = contacts[:, ::-1][by_hand]
         return frozenset(self._names[int(geom)] for geom in others if int(geom) in self._names)
 
