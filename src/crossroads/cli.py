@@ -219,6 +219,19 @@ class DataCheck:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What a dataset will do to a policy: faults with episodes and frames, and indicators, before any training."""
+
+    data: Path
+    """A LeRobot v3 dataset folder."""
+
+    def run(self) -> None:
+        from crossroads.data.audit import audit
+
+        print(audit(self.data))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """Record or check datasets."""
 
@@ -274,6 +287,7 @@ COMMANDS: Mapping[str, type] = {
     "eval": Eval,
     "pilot": Pilot,
     "data": Data,
+    "audit": Audit,
     "backbones": Backbones,
     "cost": Cost,
 }

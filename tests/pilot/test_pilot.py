@@ -14,6 +14,7 @@ from crossroads.pilot.assemble import assemble
 from crossroads.pilot.plan import SMOKE, Cell
 from crossroads.pilot.report import write_report
 from crossroads.pilot.run import prepare, run_cells
+from crossroads.pilot.single import Training, train_recipe
 
 TINY = replace(
     SMOKE,
@@ -82,3 +83,15 @@ def test_data_without_a_simulator_gets_the_offline_layer_and_no_verdict(finished
     assert report.closed_loop is None
     assert report.offline is not None
     assert {row.name for row in report.offline.errors} >= {"pi0", "fast_wam", "mean action", "copy last action"}
+
+
+def test_a_dataset_with_findings_is_refused_and_nothing_is_written(finished: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(finished / "data", data)
+    info = json.loads((data / "meta" / "info.json").read_text())
+    (data / "meta" / "info.json").write_text(json.dumps({**info, "fps": 30}))
+    with pytest.raises(InputError, match="a frame every"):
+        prepare(tmp_path / "run", TINY, data)
+    with pytest.raises(InputError, match="a frame every"):
+        train_recipe("pi0", data, tmp_path / "run", Training(steps=1))
+    assert not (tmp_path / "run").exists()

@@ -87,6 +87,23 @@ def check(dataset_path: str | Path) -> Report:
     )
 
 
+def require_sound(dataset_path: str | Path) -> None:
+    """Refuse a folder with findings before anything is built on it.
+
+    Raises:
+        InputError: with the first findings.
+    """
+    report = check(dataset_path)
+    if not report.sound:
+        shown = "\n".join(f"- {finding}" for finding in report.findings[:3])
+        raise InputError(
+            where=str(dataset_path),
+            expected="a sound dataset",
+            got=f"{len(report.findings)} findings:\n{shown}\n",
+            do=f"Mend what is wrong; `crossroads data check {dataset_path}` lists all of it.",
+        )
+
+
 def _finding(error: InputError) -> Finding:
     return Finding(where=error.where, expected=error.expected, got=error.got, do=error.do)
 

@@ -17,6 +17,7 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from crossroads.errors import InputError
@@ -116,6 +117,7 @@ def _read_forward(
 ) -> int:
     """Fill `out` from `done` on until a gap asks for a seek; return the first position not filled."""
     before: tuple[float, VideoFrame] | None = None
+    convert = VideoReformatter()  # a frame's own `to_ndarray` makes one per frame, at ten times the cost of decoding
     time_base = float(stream.time_base or 0)
     for frame in container.decode(stream):
         if frame.pts is None:
@@ -126,12 +128,12 @@ def _read_forward(
             near = now if before is None or now[0] - wanted[done] <= wanted[done] - before[0] else before
             if abs(near[0] - wanted[done]) > tolerance_s:
                 return done
-            out[done] = near[1].to_ndarray(format="rgb24")
+            out[done] = convert.reformat(near[1], format="rgb24").to_ndarray()
             done += 1
         if done == len(wanted) or (done > start and wanted[done] - now[0] > gap_s):
             return done
         before = now
     while done < len(wanted) and before is not None and wanted[done] - before[0] <= tolerance_s:
-        out[done] = before[1].to_ndarray(format="rgb24")
+        out[done] = convert.reformat(before[1], format="rgb24").to_ndarray()
         done += 1
     return done

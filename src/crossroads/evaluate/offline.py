@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from crossroads.data.readout import ridge_r2
 from crossroads.evaluate.statistics import Interval
 from crossroads.evaluate.swap_probe import SwapProbe, Targets, swap_probe
 from crossroads.evaluate.video import VideoScore, compare
@@ -70,7 +71,7 @@ def predictability(train: Batch, held_out: Batch, camera: str, mean: np.ndarray,
     for future in (False, True):
         x, y = _regressors(train, camera, future), _mean_action(train, mean, scale)
         x_held, y_held = _regressors(held_out, camera, future), _mean_action(held_out, mean, scale)
-        scores.append(_ridge_r2(x, y, x_held, y_held))
+        scores.append(ridge_r2(x, y, x_held, y_held))
     return Predictability(r2_present=scores[0], r2_with_future=scores[1])
 
 
@@ -91,23 +92,6 @@ def _mean_action(batch: Batch, mean: np.ndarray, scale: np.ndarray) -> np.ndarra
     valid = batch.actions_valid.numpy()[..., None]
     unit = (batch.actions.numpy() - mean) / np.where(moving, scale, 1.0)
     return ((unit * valid).sum(axis=1) / np.maximum(valid.sum(axis=1), 1))[:, moving]
-
-
-def _ridge_r2(x: np.ndarray, y: np.ndarray, x_held: np.ndarray, y_held: np.ndarray) -> float:
-    centre, spread = x.mean(axis=0), x.std(axis=0) + 1e-3
-    x, x_held = (x - centre) / spread, (x_held - centre) / spread
-    half = len(x) // 2
-
-    def fitted(rows: slice, penalty: float, at: np.ndarray) -> np.ndarray:
-        a, b = x[rows], y[rows]
-        dual = np.linalg.solve(a @ a.T + penalty * np.eye(len(a)), b - b.mean(axis=0))
-        return at @ (a.T @ dual) + b.mean(axis=0)
-
-    penalties = (10.0, 100.0, 1e3, 1e4, 1e5)
-    errors = [((fitted(slice(half), p, x[half:]) - y[half:]) ** 2).sum() for p in penalties]
-    best = penalties[int(np.argmin(errors))]
-    error = ((fitted(slice(None), best, x_held) - y_held) ** 2).sum()
-    return float(1 - error / max(((y_held - y.mean(axis=0)) ** 2).sum(), 1e-12))
 
 
 def predict(

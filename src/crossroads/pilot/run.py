@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from crossroads.data.check import require_sound
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.split import hold_out, nested_subsets
 from crossroads.data.writer import LeRobotWriter
@@ -57,11 +58,14 @@ class Run:
 
 def prepare(out: Path, plan: Profile, data: Path | None) -> Run:
     """Record the tabletop dataset (or open the given one), split it, and refuse a folder that holds another pilot."""
-    out.mkdir(parents=True, exist_ok=True)
-    _claim(out, plan, data)
+    mark = _own(out, plan, data)
     where = data or out / "data"
-    if data is None and not where.exists():
-        _record(where, plan)
+    if data is None:
+        _claim(out, plan, data, mark)
+        if not where.exists():
+            _record(where, plan)
+    else:
+        require_sound(data)
     dataset = LeRobotDataset.open(where)
     labelled = [episode.index for episode in dataset.episodes if not episode.action_free]
     if data is None:
@@ -74,6 +78,7 @@ def prepare(out: Path, plan: Profile, data: Path | None) -> Run:
         sizes = [*sizes, len(train)]
     subsets = nested_subsets(dataset, sizes, 0, among=train, family=lambda episode: episode.text.split(" ")[0])
     free = tuple(episode.index for episode in dataset.episodes if episode.action_free)
+    _claim(out, plan, data, mark)
     return Run(
         out=out,
         plan=plan,
@@ -85,7 +90,8 @@ def prepare(out: Path, plan: Profile, data: Path | None) -> Run:
     )
 
 
-def _claim(out: Path, plan: Profile, data: Path | None) -> None:
+def _own(out: Path, plan: Profile, data: Path | None) -> str:
+    """The mark of this pilot; refuses a folder that holds anything else, and writes nothing."""
     mark = fingerprint(plan, data.resolve() if data else "tabletop")
     path = out / "plan.json"
     if path.exists():
@@ -97,13 +103,18 @@ def _claim(out: Path, plan: Profile, data: Path | None) -> None:
                 got=f"one of another pilot (profile {found['profile']['name']}, data {found['data']})",
                 do="Give another --out, or delete that folder.",
             )
-        return
-    if any(out.iterdir()):
+    elif out.exists() and any(out.iterdir()):
         raise InputError(
             where=str(out), expected="an empty folder", got="other files", do="Give another --out; nothing was changed."
         )
+    return mark
+
+
+def _claim(out: Path, plan: Profile, data: Path | None, mark: str) -> None:
+    """Say whose folder this is."""
+    out.mkdir(parents=True, exist_ok=True)
     value = {"fingerprint": mark, "profile": asdict(plan), "data": str(data or "tabletop")}
-    path.write_text(json.dumps(value, indent=1))
+    (out / "plan.json").write_text(json.dumps(value, indent=1))
 
 
 def _record(where: Path, plan: Profile) -> None:

@@ -13,6 +13,7 @@ import torch
 from crossroads.backbones.load import load_backbones
 from crossroads.build import build, fit_normalisers
 from crossroads.data.cache import FrameCache
+from crossroads.data.check import require_sound
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.video import VideoWriter
 from crossroads.data.window import Windows
@@ -46,6 +47,7 @@ class Training:
 
 def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progress: bool = True) -> TrainResult:
     """Train a recipe on a LeRobot dataset into ``out``; the same call continues a run that was stopped."""
+    require_sound(data)
     dataset = LeRobotDataset.open(data)
     sized = fit(recipe(name), dataset.space, dataset.cameras)
     policy = build(sized, dataset.space, seed=settings.seed)

@@ -12,7 +12,7 @@ from crossroads.schedule import Predict
 from crossroads.streams import NOISED, Stream, reads
 from crossroads.towers.plain import Plain
 
-TOWER = Plain(width=128, mlp=512, depth=2, heads=4)
+TOWER = Plain(width=96, mlp=384, depth=2, heads=4)
 
 
 def cloning() -> Recipe:

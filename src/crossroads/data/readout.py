@@ -1,0 +1,42 @@
+"""Ridge read-outs: how much of one thing a linear map can tell from another, on rows that it was not fitted on."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+PENALTIES = (10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
+FURTHEST = 5.0
+"""Standard deviations at which inputs are cut: what hardly varied while fitting must not decide elsewhere."""
+
+
+def ridge(
+    x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"], at: Float[np.ndarray, "m d"]
+) -> Float[np.ndarray, "m k"]:
+    """Predictions at ``at`` of a ridge regression fitted on ``x`` and ``y``; penalty chosen on the second half of ``x``.
+
+    Inputs are standardised by ``x``. Rows of one episode should be neighbours, so that the two halves share none.
+    """
+    centre, spread = x.mean(axis=0), x.std(axis=0) + 1e-3
+    x, at = ((part - centre) / spread for part in (x, at))
+    at = at.clip(-FURTHEST, FURTHEST)
+    half = len(x) // 2
+    errors = [((_fitted(x[:half], y[:half], p, x[half:]) - y[half:]) ** 2).sum() for p in PENALTIES]
+    return _fitted(x, y, PENALTIES[int(np.argmin(errors))], at)
+
+
+def ridge_r2(
+    x: Float[np.ndarray, "n d"],
+    y: Float[np.ndarray, "n k"],
+    x_held: Float[np.ndarray, "m d"],
+    y_held: Float[np.ndarray, "m k"],
+) -> float:
+    """1 - squared error / variance about the fitted rows' mean, on rows that were held out; at most 1."""
+    error = ((ridge(x, y, x_held) - y_held) ** 2).sum()
+    return float(1 - error / max(((y_held - y.mean(axis=0)) ** 2).sum(), 1e-12))
+
+
+def _fitted(a: np.ndarray, b: np.ndarray, penalty: float, at: np.ndarray) -> np.ndarray:
+    """In the dual: there are fewer rows than pixels."""
+    dual = np.linalg.solve(a @ a.T + penalty * np.eye(len(a)), b - b.mean(axis=0))
+    return at @ (a.T @ dual) + b.mean(axis=0)
