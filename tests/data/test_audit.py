@@ -43,7 +43,8 @@ def _take(index: int, *, move: np.ndarray | None = None) -> Take:
     grip = np.where(np.arange(LENGTH) % 20 < 10, 1.0, -1.0)
     actions = np.column_stack([push, grip])
     change = np.column_stack([push, grip * 0.01])
-    state = np.concatenate([[[0.0, 0.0, 0.5]], np.cumsum(change, axis=0)[:-1] + [0.0, 0.0, 0.5]])
+    start = np.array([[0.0, 0.0, 0.5]])
+    state = np.concatenate([start, start + np.cumsum(change, axis=0)[:-1]])
     return Take(
         frames=_drawn(state),
         state=state,
@@ -90,10 +91,12 @@ def test_a_clean_recording_has_no_findings_and_its_future_tells_the_action(tmp_p
     assert found.findings == ()
     told = found.indicators
     assert told.held_out == "sessions"
-    assert told.r2_present is not None and told.r2_future is not None
+    assert told.r2_present is not None
+    assert told.r2_future is not None
     assert told.r2_future > told.r2_present + 0.3, "the way is random now and visible afterwards"
     assert told.saturation[-1][0] == 12
-    assert told.leakage is not None and told.leakage[0] <= 3, "the first picture is the same for both instructions"
+    assert told.leakage is not None
+    assert told.leakage[0] <= 3, "the first picture is the same for both instructions"
 
 
 def _out_of_range(takes: list[Take]) -> None:

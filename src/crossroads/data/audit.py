@@ -90,7 +90,8 @@ class Finding:
         ]
         more = f" and {len(self.episodes) - 6} more" if len(self.episodes) > 6 else ""
         vla, wam = IMPACT[self.kind]
-        return f"{self.kind}: {self.what}\n    episodes {', '.join(places)}{more}\n    to a VLA: {vla}\n    to a WAM: {wam}"
+        head = f"{self.kind}: {self.what}\n    episodes {', '.join(places)}{more}\n"
+        return f"{head}    to a VLA: {vla}\n    to a WAM: {wam}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,7 +319,7 @@ def _teleports(dataset: LeRobotDataset, labelled: Sequence[Episode]) -> Iterator
     usual = np.quantile(np.concatenate(steps), 0.99, axis=0) + 1e-6
     places = []
     for episode in labelled:
-        jumps = (np.abs(np.diff(dataset.state(episode), axis=0)) > FAR * usual).any(axis=1)
+        jumps = np.any(np.abs(np.diff(dataset.state(episode), axis=0)) > FAR * usual, axis=1)
         places += [(episode.index, (first, last + 1)) for first, last in _runs(jumps)]
     if places:
         episodes, frames = zip(*places, strict=True)
@@ -350,12 +351,12 @@ def _desynchronised(
             lags[session] = 0
     for session, lag in sorted(lags.items()):
         if abs(lag) >= 2:
+            side = "behind" if lag > 0 else "ahead of"
             yield Finding(
                 kind="desynchronised",
                 episodes=tuple(e.index for e in sessions[session]),
                 frames=(),
-                what=f"in session {session} camera {camera} runs {abs(lag)} frames {'behind' if lag > 0 else 'ahead of'} "
-                "the state",
+                what=f"in session {session} camera {camera} runs {abs(lag)} frames {side} the state",
             )
 
 
@@ -443,14 +444,15 @@ def _told(found: Indicators) -> Iterator[str]:
         yield f"indicators: not measured; they need {2 * MIN_EPISODES} labelled episodes"
         return
     yield f"indicators, linear read-outs on held-out {found.held_out} (diagnostics, not predictions of a winner):"
+    gap = found.r2_future - found.r2_present
     yield (
-        f"    the next second's mean action: R2 {found.r2_present:.2f} from now, {found.r2_future:.2f} with the picture a "
-        f"second later; gap {found.r2_future - found.r2_present:+.2f}"
+        f"    the next second's mean action: R2 {found.r2_present:.2f} from now, {found.r2_future:.2f} with the "
+        f"picture a second later; gap {gap:+.2f}"
     )
     curve = ", ".join(f"{num}: {r2:.2f}" for num, r2 in found.saturation)
     yield f"    an inverse model by number of demonstrations: R2 {curve}"
     right, num = found.leakage
     yield (
-        f"    the instruction guessed from the first picture alone: {right} of {num} ({right / num:.0%}); always guessing "
-        f"the most frequent gets {found.chance:.0%}. Far above that, a policy can do well without reading"
+        f"    the instruction guessed from the first picture alone: {right} of {num} ({right / num:.0%}); always "
+        f"guessing the most frequent gets {found.chance:.0%}. Far above that, a policy can do well without reading"
     )

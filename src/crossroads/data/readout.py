@@ -13,7 +13,7 @@ FURTHEST = 5.0
 def ridge(
     x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"], at: Float[np.ndarray, "m d"]
 ) -> Float[np.ndarray, "m k"]:
-    """Predictions at ``at`` of a ridge regression fitted on ``x`` and ``y``; penalty chosen on the second half of ``x``.
+    """Predictions at ``at`` of a ridge regression fitted on ``x`` and ``y``; penalty chosen on ``x``'s second half.
 
     Inputs are standardised by ``x``. Rows of one episode should be neighbours, so that the two halves share none.
     """
