@@ -1,7 +1,7 @@
 """One cell of a pilot: train one arm on one subset with one seed, measure it, and write one result file.
 
 A cell depends on nothing but the plan, the data and the backbones, so cells run in any order and any number at once;
-a cell whose ``result.json`` exists is never run again.
+a cell whose ``result.json`` exists is finished and is not run again.
 """
 
 from __future__ import annotations
@@ -57,6 +57,11 @@ class Task:
     def folder(self) -> Path:
         return self.out / "cells" / self.cell.name
 
+    @property
+    def result(self) -> Path:
+        """Written last, so a cell that has it is finished."""
+        return self.folder / "result.json"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
@@ -70,9 +75,6 @@ class Opened:
 
 def run_cell(task: Task, report: Report) -> dict[str, Any]:
     """Train and measure; returns (and writes) the result."""
-    path = task.folder / "result.json"
-    if path.exists():
-        return json.loads(path.read_text())
     task.folder.mkdir(parents=True, exist_ok=True)
     dataset = LeRobotDataset.open(task.data)
     policy, hashes = make_policy(task, dataset)
@@ -98,9 +100,9 @@ def run_cell(task: Task, report: Report) -> dict[str, Any]:
     report(0.7)
     if task.closed_loop:
         result["closed_loop"] = _closed_loop(task, policy)
-    _write_json(path, result)
+    _write_json(task.result, result)
     report(1.0)
-    return json.loads(path.read_text())
+    return json.loads(task.result.read_text())
 
 
 def make_policy(task: Task, dataset: LeRobotDataset) -> tuple[StreamPolicy, dict[str, str]]:

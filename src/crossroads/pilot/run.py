@@ -136,12 +136,22 @@ def _record(where: Path, plan: Profile) -> None:
 def run_cells(run: Run, *, workers: int) -> list[dict[str, Any]]:
     """Run every cell that is not finished; one process per core, each with one thread."""
     tasks = [run.task(cell) for cell in _cells(run)]
+    results = {task.cell.name: json.loads(task.result.read_text()) for task in tasks if task.result.exists()}
+    missing = [task for task in tasks if task.cell.name not in results]
+    if missing:
+        results |= _run_missing(missing, len(tasks), workers)
+    shutil.rmtree(run.out / "features", ignore_errors=True)  # gigabytes that nothing reads any more
+    return [results[task.cell.name] for task in tasks]
+
+
+def _run_missing(tasks: Sequence[Task], num_cells: int, workers: int) -> dict[str, dict[str, Any]]:
     results: dict[str, dict[str, Any]] = {}
+    finished = num_cells - len(tasks)
     context = multiprocessing.get_context("spawn")
     told = context.Queue()
-    with tqdm(total=len(tasks), desc="train and measure arms", unit="cell", bar_format=_BAR) as bar:
+    with tqdm(total=num_cells, initial=finished, desc="train and measure arms", bar_format=_BAR) as bar:
         stop = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(told, bar, stop), daemon=True)
+        watcher = threading.Thread(target=_watch, args=(told, bar, stop, finished), daemon=True)
         watcher.start()
         os.environ["OMP_NUM_THREADS"] = "1"
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(told,)) as pool:
@@ -157,8 +167,7 @@ def run_cells(run: Run, *, workers: int) -> list[dict[str, Any]]:
             finally:
                 stop.set()
         watcher.join(timeout=2)
-    shutil.rmtree(run.out / "features", ignore_errors=True)  # gigabytes that nothing reads any more
-    return [results[task.cell.name] for task in tasks]
+    return results
 
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}] {postfix}"
@@ -198,7 +207,7 @@ def _run(task: Task) -> dict[str, Any]:
     return run_cell(task, lambda share: _SENT.put((name, share)))
 
 
-def _watch(told: Any, bar: tqdm, stop: threading.Event) -> None:
+def _watch(told: Any, bar: tqdm, stop: threading.Event, finished: int) -> None:
     shares: dict[str, float] = {}
     while not stop.is_set():
         try:
@@ -206,7 +215,7 @@ def _watch(told: Any, bar: tqdm, stop: threading.Event) -> None:
         except queue.Empty:
             continue
         shares[name] = share
-        bar.n = sum(shares.values())
+        bar.n = finished + sum(shares.values())
         bar.set_postfix_str(", ".join(sorted(name for name, part in shares.items() if part < 1)), refresh=False)
         bar.refresh()
 
