@@ -38,7 +38,7 @@ class Training:
     """What a user may set of a single training run; the rest is the pilot's."""
 
     steps: int = 2000
-    batch_size: int = 32
+    batch_size: int = 16
     learning_rate: float = 1e-3
     seed: int = 0
     phase: str = "head"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -78,8 +79,12 @@ class Layout:
     def things(self) -> tuple[Thing, ...]:
         return self.objects + self.fixtures
 
+    @cached_property
+    def _by_name(self) -> dict[str, Thing]:
+        return {thing.name: thing for thing in reversed(self.things)}
+
     def thing(self, name: str) -> Thing:
-        return next(thing for thing in self.things if thing.name == name)
+        return self._by_name[name]
 
 
 def far_enough(x: float, y: float, shape: str, other: Thing) -> bool:

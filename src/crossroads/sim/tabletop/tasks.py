@@ -69,7 +69,7 @@ def _ratio(done: float, needed: float, *, solved: bool | np.bool_) -> float:
 
 
 def _flat(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.hypot(a[0] - b[0], a[1] - b[1]))
+    return math.hypot(a[0] - b[0], a[1] - b[1])
 
 
 def _released(name: str, now: Snapshot) -> bool:
@@ -90,8 +90,8 @@ def _reach(task: Task, layout: Layout, start: Snapshot, now: Snapshot) -> float:
     near = _flat(now.hand, aim) < REACH_M and now.hand[2] < top + REACH_ABOVE_M
     # The hand must end there: passing over does not count.
     solved = near and now.hand_step_m < 0.012
-    first = float(np.linalg.norm(start.hand - aim))
-    return _ratio(first - float(np.linalg.norm(now.hand - aim)), max(first, 0.05), solved=solved)
+    first = math.dist(start.hand, aim)
+    return _ratio(first - math.dist(now.hand, aim), max(first, 0.05), solved=solved)
 
 
 # push -----------------------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def _push(task: Task, layout: Layout, start: Snapshot, now: Snapshot) -> float:
     moved = (now.positions[task.target] - start.positions[task.target])[:2]
     direction = DIRECTIONS[task.argument]
     along = float(moved @ direction)
-    across = float(np.linalg.norm(moved - along * direction))
+    across = math.dist(moved, along * direction)
     low = now.max_height_m[task.target] < layout.thing(task.target).half_height + 0.02
     return _ratio(along, PUSH_M, solved=along >= PUSH_M and across <= along and low)
 
@@ -160,7 +160,7 @@ def _push_next_options(layout: Layout) -> Iterator[tuple[str, str]]:
     for thing in layout.objects:
         for other in layout.objects:
             offset = other.xy - thing.xy
-            distance = float(np.linalg.norm(offset))
+            distance = math.hypot(*offset)
             near = thing.half_size + other.half_size
             if other is thing or not near + 0.06 < distance < 0.24:
                 continue
@@ -198,8 +198,8 @@ def _press_two(task: Task, layout: Layout, start: Snapshot, now: Snapshot) -> fl
 
 
 def _hand_to(name: str, start: Snapshot, now: Snapshot) -> float:
-    first = float(np.linalg.norm(start.hand - start.positions[name]))
-    return min(max(1 - float(np.linalg.norm(now.hand - now.positions[name])) / first, 0.0), 1.0)
+    first = math.dist(start.hand, start.positions[name])
+    return min(max(1 - math.dist(now.hand, now.positions[name]) / first, 0.0), 1.0)
 
 
 def _carried(name: str, goal: np.ndarray, start: Snapshot, now: Snapshot, *, solved: bool | np.bool_) -> float:

@@ -7,6 +7,7 @@ is led smoothly over the 20 physics steps of a control step and kept on a short 
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,6 +59,10 @@ class World:
         self._of_hand = np.zeros(model.ngeom, dtype=bool)
         self._of_hand[[model.geom(name).id for name in ("palm", "finger_left", "finger_right")]] = True
         self._object_bodies = [model.body(f"object{i}").id for i in range(scene.NUM_OBJECTS)]
+        joints = [model.joint(f"object{i}") for i in range(scene.NUM_OBJECTS)]
+        self._object_joints = [(int(joint.qposadr[0]), int(joint.dofadr[0])) for joint in joints]
+        self._button_qpos = [int(model.joint(f"button{i}").qposadr[0]) for i in range(scene.NUM_BUTTONS)]
+        self._drawer_slider_qpos = [int(model.joint(name).qposadr[0]) for name in ("drawer", "slider")]
         self._object_geoms = [
             {shape: model.geom(f"object{i}_{shape}").id for shape in scene.SHAPES} for i in range(scene.NUM_OBJECTS)
         ]
@@ -165,9 +170,9 @@ class World:
         for body, thing in zip(self._object_bodies, self.layout.objects, strict=False):
             height = float(self.data.xpos[body, 2])
             self._max_height[thing.name] = max(self._max_height[thing.name], height)
-        for i, thing in enumerate(self.layout.buttons):
+        for place, thing in zip(self._button_qpos, self.layout.buttons, strict=False):
             is_last = self._pressed_order[-1:] == (thing.name,)
-            if not is_last and -self.data.joint(f"button{i}").qpos[0] > PRESS_M and thing.name in self.touching():
+            if not is_last and -self.data.qpos[place] > PRESS_M and thing.name in self.touching():
                 self._pressed_order += (thing.name,)
 
     @property
@@ -203,18 +208,16 @@ class World:
     def _make_snapshot(self) -> Snapshot:
         data, layout = self.data, self.layout
         positions, speeds, pressed = {}, {}, {}
-        for i, thing in enumerate(layout.objects):
-            joint = data.joint(f"object{i}")
-            positions[thing.name] = joint.qpos[:3].copy()
-            speeds[thing.name] = float(np.linalg.norm(joint.qvel[:3]))
-        for i, thing in enumerate(layout.buttons):
-            depth = -float(data.joint(f"button{i}").qpos[0])
+        for (place, speed), thing in zip(self._object_joints, layout.objects, strict=False):
+            positions[thing.name] = data.qpos[place : place + 3].copy()
+            speeds[thing.name] = math.hypot(*data.qvel[speed : speed + 3])
+        for place, thing in zip(self._button_qpos, layout.buttons, strict=False):
+            depth = -float(data.qpos[place])
             pressed[thing.name] = depth
             positions[thing.name] = np.array((thing.x, thing.y, scene.BUTTON_TOP_M - depth))
         for thing in layout.bins:
             positions[thing.name] = np.array((thing.x, thing.y, 0.003))
-        drawer_m = float(data.joint("drawer").qpos[0])
-        slider_m = float(data.joint("slider").qpos[0])
+        drawer_m, slider_m = (float(data.qpos[place]) for place in self._drawer_slider_qpos)
         if layout.drawer is not None:
             bar_y = layout.drawer.y - scene.DRAWER_BAR_M - drawer_m
             positions["drawer"] = np.array((layout.drawer.x, bar_y, 0.022))
@@ -223,7 +226,7 @@ class World:
         return Snapshot(
             hand=self.hand,
             jaw_m=self.jaw_m,
-            hand_step_m=float(np.linalg.norm(self.hand - self._last_hand)),
+            hand_step_m=math.dist(self.hand, self._last_hand),
             positions=positions,
             speeds=speeds,
             touching=self.touching(),
