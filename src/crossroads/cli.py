@@ -75,7 +75,7 @@ class Train:
     phase: Literal["head", "full"] = "head"
     """head: frozen backbone and cached features; full: everything is fine-tuned."""
     steps: int = 2000
-    batch_size: int = 32
+    batch_size: int = 16
     learning_rate: float = 1e-3
     seed: int = 0
     quiet: bool = False

@@ -103,15 +103,19 @@ class Sdpa(Attend):
     """One ``scaled_dot_product_attention`` per reading group, over only what it reads.
 
     On CPU a group rides, behind a mask, in the call of another that reads all it reads and little more: at small
-    sizes the number of calls and copies is what a step costs.
+    sizes the number of calls and copies is what a step costs. ``max_waste`` is the largest share of masked scores that
+    this may add to a call; at 0 exactly the scores are computed that the layout asks for.
     """
+
+    def __init__(self, *, max_waste: float = 0.1) -> None:
+        self.max_waste = max_waste
 
     def __call__(
         self, queries: Mapping[str, Tensor], sources: Mapping[str, Keys], readings: tuple[Reading, ...]
     ) -> dict[str, Float[Tensor, "b n e"]]:
         if next(iter(queries.values())).device.type != "cpu":
             return super().__call__(queries, sources, readings)
-        alone, riders = _riders(queries, sources, readings)
+        alone, riders = _riders(queries, sources, readings, self.max_waste)
         attended = super().__call__(queries, sources, alone)
         for host, guests in riders:
             together = (host, *guests)
@@ -149,12 +153,8 @@ def _fused(q: Tensor, sources: Mapping[str, Keys], edges: tuple[Edge, ...], mask
     return rearrange(attended, "b h n d -> b n (h d)")
 
 
-MAX_WASTE = 0.1
-"""A group rides with another if that adds at most this share of masked scores."""
-
-
 def _riders(
-    queries: Mapping[str, Tensor], sources: Mapping[str, Keys], readings: tuple[Reading, ...]
+    queries: Mapping[str, Tensor], sources: Mapping[str, Keys], readings: tuple[Reading, ...], max_waste: float
 ) -> tuple[tuple[Reading, ...], list[tuple[Reading, list[Reading]]]]:
     """Which readings stay alone, and which ride with which host."""
 
@@ -170,7 +170,7 @@ def _riders(
         for host, guests in hosts:
             paid = queries[host.dst].shape[1] * num_keys(host)
             wasted = asked * (num_keys(host) - num_keys(reading))
-            if reading.edges and read(reading) <= read(host) and wasted <= MAX_WASTE * paid:
+            if reading.edges and read(reading) <= read(host) and wasted <= max_waste * paid:
                 guests.append(reading)
                 break
         else:
