@@ -286,7 +286,7 @@ def test_the_window_is_what_the_codecs_ask_for_and_they_must_agree() -> None:
     window = fast_wam().window
     assert (window.num_actions, window.action_size, window.num_state) == (12, 4, 4)
     assert window.future_s
-    assert window.horizon_s == pytest.approx(1.2)
+    assert window.chunk_s == pytest.approx(1.2)
     assert not pi0().window.future_s
     with pytest.raises(InputError, match="one image size"):
         _ = staged(

@@ -109,9 +109,9 @@ class Window:
     """Times of the future frames; empty when the recipe predicts no picture."""
 
     @property
-    def horizon_s(self) -> float:
-        chunk_s = self.num_actions / self.control_hz if self.num_actions else 0.0
-        return max(chunk_s, max(self.future_s, default=0.0))
+    def chunk_s(self) -> float:
+        """How long the actions of one window take; 0 without actions."""
+        return self.num_actions / self.control_hz if self.num_actions else 0.0
 
     @staticmethod
     def merge(parts: tuple[Window, ...]) -> Window:

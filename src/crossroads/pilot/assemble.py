@@ -215,10 +215,9 @@ def _from_data_alone(
     most = max(run.subsets)
     train = Windows(dataset, window, episodes=run.subsets[most], cache=cache)
     held = Windows(dataset, window, episodes=run.held_out, cache=cache)
-    horizon = round(window.horizon_s * dataset.fps)
-    chosen = usable(train, set(run.subsets[most]), horizon)
+    chosen = usable(train, set(run.subsets[most]))
     chosen = chosen[:: max(1, len(chosen) // 2000)]
-    tested = usable(held, set(run.held_out), horizon)
+    tested = usable(held, set(run.held_out))
     tested = tested[np.linspace(0, len(tested) - 1, min(1000, len(tested))).astype(int)]
     seen, truth = train.batch(chosen), held.batch(tested)
     stats = dataset.statistics("action", run.subsets[most])

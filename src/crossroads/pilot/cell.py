@@ -139,23 +139,27 @@ def _with_future(policy: StreamPolicy):
     return replace(policy.recipe.window, future_s=policy.recipe.window.future_s or FUTURE_S)
 
 
-def usable(windows: Windows, episodes: set[int], horizon_steps: int) -> np.ndarray:
-    """Windows of some episodes that lie wholly inside their episode (short episodes give their first window)."""
+def usable(windows: Windows, episodes: set[int]) -> np.ndarray:
+    """Windows of some episodes whose actions lie wholly inside their episode (short ones give their first window).
+
+    Future frames are not asked about: those beyond the end are marked as not valid, and every arm of a pilot must be
+    trained on the same windows, whether it looks ahead or not.
+    """
+    chunk = round(windows.window.chunk_s * windows.dataset.fps)
     lengths = {index: windows.dataset.episodes[index].length for index in episodes}
     places = windows.places()
     return np.array(
         [
             row
             for row, (episode, frame) in enumerate(places)
-            if episode in episodes and (frame == 0 or frame + horizon_steps <= lengths[episode] - 1)
+            if episode in episodes and (frame == 0 or frame + chunk <= lengths[episode] - 1)
         ]
     )
 
 
 def _train(task: Task, policy: StreamPolicy, opened: Opened, report: Report) -> TrainResult:
     plan, cell = task.plan, task.cell
-    horizon = round(policy.recipe.window.horizon_s * opened.dataset.fps)
-    subset = usable(opened.windows, set(task.subsets[cell.labels]), horizon)
+    subset = usable(opened.windows, set(task.subsets[cell.labels]))
     steps = plan.steps if cell.labels == max(task.subsets) else plan.short_steps
     config = TrainConfig(
         steps=steps,
@@ -175,12 +179,12 @@ def _train(task: Task, policy: StreamPolicy, opened: Opened, report: Report) -> 
     mark = fingerprint(policy.recipe, task.subsets[cell.labels])
     settings = {"device": "cpu", "progress": False, "recipe_name": cell.arm, "fingerprint": mark}
     if policy.phase.name == "head":
-        every = usable(opened.windows, set(task.subsets[max(task.subsets)]), horizon)
+        every = usable(opened.windows, set(task.subsets[max(task.subsets)]))
         store = _store(task, policy, opened.windows, every)
         within = np.flatnonzero(np.isin(every, subset))
         source = FeatureSource(store=store, rows=within, batch_size=plan.batch_size, seed=cell.seed)
         return train(HeadTraining(policy), _Told(source, report, steps), config, task.folder, **settings)
-    free = usable(opened.windows, set(task.action_free), horizon) if "video" in policy.phase.losses else subset[:0]
+    free = usable(opened.windows, set(task.action_free)) if "video" in policy.phase.losses else subset[:0]
     whole = WindowBatches(opened.windows, np.concatenate([subset, free]).astype(int), plan.batch_size, cell.seed)
     return train(policy, _Told(whole, report, steps), config, task.folder, **settings)
 

@@ -69,7 +69,7 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
     cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
     chosen = (*labelled, *(free if "video" in policy.phase.losses else ()))
     windows = Windows(dataset, window, episodes=chosen, cache=cache)
-    rows = usable(windows, set(chosen), round(window.horizon_s * dataset.fps))
+    rows = usable(windows, set(chosen))
     mark = fingerprint(sized, dataset.content_hash())
     config = _config(settings)
     if policy.phase.name == "head":
