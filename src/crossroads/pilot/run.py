@@ -190,6 +190,7 @@ def _begin(told: Any) -> None:
     import torch
 
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own would be a semaphore that a killed worker leaves behind
     _SENT = told
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

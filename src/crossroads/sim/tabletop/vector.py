@@ -22,6 +22,7 @@ from crossroads.sim.tabletop.perturb import NONE, Perturbation
 from crossroads.sim.tabletop.tasks import ALL_FAMILIES, Split, Task
 
 Choice = Task | int | None
+Played = tuple[Observations, float, bool, bool, dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +78,20 @@ class _Tables:
             for env, seed, choice in zip(self._envs, seeds, choices, strict=False)
         ]
 
-    def play(
-        self, chunks: Sequence[np.ndarray | None]
-    ) -> list[tuple[Observations, float, bool, bool, dict[str, Any]] | None]:
+    def play(self, chunks: Sequence[np.ndarray | None]) -> list[Played | None]:
         return [None if chunk is None else env.play(chunk) for env, chunk in zip(self._envs, chunks, strict=False)]
+
+
+_FIXED = ("task", "valid_tasks", "seed")
+"""What an episode's info says of itself never changes: sending it at each step costs more than a picture."""
+
+
+def _without_known(played: list[Played | None]) -> list[Played | None]:
+    for result in played:
+        if result is not None:
+            for name in _FIXED:
+                del result[4][name]
+    return played
 
 
 def _serve(connection: Connection, options: Options, num_envs: int) -> None:
@@ -95,7 +106,7 @@ def _serve(connection: Connection, options: Options, num_envs: int) -> None:
             return
         name, arguments = message
         try:
-            answer = tables.reset(*arguments) if name == "reset" else tables.play(*arguments)
+            answer = tables.reset(*arguments) if name == "reset" else _without_known(tables.play(*arguments))
         except Exception as error:
             answer = error
         connection.send(answer)
@@ -115,7 +126,7 @@ class VectorTabletop:
         self.num_envs = num_envs
         self.options = options or Options()
         self.space, self.control_hz = TabletopEnv.space, TabletopEnv.control_hz
-        self._last: list[tuple[Observations, float, bool, bool, dict[str, Any]]] = []
+        self._last: list[Played] = []
         num_workers = min(num_workers, num_envs)
         self._groups = np.array_split(np.arange(num_envs), max(num_workers, 1))
         self._local = _Tables(self.options, num_envs) if num_workers == 0 else None
@@ -189,7 +200,10 @@ class VectorTabletop:
         rows = [chunk if is_open else None for chunk, is_open in zip(chunks, open_, strict=True)]
         parts = [([rows[i] for i in group if i < len(rows)],) for group in self._groups]
         results = [item for part in self._ask("play", parts) for item in part]
-        self._last = [old if new is None else new for old, new in zip(self._last, results, strict=True)]
+        self._last = [
+            old if new is None else (*new[:4], {**old[4], **new[4]})
+            for old, new in zip(self._last, results, strict=True)
+        ]
         return self._stacked(moved=open_)
 
     def _ask(self, name: str, parts: Sequence[tuple[Any, ...]]) -> list[Any]:
