@@ -2,8 +2,7 @@
 
 `data/check.py` says whether a dataset can be read; this says whether it should be trained on. Every finding names what
 it does to a policy on a vision-language backbone and to one on a video backbone, because the two suffer differently.
-Indicators are measured by linear read-outs on sessions (else episodes) that were held out. They are diagnostics, not
-predictions of a winner: in one study the predictability gap fell while success rose (evidence page, section 5.1).
+`data/indicators.py` adds what linear read-outs can tell.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ from typing import Literal
 import numpy as np
 
 from crossroads.data.cache import FrameCache
+from crossroads.data.indicators import MIN_EPISODES, Indicators, measure, told
 from crossroads.data.lerobot import Episode, LeRobotDataset
-from crossroads.data.readout import ridge, ridge_r2
-from crossroads.data.split import hold_out
 
 Kind = Literal[
     "out of range", "sign flip", "session shift", "duplicate", "stuck camera", "static", "teleport", "desynchronised"
@@ -70,7 +68,6 @@ STILL = 0.6
 HOLD_S = 1.5
 """Standing still for longer than this is worth saying."""
 MAX_LAG = 5
-MIN_EPISODES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,23 +92,6 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Indicators:
-    """What linear read-outs can tell on held-out sessions or episodes; None where the dataset is too small."""
-
-    held_out: Literal["sessions", "episodes"]
-    r2_present: float | None
-    """Of the next second's mean action, from the pictures and state now."""
-    r2_future: float | None
-    """The same with the pictures a second later; the difference is what imagining well could add."""
-    saturation: tuple[tuple[int, float], ...]
-    """Demonstrations, and the R2 with the future that an inverse model reaches with so many."""
-    leakage: tuple[int, int] | None
-    """First pictures whose instruction is guessed right, of how many."""
-    chance: float | None
-    """Share of the most frequent instruction: what guessing without looking gets right."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Audit:
     """Everything found."""
 
@@ -123,7 +103,7 @@ class Audit:
 
     def __str__(self) -> str:
         head = f"{self.path}: {self.num_episodes} episodes, {self.num_frames} frames, {len(self.findings)} findings"
-        return "\n".join([head, *(f"- {finding}" for finding in self.findings), *_told(self.indicators)])
+        return "\n".join([head, *(f"- {finding}" for finding in self.findings), *told(self.indicators)])
 
 
 def audit(path: str | Path) -> Audit:
@@ -149,7 +129,7 @@ def audit(path: str | Path) -> Audit:
         num_episodes=len(dataset.episodes),
         num_frames=dataset.num_frames,
         findings=tuple(found),
-        indicators=_indicators(dataset, cache, labelled),
+        indicators=measure(dataset, cache, labelled),
     )
 
 
@@ -363,96 +343,3 @@ def _desynchronised(
 def _correlate(a: np.ndarray, b: np.ndarray) -> float:
     a, b = a - a.mean(), b - b.mean()
     return float((a @ b) / max(math.sqrt(float(a @ a) * float(b @ b)), 1e-12))
-
-
-# indicators -----------------------------------------------------------------------------------------------------------
-
-
-def _indicators(dataset: LeRobotDataset, cache: FrameCache, labelled: Sequence[Episode]) -> Indicators:
-    sessions = {episode.session for episode in labelled}
-    kind: Literal["sessions", "episodes"] = "sessions" if len(sessions) >= 2 else "episodes"
-    if len(labelled) < 2 * MIN_EPISODES:
-        return Indicators(held_out=kind, r2_present=None, r2_future=None, saturation=(), leakage=None, chance=None)
-    train, held = hold_out(dataset, 0.25, 0, among=[episode.index for episode in labelled])
-    present, future, target = _windows(dataset, cache, train)
-    present_held, future_held, target_held = _windows(dataset, cache, held)
-    curve = []
-    for num in sorted({max(2, round(len(train) * share)) for share in (0.125, 0.25, 0.5, 1.0)}):
-        part = slice(0, sum(_num_windows(dataset, index) for index in train[:num]))
-        curve.append((num, ridge_r2(future[part], target[part], future_held, target_held)))
-    right, chance = _leakage(dataset, cache, train, held)
-    return Indicators(
-        held_out=kind,
-        r2_present=ridge_r2(present, target, present_held, target_held),
-        r2_future=curve[-1][1],
-        saturation=tuple(curve),
-        leakage=(right, len(held)),
-        chance=chance,
-    )
-
-
-NUM_WINDOWS = 6
-"""Of each episode, evenly spread."""
-
-
-def _num_windows(dataset: LeRobotDataset, index: int) -> int:
-    return min(NUM_WINDOWS, dataset.episodes[index].length)
-
-
-def _windows(
-    dataset: LeRobotDataset, cache: FrameCache, episodes: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Regressors now, regressors now and a second later, and the standardised mean action between."""
-    ahead = max(1, round(dataset.fps))
-    scale = dataset.tables.actions.std(axis=0)
-    moving = scale > 1e-6
-    camera = dataset.cameras[0]
-    present, future, target = [], [], []
-    for index in episodes:
-        length = dataset.episodes[index].length
-        first = np.linspace(0, max(length - 1 - ahead, 0), _num_windows(dataset, index)).astype(int)
-        last = np.minimum(first + ahead, length - 1)
-        now = cache.frames(index, camera, first).reshape(len(first), -1).astype(np.float64) / 255
-        then = cache.frames(index, camera, last).reshape(len(first), -1).astype(np.float64) / 255
-        known = np.concatenate([now, dataset.state(index)[first]], axis=1)
-        present.append(known)
-        future.append(np.concatenate([known, then - now], axis=1))
-        actions = dataset.actions(index)[:, moving] / scale[moving]
-        target.append(np.stack([actions[a : max(b, a + 1)].mean(axis=0) for a, b in zip(first, last, strict=True)]))
-    return np.concatenate(present), np.concatenate(future), np.concatenate(target)
-
-
-def _leakage(
-    dataset: LeRobotDataset, cache: FrameCache, train: Sequence[int], held: Sequence[int]
-) -> tuple[int, float]:
-    """How many held-out episodes' instructions a linear read-out of the first picture names, and the chance of it."""
-    texts = sorted({dataset.episodes[index].text for index in train})
-    first = {
-        part: np.concatenate([cache.frames(i, dataset.cameras[0], [0]) for i in part]).reshape(len(part), -1) / 255.0
-        for part in (tuple(train), tuple(held))
-    }
-    told = np.array([[float(dataset.episodes[index].text == text) for text in texts] for index in train])
-    guessed = ridge(first[tuple(train)], told, first[tuple(held)]).argmax(axis=1)
-    truth = [dataset.episodes[index].text for index in held]
-    right = sum(texts[guess] == text for guess, text in zip(guessed, truth, strict=True))
-    most = Counter(dataset.episodes[index].text for index in train).most_common(1)[0][0]
-    return right, sum(text == most for text in truth) / len(truth)
-
-
-def _told(found: Indicators) -> Iterator[str]:
-    if found.r2_present is None or found.r2_future is None or found.leakage is None or found.chance is None:
-        yield f"indicators: not measured; they need {2 * MIN_EPISODES} labelled episodes"
-        return
-    yield f"indicators, linear read-outs on held-out {found.held_out} (diagnostics, not predictions of a winner):"
-    gap = found.r2_future - found.r2_present
-    yield (
-        f"    the next second's mean action: R2 {found.r2_present:.2f} from now, {found.r2_future:.2f} with the "
-        f"picture a second later; gap {gap:+.2f}"
-    )
-    curve = ", ".join(f"{num}: {r2:.2f}" for num, r2 in found.saturation)
-    yield f"    an inverse model by number of demonstrations: R2 {curve}"
-    right, num = found.leakage
-    yield (
-        f"    the instruction guessed from the first picture alone: {right} of {num} ({right / num:.0%}); always "
-        f"guessing the most frequent gets {found.chance:.0%}. Far above that, a policy can do well without reading"
-    )
