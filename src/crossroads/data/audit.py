@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from crossroads.data.cache import FrameCache
+from crossroads.data.check import require_sound
 from crossroads.data.indicators import MIN_EPISODES, Indicators, measure, told
 from crossroads.data.lerobot import Episode, LeRobotDataset
 
@@ -110,8 +111,9 @@ def audit(path: str | Path) -> Audit:
     """Look at every frame (at 24 px) and every number of a sound dataset.
 
     Raises:
-        InputError: the dataset cannot be read (`data/check.py` lists why).
+        InputError: the dataset is not sound (`data/check.py` lists why).
     """
+    require_sound(path)
     dataset = LeRobotDataset.open(path)
     cache = FrameCache.open(dataset, cameras=dataset.cameras, image_hw=(SIZE, SIZE))
     labelled = [episode for episode in dataset.episodes if not episode.action_free]

@@ -91,15 +91,15 @@ def require_sound(dataset_path: str | Path) -> None:
     """Refuse a folder with findings before anything is built on it.
 
     Raises:
-        InputError: with the first findings.
+        InputError: with the first finding.
     """
     report = check(dataset_path)
     if not report.sound:
-        shown = "\n".join(f"- {finding}" for finding in report.findings[:3])
+        num = len(report.findings)
         raise InputError(
             where=str(dataset_path),
             expected="a sound dataset",
-            got=f"{len(report.findings)} findings:\n{shown}\n",
+            got=f"{num} finding{'s' if num > 1 else ''}, the first: {str(report.findings[0]).rstrip('.')}",
             do=f"Mend what is wrong; `crossroads data check {dataset_path}` lists all of it.",
         )
 
