@@ -1,7 +1,7 @@
 """One table with physics: it is loaded with a layout, takes bounded hand motions, and tells its true state.
 
 The hand hangs on three slide joints with critically damped position servos; an action moves the servo's target, which
-is led smoothly over the 20 physics steps of a control step and kept on a short leash of the real hand.
+is led smoothly over the physics steps of a control step and kept on a short leash of the real hand.
 """
 
 from __future__ import annotations
