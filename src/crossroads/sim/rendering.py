@@ -56,7 +56,7 @@ def fast_render(model: MjModel) -> None:
     """Switch multisampling and the shadow map off in a model; call it before a context is made from the model."""
     model.vis.quality.offsamples = 0
     model.vis.quality.shadowsize = 0
-    model.vis.quality.numslices, model.vis.quality.numstacks, model.vis.quality.numquads = 18, 10, 1
+    model.vis.quality.numslices, model.vis.quality.numstacks, model.vis.quality.numquads = 12, 8, 1
 
 
 class Painter:
