@@ -1,0 +1,151 @@
+"""What a matched experiment found, as data: arms, measured points, effects with intervals, and one sentence.
+
+The three designs of the evidence page (section 6) fill these values and the page draws them; nothing here computes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from crossroads.evaluate.statistics import Interval
+from crossroads.pilot.verdict import Guard
+
+Currency = Literal["samples", "steps", "flops", "seconds", "device_hours", "money", "parameters"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amounts:
+    """What one arm is given or has used, in every currency; sums over all networks that the arm trains."""
+
+    samples: int
+    steps: int
+    flops: float
+    seconds: float
+    """Wall clock of training, one process."""
+    device_hours: float
+    money: float | None
+    """None without a stated rate."""
+    parameters: int
+    """Trained, summed over the arm's networks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spend:
+    """One arm's plan beside its account."""
+
+    arm: str
+    planned: Amounts
+    spent: Amounts | None
+    """None in a plan that has not run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetTable:
+    """What was planned, what was spent, and in which currencies the arms had to be equal."""
+
+    matched: tuple[Currency, ...]
+    tolerance: float
+    """Largest relative difference between two arms in a matched currency."""
+    rows: tuple[Spend, ...]
+    unequal: tuple[str, ...]
+    """In words, the currencies in which arms differ by more than the tolerance without having been matched."""
+    rates: str
+    """Where seconds and money come from: the device, its assumed speed, the stated price."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyArm:
+    """One arm of a design."""
+
+    name: str
+    summary: str
+    trained: Amounts
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPoint:
+    """One measured share: an arm under a condition, pooled over training runs."""
+
+    arm: str
+    condition: str
+    successes: int
+    trials: int
+    runs: int
+    interval: Interval
+    """Over training runs and episodes (hierarchical) where there are several runs."""
+
+    @property
+    def share(self) -> float:
+        return self.successes / self.trials
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """One comparison that the design was made for."""
+
+    name: str
+    """What it asks, in words: 'action-free video, by pseudo-labels'."""
+    first: str
+    second: str
+    condition: str
+    value: float
+    """First minus second (unit ``points``), or first over second (unit ``times``)."""
+    unit: Literal["points", "times"]
+    interval: Interval
+    p_value: float | None
+    """Corrected over the effects of the design (Holm); None where no test exists."""
+    runs: int
+    trials: int
+
+    @property
+    def decided(self) -> bool:
+        """True when the interval leaves out 'no effect'."""
+        nothing = 0.0 if self.unit == "points" else 1.0
+        return not self.interval.low <= nothing <= self.interval.high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One design: what was asked, what was measured, what may be said."""
+
+    key: Literal["labels", "video-loss", "grounding"]
+    title: str
+    question: str
+    arms: tuple[StudyArm, ...]
+    conditions: tuple[str, ...]
+    """In their order; a number of labels, or a kind of trial."""
+    points: tuple[StudyPoint, ...]
+    effects: tuple[Effect, ...]
+    finding: str
+    """One honest paragraph, written from the effects by the same rules for every result."""
+    guards: tuple[Guard, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convergence:
+    """After how many optimiser steps an arm reaches 90 % of its plateau."""
+
+    arm: str
+    steps: float
+    interval: Interval
+    runs: int
+    of_steps: int
+    """Steps of the whole training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executability:
+    """Whether an imagined clip can be acted out: the motion an inverse model reads from it against the executed one."""
+
+    arm: str
+    ratio: float
+    """Error on imagined clips over the error of the same inverse model on real expert frames; 1 is as good as real."""
+    interval: Interval
+    error_imagined: float
+    error_real: float
+    """Root mean square, standard deviations of the actions."""
+    chunks: int
+    video_against_action: float | None
+    """Rank correlation, over episodes, of imagined-video error with action error."""
+    video_against_failure: float | None
