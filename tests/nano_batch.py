@@ -34,17 +34,19 @@ def nano_batch(recipe: Recipe, *, size: int = 2, seed: int = 0) -> Batch:
     valid = torch.ones(size, num, dtype=torch.bool)
     valid[-1, num - num // 3 :] = False
     low, high = torch.tensor(ROBOT.low), torch.tensor(ROBOT.high)
+    images = {camera: pictures(size) for camera in window.cameras}
+    future = {camera: pictures(size, num_future) for camera in window.cameras} if num_future else {}
     return Batch(
         obs=Observation(
-            images={camera: pictures(size) for camera in window.cameras},
-            state=torch.randn(size, len(ROBOT.state_names), generator=generator),
+            images=images,
+            state=torch.randn(size, window.num_state or len(ROBOT.state_names), generator=generator),
             text=tuple(TEXTS[index % len(TEXTS)] for index in range(size)),
             robot=(ROBOT.robot,) * size,
             time_s=torch.zeros(size),
-        ),
+        ).foreseeing(future, window.future_s),
         actions=low + (high - low) * torch.rand(size, num, ROBOT.action_size, generator=generator),
         actions_valid=valid,
-        future={camera: pictures(size, num_future) for camera in window.cameras} if num_future else {},
+        future=future,
         future_valid=torch.ones(size, num_future, dtype=torch.bool),
         answer=tuple(ANSWERS[index % len(ANSWERS)] for index in range(size)),
         weight=torch.ones(size),

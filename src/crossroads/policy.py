@@ -93,10 +93,11 @@ class StreamPolicy(nn.Module):
         levels: dict[str, Tensor] = {}
         owed: dict[str, Corrupted] = {}
         targets: dict[str, Latent] = {}
+        obs = batch.obs.foreseeing(batch.future, self.recipe.window.future_s)
         for name in sorted(names):
             group = self.net.group(name)
             if group.view.kind == "now":
-                latents[name] = self.net.observe(name, batch.obs)
+                latents[name] = self.net.observe(name, obs)
                 levels[name] = torch.zeros(batch.batch_size, 1, device=batch.weight.device)
                 continue
             stream = group.stream.name

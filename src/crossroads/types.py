@@ -16,6 +16,11 @@ from torch import Tensor
 from crossroads.errors import InputError
 
 
+def ahead(camera: str, time_s: float) -> str:
+    """The name under which a camera's frame of ``time_s`` later is shown."""
+    return f"{camera}+{time_s:g}s"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Observation:
     """What the robot sees, feels and is told at one moment; raw units, nothing normalised."""
@@ -37,6 +42,11 @@ class Observation:
             state=self.state.to(device),
             time_s=self.time_s.to(device),
         )
+
+    def foreseeing(self, future: Mapping[str, UInt8[Tensor, "b f h w 3"]], times_s: tuple[float, ...]) -> Observation:
+        """The same moment with frames of its future shown as further cameras (what an inverse model reads)."""
+        later = {ahead(name, time): frames[:, i] for name, frames in future.items() for i, time in enumerate(times_s)}
+        return replace(self, images={**self.images, **later})
 
     def told(self, text: tuple[str, ...]) -> Observation:
         """The same scene under other words (the swap probe)."""

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from crossroads.codecs.spec import Latent
 from crossroads.streams import ViewKind, linear_flops, linear_parameters
-from crossroads.types import NOTHING, Batch, Observation, Window
+from crossroads.types import NOTHING, Batch, Observation, Window, ahead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,13 @@ class Patches:
     vision_width: int
     vision_mlp: int
     heads: int
+    ahead_s: tuple[float, ...] = ()
+    """Each camera is seen again so many seconds later (an inverse model); `Observation.foreseeing` shows those frames."""
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The pictures by name, in the order of their tokens: every camera now, then every camera at each later time."""
+        return (*self.cameras, *(ahead(camera, time) for time in self.ahead_s for camera in self.cameras))
 
     @property
     def patches_hw(self) -> tuple[int, int]:
@@ -44,10 +51,11 @@ class Patches:
         return ("now",)
 
     def num_tokens(self, view: ViewKind) -> int:
-        return len(self.cameras) * self.patches_per_camera
+        return len(self.shown) * self.patches_per_camera
 
     def window(self) -> Window:
-        return Window(**{**vars(NOTHING), "cameras": self.cameras, "image_hw": self.image_hw})
+        asked = {"cameras": self.cameras, "image_hw": self.image_hw, "future_s": self.ahead_s}
+        return Window(**{**vars(NOTHING), **asked})
 
     def num_parameters(self, width: int) -> int:
         vision = self.vision_width
@@ -62,7 +70,7 @@ class Patches:
         per_layer = linear_flops(num, vision, 4 * vision) + 2 * linear_flops(num, vision, self.vision_mlp)
         attention = 2 * linear_flops(num, vision, num)
         ends = linear_flops(num, 3 * self.patch**2, vision) + linear_flops(num, vision, width)
-        return len(self.cameras) * (self.depth * (per_layer + attention) + ends)
+        return len(self.shown) * (self.depth * (per_layer + attention) + ends)
 
     def read_flops(self, view: ViewKind, width: int) -> int:
         return 0
@@ -109,7 +117,7 @@ class PatchCodec(nn.Module):
         self.project = nn.Linear(spec.vision_width, width)
 
     def observe(self, obs: Observation) -> Latent:
-        values = torch.stack([obs.images[camera] for camera in self.spec.cameras], dim=1)
+        values = torch.stack([obs.images[camera] for camera in self.spec.shown], dim=1)
         num = self.spec.num_tokens("now")
         return Latent(values=values, valid=torch.ones(len(values), num, dtype=torch.bool, device=values.device))
 
@@ -117,14 +125,14 @@ class PatchCodec(nn.Module):
         return self.observe(batch.obs)
 
     def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
-        return (len(self.spec.cameras), *self.spec.image_hw, 3)
+        return (len(self.spec.shown), *self.spec.image_hw, 3)
 
     def embed(self, latent: Tensor, level: Tensor) -> Float[Tensor, "b n w"]:
         pixels = rearrange(latent, "b v h w c -> (b v) c h w").to(self.position.dtype) / 127.5 - 1
         x = rearrange(self.enter(pixels), "b w h1 w1 -> b (h1 w1) w") + self.position
         for layer in self.layers:
             x = layer(x)
-        return rearrange(self.project(self.norm(x)), "(b v) n w -> b (v n) w", v=len(self.spec.cameras))
+        return rearrange(self.project(self.norm(x)), "(b v) n w -> b (v n) w", v=len(self.spec.shown))
 
     def read(self, hidden: Float[Tensor, "b n w"]) -> Tensor:
         raise AssertionError("images are inputs here: validate() refuses a recipe that predicts them through Patches")
@@ -132,7 +140,7 @@ class PatchCodec(nn.Module):
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
         rows, columns = (side // self.spec.patch for side in self.spec.image_hw)
         places = torch.cartesian_prod(
-            torch.arange(len(self.spec.cameras)), torch.arange(rows), torch.arange(columns)
+            torch.arange(len(self.spec.shown)), torch.arange(rows), torch.arange(columns)
         ).float()
         return places
 

@@ -11,6 +11,7 @@ from crossroads.recipes import fast_wam_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
+from crossroads.recipes.inverse import inverse_motion, inverse_scene
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
@@ -20,6 +21,8 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam": fast_wam,
     "fast_wam_idm": fast_wam_idm,
     "fast_wam_joint": fast_wam_joint,
+    "inverse_motion": inverse_motion,
+    "inverse_scene": inverse_scene,
     "nano_video": nano_video,
     "nano_vlm": nano_vlm,
     "pi0": pi0,

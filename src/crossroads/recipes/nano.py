@@ -6,6 +6,8 @@ both: a comparison of backbones must not also compare experts.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from crossroads.codecs.action_tokens import ActionTokens
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.pixels import Patches
@@ -75,6 +77,10 @@ EXPERT = Wan(
     frequency_width=64,
     modulated_head=False,
 )
+
+WIDE_EXPERT = replace(EXPERT, mlp=864)
+"""The expert where no words are crossed: as many weights (4 % fewer) as `EXPERT` has with its reading of the words, so
+that both sides of a comparison train the same number."""
 
 ACTION_FLOW = Flow(levels=BetaLevels())
 """openpi's level sampler for every nano arm's actions: what differs between arms must not be the action's noise."""

@@ -45,13 +45,13 @@ NANO = Pi0Size(
     state=nano.STATE,
     action=nano.ACTION,
     language=nano.LANGUAGE_TOWER,
-    expert=nano.EXPERT,
+    expert=nano.WIDE_EXPERT,
     action_flow=nano.ACTION_FLOW,
     denoising_steps=nano.DENOISING_STEPS,
     backbone="nano_vlm",
     departs=(
-        "At nano size the expert is the one that all arms share (Wan block, told the level by modulation), "
-        "not a narrow Gemma told the level inside the action codec.",
+        "At nano size the expert is of the kind that all arms share (Wan block, told the level by modulation, as many "
+        "trained weights), not a narrow Gemma told the level inside the action codec.",
         "At nano size one camera, 12 actions and 5 denoising steps instead of three, 50 and 10.",
         "At nano size there are as many key-value heads as query heads, not one.",
         "At nano size actions and state have the robot's own size; the loss counts no padded dimensions.",

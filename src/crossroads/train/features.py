@@ -6,6 +6,7 @@ a step then runs only the head. Groups that hold noise are cached in several dra
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -85,6 +86,14 @@ class FeatureStore:
     @property
     def num_draws(self) -> int:
         return self.meta["num_draws"]
+
+    def labelled(self, rows: np.ndarray, *, state: Tensor, actions: Tensor) -> FeatureStore:
+        """The same features with states and actions of some windows replaced (labels that a model wrote)."""
+        found, index = copy.copy(self), torch.from_numpy(rows)
+        found.state, found.actions = self.state.clone(), self.actions.clone()
+        found.actions_valid = self.actions_valid.clone()
+        found.state[index], found.actions[index], found.actions_valid[index] = state, actions, True
+        return found
 
     def states(self, rows: np.ndarray, draws: np.ndarray) -> dict[str, GroupState]:
         """The states of some windows, each in one of its draws."""
