@@ -31,11 +31,11 @@ class Patches:
     vision_mlp: int
     heads: int
     ahead_s: tuple[float, ...] = ()
-    """Each camera is seen again so many seconds later (an inverse model); `Observation.foreseeing` shows those frames."""
+    """Each camera is seen again so many seconds later (for inverse models); `Observation.foreseeing` shows it."""
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The pictures by name, in the order of their tokens: every camera now, then every camera at each later time."""
+        """The pictures by name, in the order of their tokens: every camera now, then all at each later time."""
         return (*self.cameras, *(ahead(camera, time) for time in self.ahead_s for camera in self.cameras))
 
     @property

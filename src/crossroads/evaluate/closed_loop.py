@@ -17,7 +17,7 @@ import torch
 from crossroads.evaluate.records import EpisodeRecord
 from crossroads.policy import Policy
 from crossroads.sim.tabletop.perturb import NONE, Perturbation
-from crossroads.sim.tabletop.tasks import Split, Task
+from crossroads.sim.tabletop.tasks import Pairing, Split, Task
 from crossroads.sim.tabletop.vector import Options, VectorStep, VectorTabletop
 from crossroads.types import Observation
 
@@ -33,6 +33,7 @@ class Trials:
     execute_steps: int
     swapped: bool = False
     split: Split = "train"
+    pairing: Pairing = "any"
     paraphrase: bool = False
     perturbation: Perturbation = NONE
     cameras: tuple[str, ...] = ("front",)
@@ -60,6 +61,7 @@ def run_trials(
         perturbation=trials.perturbation,
         paraphrase=trials.paraphrase,
         split=trials.split,
+        pairing=trials.pairing,
         cameras=trials.cameras,
     )
     num_envs = min(trials.num_envs, len(trials.seeds))

@@ -43,7 +43,8 @@ class Training:
     @property
     def flops(self) -> float:
         """From cached features where the phase is ``head``, from raw data otherwise."""
-        counted = flops(self.recipe, tokens={"text": TEXT_TOKENS})
+        spoken = {stream.name: TEXT_TOKENS for stream in self.recipe.stage.streams if stream.name == "text"}
+        counted = flops(self.recipe, tokens=spoken)
         sample = (counted.train_cached if self.phase == "head" else counted.train)[self.phase]
         return float(self.steps * self.batch_size * sample.total)
 
@@ -144,7 +145,7 @@ def compare(planned: Mapping[str, Amounts], budget: Budget, device: Device) -> B
                 got=str(gap),
                 do="Match other currencies (--match), or change the recipes' sizes or the budget.",
             )
-    others = [name for name in CURRENCIES if name not in budget.matched]
+    others: list[Currency] = [name for name in CURRENCIES if name not in budget.matched]
     unequal = [gap for name in others if (gap := _gap(planned, name)) is not None and gap.share > budget.tolerance]
     return BudgetTable(
         matched=budget.matched,
@@ -195,7 +196,7 @@ def this_processor(*, price_per_hour: float | None = None, utilisation: float = 
     try:
         for _ in itertools.repeat(None, 12):
             started = time.perf_counter()
-            a @ a
+            torch.mm(a, a)
             best = min(best, time.perf_counter() - started)
     finally:
         torch.set_num_threads(threads)

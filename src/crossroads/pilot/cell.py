@@ -32,7 +32,7 @@ from crossroads.recipes.catalogue import recipe
 from crossroads.train.checkpoint import load_weights, save_policy
 from crossroads.train.features import FeatureSource, FeatureStore, HeadTraining, build_store
 from crossroads.train.loop import TrainResult, train
-from crossroads.train.optim import TrainConfig
+from crossroads.train.optim import finetuning
 from crossroads.types import Batch
 
 Report = Callable[[float], None]
@@ -100,7 +100,7 @@ def run_cell(task: Task, report: Report) -> dict[str, Any]:
     report(0.7)
     if task.closed_loop:
         result["closed_loop"] = _closed_loop(task, policy)
-    _write_json(task.result, result)
+    write_json(task.result, result)
     report(1.0)
     return json.loads(task.result.read_text())
 
@@ -161,26 +161,13 @@ def _train(task: Task, policy: StreamPolicy, opened: Opened, report: Report) -> 
     plan, cell = task.plan, task.cell
     subset = usable(opened.windows, set(task.subsets[cell.labels]))
     steps = plan.steps if cell.labels == max(task.subsets) else plan.short_steps
-    config = TrainConfig(
-        steps=steps,
-        batch_size=plan.batch_size,
-        learning_rate=plan.learning_rate,
-        warmup_steps=min(100, steps // 10),
-        final_learning_rate_fraction=0.05,
-        weight_decay=0.01,
-        betas=(0.9, 0.95),
-        clip_norm=1.0,
-        ema_decay=0.99,
-        seed=cell.seed,
-        checkpoint_every=250,
-        log_every=max(1, steps // 20),
-        mixed_precision=True,
-    )
+    config = finetuning(steps, batch_size=plan.batch_size, learning_rate=plan.learning_rate, seed=cell.seed)
     mark = fingerprint(policy.recipe, task.subsets[cell.labels])
     settings = {"device": "cpu", "progress": False, "recipe_name": cell.arm, "fingerprint": mark}
     if policy.phase.name == "head":
         every = usable(opened.windows, set(task.subsets[max(task.subsets)]))
-        store = _store(task, policy, opened.windows, every)
+        folder = task.out / "features" / task.cell.arm
+        store = shared_store(policy, opened.windows, every, folder, num_draws=plan.num_draws)
         within = np.flatnonzero(np.isin(every, subset))
         source = FeatureSource(store=store, rows=within, batch_size=plan.batch_size, seed=cell.seed)
         return train(HeadTraining(policy), _Told(source, report, steps), config, task.folder, **settings)
@@ -189,14 +176,14 @@ def _train(task: Task, policy: StreamPolicy, opened: Opened, report: Report) -> 
     return train(policy, _Told(whole, report, steps), config, task.folder, **settings)
 
 
-def _store(task: Task, policy: StreamPolicy, windows: Windows, every: np.ndarray) -> FeatureStore:
-    """The arm's cached features; cells of one arm share them, and wait for the one that is computing them."""
-    folder = task.out / "features" / task.cell.arm
+def shared_store(
+    policy: StreamPolicy, windows: Windows, every: np.ndarray, folder: Path, *, num_draws: int
+) -> FeatureStore:
+    """Cached features of some windows; cells that share a folder wait for the one that is computing them."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = folder.with_suffix(".lock")
-    with lock.open("w") as handle:
+    with folder.with_suffix(".lock").open("w") as handle:
         _hold(handle)
-        return build_store(policy, windows, every, folder, num_draws=task.plan.num_draws, seed=0, progress=False)
+        return build_store(policy, windows, every, folder, num_draws=num_draws, seed=0, progress=False)
 
 
 def _hold(handle) -> None:
@@ -315,7 +302,8 @@ def restore(folder: Path, task: Task) -> StreamPolicy:
     return policy
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """The file appears whole or not at all."""
     partial = path.with_suffix(f".{os.getpid()}.tmp")
     partial.write_text(json.dumps(value, indent=1))
     partial.replace(path)

@@ -1,14 +1,14 @@
 """Inverse models at work: trained on few labels, they label action-free video and read imagined clips.
 
-Two kinds, both without any path from the words. ``scene`` sees whole pictures. ``motion`` sees only where the hand is in
-each frame: a small reader, trained on the same labels, turns a frame into the robot's own state first (evidence page,
-section 5.1: the local one needs fewer labels). Action-free episodes have no state, so the reader supplies theirs too.
+Two kinds, both without any path from the words. ``scene`` sees whole pictures. ``motion`` sees only where the hand is
+in each frame: a small reader, trained on the same labels, turns a frame into the robot's own state first (evidence
+page, section 5.1: the local one needs fewer labels). Action-free episodes have no state; the reader supplies it too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +27,7 @@ from crossroads.recipe import Recipe
 from crossroads.recipes.inverse import NUM_MOMENTS, inverse_motion, inverse_scene
 from crossroads.space import ActionSpace, Statistics
 from crossroads.towers.joint import GroupState
-from crossroads.train.features import FeatureBatch, FeatureSource, FeatureStore, HeadTraining
+from crossroads.train.features import FeatureBatch, FeatureSource, FeatureStore
 from crossroads.train.loop import train
 from crossroads.train.optim import TrainConfig
 from crossroads.types import Actions, Batch, Losses, Observation
@@ -80,19 +80,15 @@ def first_frame(state: GroupState) -> Float[Tensor, "b n w"]:
     return rearrange(state.hidden, "b (m n) w -> b m n w", m=NUM_MOMENTS)[:, 0]
 
 
-def scene_recipe(space: ActionSpace, cameras: tuple[str, ...], *, mlp: int | None = None) -> Recipe:
-    """``inverse_scene`` sized for a robot; ``mlp`` widens its expert."""
-    sized = fit(inverse_scene(), space, cameras)
-    return sized if mlp is None else sized.vary({"stage.towers.expert.spec.mlp": mlp})
+def scene_recipe(space: ActionSpace, cameras: tuple[str, ...]) -> Recipe:
+    """``inverse_scene`` sized for a robot."""
+    return fit(inverse_scene(), space, cameras)
 
 
-def motion_recipe(space: ActionSpace, cameras: tuple[str, ...], *, mlp: int | None = None) -> Recipe:
+def motion_recipe(space: ActionSpace, cameras: tuple[str, ...]) -> Recipe:
     """``inverse_motion`` sized for a robot: its state at every moment, one after the other."""
     sized = fit(inverse_motion(), space, cameras)
-    changes: dict[str, object] = {"stage.streams.state.codec.num_state": NUM_MOMENTS * space.num_state}
-    if mlp is not None:
-        changes["stage.towers.expert.spec.mlp"] = mlp
-    return sized.vary(changes)
+    return sized.vary({"stage.streams.state.codec.num_state": NUM_MOMENTS * space.num_state})
 
 
 def vision(space: ActionSpace, cameras: tuple[str, ...]) -> StreamPolicy:
@@ -200,20 +196,19 @@ def train_inverse(
     *,
     state: Statistics,
     actions: Statistics,
+    recipe: Recipe,
     folder: Path,
     config: TrainConfig,
-    mlp: int | None = None,
 ) -> InverseModel:
     """Train reader and model on the labelled ``rows`` of cached windows; the same call continues what was stopped.
 
-    ``state`` and ``actions`` are statistics of the labelled frames that it may see; ``mlp`` widens the expert.
+    ``state`` and ``actions`` are statistics of the labelled frames that it may see; ``recipe`` is ``scene_recipe`` or
+    ``motion_recipe``, with its expert as wide as wanted.
     """
-    space, cameras = eyes.space, eyes.recipe.window.cameras
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         reader = StateReader(eyes.recipe, state)
-    recipe = (scene_recipe if sees == "scene" else motion_recipe)(space, cameras, mlp=mlp)
-    policy = build(recipe, space, seed=config.seed)
+    policy = build(recipe, eyes.space, seed=config.seed)
     load_backbones(policy)
     policy.enter(recipe.phase("head"))
     fit_normalisers(policy, state=_every_moment(state) if sees == "motion" else None, actions=actions)

@@ -1,10 +1,10 @@
-"""Inverse models: which actions led from this frame to the next ones? They label action-free video and read imagined one.
+"""Inverse models: which actions led from this frame to the next ones? They label video and read imagined clips.
 
 Both are blind to the instruction by structure: they have no stream of words, so no path from one exists (an inverse
 model that sees scene *and* words inherits the shortcuts of its few labels; evidence page, section 5.2).
-``inverse_scene`` sees whole pictures through the language backbone's vision, frame by frame. ``inverse_motion`` sees only
-where the hand was and will be, as numbers. Frame-pair inverse dynamics follow UniPi (arXiv 2302.00111) and VPT (arXiv
-2206.11795); ours reads the frame of now and four later ones and answers a whole chunk in one pass.
+``inverse_scene`` sees whole pictures through the language backbone's vision, frame by frame. ``inverse_motion`` sees
+only where the hand was and will be, as numbers. Frame-pair inverse dynamics follow UniPi (arXiv 2302.00111) and VPT
+(arXiv 2206.11795); ours reads the frame of now and four later ones and answers a whole chunk in one pass.
 """
 
 from __future__ import annotations

@@ -80,6 +80,25 @@ def trainable(policy: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}
 
 
+def finetuning(steps: int, *, batch_size: int, learning_rate: float, seed: int, num_lines: int = 20) -> TrainConfig:
+    """The usual settings of a run on demonstrations; ``num_lines`` of its learning curve are kept."""
+    return TrainConfig(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup_steps=min(100, steps // 10),
+        final_learning_rate_fraction=0.05,
+        weight_decay=0.01,
+        betas=(0.9, 0.95),
+        clip_norm=1.0,
+        ema_decay=0.99,
+        seed=seed,
+        checkpoint_every=250,
+        log_every=max(1, steps // num_lines),
+        mixed_precision=True,
+    )
+
+
 def build_optimiser(policy: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW over the trainable parameters; weight decay on matrices only, not on biases, norms or single vectors."""
     parameters = trainable(policy)

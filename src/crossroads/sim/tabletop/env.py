@@ -19,10 +19,12 @@ from crossroads.sim.tabletop.perturb import NONE, Perturbation
 from crossroads.sim.tabletop.tasks import (
     ALL_FAMILIES,
     FAMILIES,
+    Pairing,
     Split,
     Task,
     check_families,
     check_split,
+    leftmost_task,
     progress,
     solved_tasks,
     valid_tasks,
@@ -76,6 +78,7 @@ class TabletopEnv(gymnasium.Env[Observations, np.ndarray]):
         perturbation: Perturbation = NONE,
         paraphrase: bool = False,
         split: Split = "train",
+        pairing: Pairing = "any",
         cameras: tuple[str, ...] = CAMERAS,
         render_mode: str | None = None,
     ) -> None:
@@ -84,6 +87,7 @@ class TabletopEnv(gymnasium.Env[Observations, np.ndarray]):
         check_split(families, split)
         self.families, self.image_hw, self.cameras = families, image_hw, cameras
         self.split: Split = split
+        self.pairing: Pairing = pairing
         self._max_steps, self._perturbation, self._paraphrase = max_steps, perturbation, paraphrase
         self.render_mode = render_mode
         low, high = np.array(TABLETOP_SPACE.low, np.float32), np.array(TABLETOP_SPACE.high, np.float32)
@@ -117,6 +121,8 @@ class TabletopEnv(gymnasium.Env[Observations, np.ndarray]):
         self.world.load(layout)
         perturb.apply(self.world, self._perturbation, self._noise)
         self.valid_tasks = [self._worded(other) for other in valid_tasks(layout, self.families, self.split)]
+        if self.pairing == "leftmost":
+            task = leftmost_task(layout, self.valid_tasks)
         self.task = self._chosen(task, options or {})
         self.start = self.world.snapshot()
         self._num_steps, self._touched = 0, ""

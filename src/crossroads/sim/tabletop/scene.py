@@ -2,7 +2,7 @@
 
 Compiling a model and opening a renderer costs 47 ms per episode; moving and recolouring a pool costs microseconds.
 Every pool object carries all three shapes and shows one. Fixtures are static bodies, put anywhere through ``body_pos``.
-Contact settings (pyramidal cone, impratio 10, 10 ms): `benchmarks/tabletop_experts.py` lists what they grasp, place and stack.
+Contacts: pyramidal cone, impratio 10, steps of 10 ms; `benchmarks/tabletop_experts.py` lists what they grasp and stack.
 Axes: x right, y away from the front camera, z up, table top at z = 0; metres.
 """
 

@@ -21,6 +21,9 @@ from crossroads.sim.tabletop.scene import BIN_INNER_M, DRAWER_TRAVEL_M
 from crossroads.sim.tabletop.world import PRESS_M, Snapshot
 
 Split = Literal["train", "held_out", "all"]
+Pairing = Literal["any", "leftmost"]
+"""Which of a scene's instructions is the usual one: any of them, or always the one about the leftmost thing (a scene
+that gives its instruction away, as in sets with one instruction per scene)."""
 
 DIRECTIONS: dict[str, np.ndarray] = {
     "left": np.array((-1.0, 0.0)),
@@ -421,6 +424,13 @@ def valid_tasks(layout: Layout, families: tuple[str, ...], split: Split = "all")
 def progress(task: Task, layout: Layout, start: Snapshot, now: Snapshot) -> float:
     """How far a task has come, 0..1; exactly 1 when it is solved."""
     return float(FAMILIES[task.family].progress(task, layout, start, now))
+
+
+def leftmost_task(layout: Layout, tasks: Iterable[Task]) -> Task:
+    """The one task that the scene alone tells: about the leftmost target, of the last family that has it."""
+    place = {thing.name: thing.x for thing in layout.things}
+    order = list(FAMILIES)
+    return min(tasks, key=lambda task: (place[task.target], -order.index(task.family), task.argument))
 
 
 def solved_tasks(tasks: Iterable[Task], layout: Layout, start: Snapshot, now: Snapshot) -> Iterator[Task]:

@@ -19,7 +19,7 @@ import numpy as np
 from crossroads.errors import InputError
 from crossroads.sim.tabletop.env import CAMERAS, Observations, TabletopEnv
 from crossroads.sim.tabletop.perturb import NONE, Perturbation
-from crossroads.sim.tabletop.tasks import ALL_FAMILIES, Split, Task
+from crossroads.sim.tabletop.tasks import ALL_FAMILIES, Pairing, Split, Task
 
 Choice = Task | int | None
 Played = tuple[Observations, float, bool, bool, dict[str, Any]]
@@ -35,6 +35,7 @@ class Options:
     perturbation: Perturbation = NONE
     paraphrase: bool = False
     split: Split = "train"
+    pairing: Pairing = "any"
     cameras: tuple[str, ...] = CAMERAS
 
     def make(self) -> TabletopEnv:
@@ -45,6 +46,7 @@ class Options:
             perturbation=self.perturbation,
             paraphrase=self.paraphrase,
             split=self.split,
+            pairing=self.pairing,
             cameras=self.cameras,
         )
 

@@ -1,0 +1,327 @@
+"""The three matched experiments as values: which arms, on which labels, told and shown what, under which budget.
+
+Evidence page, section 6: P1 label efficiency, P2 the 2x2 of video loss and imagined future, P3 grounding. A cell is one
+arm on one number of labels with one seed; everything is fixed here before anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from crossroads.errors import InputError, nearest
+from crossroads.pilot.inverse import Sees
+from crossroads.pilot.plan import FAMILIES
+from crossroads.sim.tabletop.perturb import NONE, Perturbation
+from crossroads.sim.tabletop.tasks import Pairing
+
+Key = Literal["labels", "video-loss", "grounding"]
+Role = Literal["labels", "video", "answers"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One arm: how it gets from data to actions."""
+
+    name: str
+    summary: str
+    recipe: str | None
+    """None: the shipped video model imagines and the inverse model acts on it."""
+    labels: tuple[int, ...]
+    phase: str = "head"
+    losses: tuple[str, ...] = ()
+    """Streams that are learned; empty: those of the recipe's phase."""
+    changes: tuple[tuple[str, object], ...] = ()
+    """Values of the recipe that are varied."""
+    inverse: Sees | None = None
+    """The inverse model that labels the action-free episodes, or that acts on what was imagined."""
+    ceiling: bool = False
+    """Trained on the true labels of the episodes that the others see as video only."""
+
+    @property
+    def num_networks(self) -> int:
+        return 1 + (self.recipe is not None and self.inverse is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Some recorded episodes: which instruction of a scene they follow, and what may be seen of them."""
+
+    role: Role
+    num: int
+    first_seed: int
+    pairing: Pairing = "any"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One kind of closed-loop trial."""
+
+    name: str
+    pairing: Pairing = "any"
+    swapped: bool = False
+    perturbation: Perturbation = NONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """One experiment."""
+
+    key: Key
+    title: str
+    question: str
+    routes: tuple[Route, ...]
+    parts: tuple[Part, ...]
+    conditions: tuple[Condition, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    """Optimiser steps of a cell, summed over its networks."""
+    batch_size: int
+    learning_rate: float
+    trained_parameters: int
+    """Summed over a cell's networks; every arm's expert is widened until its sum is nearest."""
+    num_trials: int
+    execute_steps: int = 6
+    window_stride: int = 2
+    families: tuple[str, ...] = FAMILIES
+
+    @property
+    def all_labels(self) -> int:
+        return sum(part.num for part in self.parts if part.role == "labels")
+
+    @property
+    def num_video(self) -> int:
+        return sum(part.num for part in self.parts if part.role == "video")
+
+    def route(self, name: str) -> Route:
+        for route in self.routes:
+            if route.name == name:
+                return route
+        raise InputError(
+            where=f"design {self.key}",
+            expected="the name of an arm",
+            got=repr(name),
+            do=nearest(name, [route.name for route in self.routes]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCell:
+    """One trained arm of a design."""
+
+    route: str
+    labels: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        plain = "".join(c if c.isalnum() else "-" for c in self.route).strip("-")
+        return f"{plain}-{self.labels}-{self.seed}"
+
+
+def study_cells(design: Design) -> tuple[StudyCell, ...]:
+    """Every cell, seeds outermost, so that a study that was cut off has whole replications."""
+    return tuple(
+        StudyCell(route=route.name, labels=labels, seed=seed)
+        for seed in design.seeds
+        for route in design.routes
+        for labels in route.labels
+    )
+
+
+FEW = (20, 60)
+LABELS = Design(
+    key="labels",
+    title="P1. Label efficiency",
+    question="How many labelled demonstrations does each route need, and what is action-free video worth?",
+    routes=(
+        Route(name="pi0", summary="VLA, cloned from the labels", recipe="pi0", labels=(*FEW, 150, 300)),
+        Route(
+            name="pi0 + pseudo-labels (motion)",
+            summary="VLA; an inverse model that sees only the hand labels the action-free video",
+            recipe="pi0",
+            inverse="motion",
+            labels=FEW,
+        ),
+        Route(
+            name="pi0 + pseudo-labels (scene)",
+            summary="VLA; an inverse model that sees whole pictures labels the action-free video",
+            recipe="pi0",
+            inverse="scene",
+            labels=FEW,
+        ),
+        Route(name="fast_wam_idm", summary="WAM, imagines then acts", recipe="fast_wam_idm", labels=(*FEW, 300)),
+        Route(
+            name="fast_wam_idm + pseudo-labels (motion)",
+            summary="WAM; an inverse model that sees only the hand labels the action-free video",
+            recipe="fast_wam_idm",
+            inverse="motion",
+            labels=FEW,
+        ),
+        Route(
+            name="imagined + inverse (motion)",
+            summary="video model imagines, an inverse model reads the hand's motion from the clip",
+            recipe=None,
+            inverse="motion",
+            labels=FEW,
+        ),
+        Route(
+            name="imagined + inverse (scene)",
+            summary="video model imagines, an inverse model reads the actions from whole pictures",
+            recipe=None,
+            inverse="scene",
+            labels=FEW,
+        ),
+    ),
+    parts=(
+        Part(role="labels", num=300, first_seed=3_000_000),
+        Part(role="video", num=120, first_seed=3_100_000),
+    ),
+    conditions=(Condition(name="usual"),),
+    seeds=(0, 1, 2),
+    steps=600,
+    batch_size=32,
+    learning_rate=3e-3,
+    trained_parameters=4_300_000,
+    num_trials=60,
+)
+
+VIDEO_LOSS = Design(
+    key="video-loss",
+    title="P2. Video loss in training against imagined future at test",
+    question="Is it the training signal or the imagination that helps?",
+    routes=(
+        Route(
+            name="loss, no imagination",
+            summary="Fast-WAM: video loss in training, acts on the present frame",
+            recipe="fast_wam",
+            phase="full",
+            labels=(60,),
+        ),
+        Route(
+            name="no loss, no imagination",
+            summary="the same without the video loss",
+            recipe="fast_wam",
+            phase="full",
+            losses=("action",),
+            labels=(60,),
+        ),
+        Route(
+            name="loss, imagination",
+            summary="imagines with a tower that the video loss goes on training",
+            recipe="fast_wam_idm",
+            phase="full",
+            labels=(60,),
+        ),
+        Route(
+            name="no loss, imagination",
+            summary="imagines with the tower that only the actions train",
+            recipe="fast_wam_idm",
+            phase="full",
+            losses=("action",),
+            labels=(60,),
+        ),
+        Route(
+            name="current-frame loss, no imagination",
+            summary="control: the video loss reconstructs the frame of now instead of the future (UWM)",
+            recipe="fast_wam",
+            phase="full",
+            changes=(("stage.streams.video.codec.future_s", (0.0, 0.0, 0.0, 0.0)),),
+            labels=(60,),
+        ),
+    ),
+    parts=(Part(role="labels", num=60, first_seed=3_000_000),),
+    conditions=(
+        Condition(name="usual"),
+        Condition(name="light", perturbation=Perturbation(light=1.0)),
+        Condition(name="distractors", perturbation=Perturbation(distractors=1.0)),
+        Condition(name="noise", perturbation=Perturbation(noise=1.0)),
+        Condition(name="start pose", perturbation=Perturbation(start=1.0)),
+    ),
+    seeds=(0, 1, 2),
+    steps=300,
+    batch_size=8,
+    learning_rate=1e-3,
+    trained_parameters=0,
+    num_trials=60,
+)
+
+GROUNDING = Design(
+    key="grounding",
+    title="P3. Grounding",
+    question="Does it obey the words where the scene alone gives the instruction away?",
+    routes=(
+        Route(name="pi0", summary="VLA on labels that the scene predicts", recipe="pi0", labels=(100,)),
+        Route(
+            name="pi0 + counterfactual video (motion)",
+            summary="also action-free video of other instructions, labelled by a model that sees only the hand",
+            recipe="pi0",
+            inverse="motion",
+            labels=(100,),
+        ),
+        Route(
+            name="pi0 + counterfactual video (scene)",
+            summary="the same, labelled by a model that sees whole pictures",
+            recipe="pi0",
+            inverse="scene",
+            labels=(100,),
+        ),
+        Route(
+            name="fast_wam_idm", summary="WAM on labels that the scene predicts", recipe="fast_wam_idm", labels=(100,)
+        ),
+        Route(
+            name="fast_wam_idm + counterfactual video (motion)",
+            summary="also action-free video of other instructions, labelled by a model that sees only the hand",
+            recipe="fast_wam_idm",
+            inverse="motion",
+            labels=(100,),
+        ),
+        Route(
+            name="pi0, counterfactual labels",
+            summary="ceiling: VLA with true labels of the counterfactual episodes",
+            recipe="pi0",
+            labels=(100,),
+            ceiling=True,
+        ),
+    ),
+    parts=(
+        Part(role="labels", num=100, first_seed=3_200_000, pairing="leftmost"),
+        Part(role="video", num=120, first_seed=3_300_000),
+        Part(role="answers", num=120, first_seed=3_300_000),
+    ),
+    conditions=(
+        Condition(name="seen pairing", pairing="leftmost"),
+        Condition(name="swapped", pairing="leftmost", swapped=True),
+    ),
+    seeds=(0, 1, 2),
+    steps=600,
+    batch_size=32,
+    learning_rate=3e-3,
+    trained_parameters=4_300_000,
+    num_trials=60,
+)
+
+
+def _smoke(design: Design) -> Design:
+    """The same code in a minute: few episodes, few steps, one seed."""
+    parts = tuple(replace(part, num=8 if part.role == "labels" else 4) for part in design.parts)
+    small = {20: 4, 60: 6 if design.key == "labels" else 8, 100: 8, 150: 7, 300: 8}
+    routes = tuple(replace(route, labels=tuple(small[num] for num in route.labels)) for route in design.routes)
+    return replace(
+        design, parts=parts, routes=routes, seeds=(0, 1), steps=12, batch_size=4, num_trials=4, window_stride=4
+    )
+
+
+DESIGNS: Mapping[str, Mapping[str, Design]] = {
+    "laptop": {design.key: design for design in (LABELS, VIDEO_LOSS, GROUNDING)},
+    "smoke": {design.key: _smoke(design) for design in (LABELS, VIDEO_LOSS, GROUNDING)},
+}
+
+
+def design_of(key: str, profile: str) -> Design:
+    """The design of a key under a profile, or an error that suggests the nearest."""
+    for where, name, known in (("profile", profile, DESIGNS), ("design", key, DESIGNS["laptop"])):
+        if name not in known:
+            raise InputError(where=where, expected="a known name", got=repr(name), do=nearest(name, known))
+    return DESIGNS[profile][key]

@@ -1,0 +1,105 @@
+"""``crossroads study``: data, cells, findings of a matched experiment; the same call again goes on from there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from crossroads.data.lerobot import LeRobotDataset
+from crossroads.data.split import nested_subsets
+from crossroads.data.writer import LeRobotWriter
+from crossroads.errors import InputError
+from crossroads.pilot.design import Design, Part, Role, study_cells
+from crossroads.pilot.plan import fingerprint
+from crossroads.pilot.study_cell import StudyTask
+from crossroads.recipes.nano import CAMERAS, IMAGE_HW
+from crossroads.sim.tabletop.env import TABLETOP_SPACE
+from crossroads.sim.tabletop.record import Episode, record_episodes
+from crossroads.sim.tabletop.vector import Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRun:
+    """A study's folder and what is in it."""
+
+    out: Path
+    design: Design
+    data: Path
+    tasks: tuple[StudyTask, ...]
+
+
+def prepare_study(out: Path, design: Design, *, num_workers: int) -> StudyRun:
+    """Record the study's episodes and list its cells; refuses a folder that holds another study."""
+    mark = fingerprint(design)
+    path = out / "study-plan.json"
+    if path.exists():
+        if json.loads(path.read_text())["fingerprint"] != mark:
+            raise InputError(
+                where=str(out),
+                expected="an empty folder or one of this study",
+                got="one of another study, or of another version of it",
+                do="Give another --out, or delete that folder.",
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise InputError(
+            where=str(out), expected="an empty folder", got="other files", do="Give another --out; nothing was changed."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"fingerprint": mark, "design": asdict(design)}, indent=1))
+    data = out / "data"
+    if not data.exists():
+        _record(data, design, num_workers)
+    dataset = LeRobotDataset.open(data)
+    roles = _roles(design)
+    sizes = sorted({size for route in design.routes for size in route.labels})
+    subsets = nested_subsets(dataset, sizes, 0, among=roles["labels"], family=lambda ep: ep.text.split(" ")[0])
+    tasks = tuple(
+        StudyTask(
+            cell=cell,
+            design=design,
+            data=data,
+            out=out,
+            subsets=subsets,
+            video=roles["video"],
+            answers=roles["answers"],
+        )
+        for cell in study_cells(design)
+    )
+    return StudyRun(out=out, design=design, data=data, tasks=tasks)
+
+
+def _roles(design: Design) -> dict[Role, tuple[int, ...]]:
+    """Episode indices by role; parts lie one behind the other."""
+    found: dict[Role, tuple[int, ...]] = {"labels": (), "video": (), "answers": ()}
+    start = 0
+    for part in design.parts:
+        found[part.role] = (*found[part.role], *range(start, start + part.num))
+        start += part.num
+    return found
+
+
+def _record(where: Path, design: Design, num_workers: int) -> None:
+    cameras = dict.fromkeys(CAMERAS, IMAGE_HW)
+    bar = tqdm(total=sum(part.num for part in design.parts), desc="record demonstrations", unit="episode")
+    with bar, LeRobotWriter(where, fps=TABLETOP_SPACE.control_hz, cameras=cameras, space=TABLETOP_SPACE) as writer:
+        for part in design.parts:
+            for episode in _played(design, part, num_workers):
+                writer.add_episode(
+                    images=episode.images,
+                    state=episode.state,
+                    actions=episode.actions,
+                    text=episode.text,
+                    session=episode.session,
+                    action_free=part.role == "video",
+                )
+                bar.update()
+        writer.finalise()
+
+
+def _played(design: Design, part: Part, num_workers: int) -> Iterator[Episode]:
+    tables = Options(families=design.families, cameras=CAMERAS, image_hw=IMAGE_HW, pairing=part.pairing)
+    return record_episodes(tables, num_episodes=part.num, seed=part.first_seed, num_workers=num_workers)
