@@ -7,6 +7,7 @@ money are FLOPs over a stated rate, and are estimates until they are measured.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
@@ -18,7 +19,7 @@ import torch
 
 from crossroads.cost.flops import flops, parameters
 from crossroads.cost.price import Device
-from crossroads.errors import InputError, nearest
+from crossroads.errors import InputError
 from crossroads.pilot.study import Amounts, BudgetTable, Currency, Spend
 from crossroads.recipe import Recipe
 
@@ -35,18 +36,24 @@ class Training:
     phase: str
     steps: int
     batch_size: int
+    beside: int = 0
+    """Parameters that are trained beside the recipe's own (an inverse model's state reader)."""
 
     @property
     def parameters(self) -> int:
-        return parameters(self.recipe).trained[self.phase]
+        return parameters(self.recipe).trained[self.phase] + self.beside
 
     @property
     def flops(self) -> float:
         """From cached features where the phase is ``head``, from raw data otherwise."""
-        spoken = {stream.name: TEXT_TOKENS for stream in self.recipe.stage.streams if stream.name == "text"}
-        counted = flops(self.recipe, tokens=spoken)
-        sample = (counted.train_cached if self.phase == "head" else counted.train)[self.phase]
-        return float(self.steps * self.batch_size * sample.total)
+        return float(self.steps * self.batch_size * _sample_flops(self.recipe, self.phase))
+
+
+@functools.cache
+def _sample_flops(recipe: Recipe, phase: str) -> int:
+    spoken = {stream.name: TEXT_TOKENS for stream in recipe.stage.streams if stream.name == "text"}
+    counted = flops(recipe, tokens=spoken)
+    return (counted.train_cached if phase == "head" else counted.train)[phase].total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +75,6 @@ class Budget:
     tolerance: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in self.match:
-            if name not in CURRENCIES:
-                raise InputError(
-                    where="budget, match", expected="a currency", got=repr(name), do=nearest(name, CURRENCIES)
-                )
         for name, amount in self.given.items():
             if not 0 < amount < math.inf:
                 raise InputError(

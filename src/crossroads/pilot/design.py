@@ -65,6 +65,15 @@ class Condition:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """A comparison that the design was made for: success of the first arm minus that of the second."""
+
+    name: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Design:
     """One experiment."""
 
@@ -72,6 +81,8 @@ class Design:
     title: str
     question: str
     routes: tuple[Route, ...]
+    contrasts: tuple[Contrast, ...]
+    """Fixed beforehand; p-values are corrected over all of them, at every number of labels and condition."""
     parts: tuple[Part, ...]
     conditions: tuple[Condition, ...]
     seeds: tuple[int, ...]
@@ -174,6 +185,36 @@ LABELS = Design(
             labels=FEW,
         ),
     ),
+    contrasts=(
+        Contrast(name="action-free video, VLA (hand)", first="pi0 + pseudo-labels (motion)", second="pi0"),
+        Contrast(name="action-free video, VLA (scene)", first="pi0 + pseudo-labels (scene)", second="pi0"),
+        Contrast(
+            name="action-free video, WAM (hand)",
+            first="fast_wam_idm + pseudo-labels (motion)",
+            second="fast_wam_idm",
+        ),
+        Contrast(name="WAM instead of VLA, labels alone", first="fast_wam_idm", second="pi0"),
+        Contrast(
+            name="WAM instead of VLA, with video",
+            first="fast_wam_idm + pseudo-labels (motion)",
+            second="pi0 + pseudo-labels (motion)",
+        ),
+        Contrast(
+            name="imagining instead of relabelling",
+            first="imagined + inverse (motion)",
+            second="pi0 + pseudo-labels (motion)",
+        ),
+        Contrast(
+            name="seeing the hand instead of the scene, relabelling",
+            first="pi0 + pseudo-labels (motion)",
+            second="pi0 + pseudo-labels (scene)",
+        ),
+        Contrast(
+            name="seeing the hand instead of the scene, imagining",
+            first="imagined + inverse (motion)",
+            second="imagined + inverse (scene)",
+        ),
+    ),
     parts=(
         Part(role="labels", num=300, first_seed=3_000_000),
         Part(role="video", num=120, first_seed=3_100_000),
@@ -231,6 +272,17 @@ VIDEO_LOSS = Design(
             labels=(60,),
         ),
     ),
+    contrasts=(
+        Contrast(name="video loss, not imagining", first="loss, no imagination", second="no loss, no imagination"),
+        Contrast(name="video loss, imagining", first="loss, imagination", second="no loss, imagination"),
+        Contrast(name="imagining, with the loss", first="loss, imagination", second="loss, no imagination"),
+        Contrast(name="imagining, without the loss", first="no loss, imagination", second="no loss, no imagination"),
+        Contrast(
+            name="future instead of current frame",
+            first="loss, no imagination",
+            second="current-frame loss, no imagination",
+        ),
+    ),
     parts=(Part(role="labels", num=60, first_seed=3_000_000),),
     conditions=(
         Condition(name="usual"),
@@ -283,6 +335,26 @@ GROUNDING = Design(
             recipe="pi0",
             labels=(100,),
             ceiling=True,
+        ),
+    ),
+    contrasts=(
+        Contrast(name="counterfactual video, VLA (hand)", first="pi0 + counterfactual video (motion)", second="pi0"),
+        Contrast(name="counterfactual video, VLA (scene)", first="pi0 + counterfactual video (scene)", second="pi0"),
+        Contrast(
+            name="counterfactual video, WAM (hand)",
+            first="fast_wam_idm + counterfactual video (motion)",
+            second="fast_wam_idm",
+        ),
+        Contrast(name="WAM instead of VLA", first="fast_wam_idm", second="pi0"),
+        Contrast(
+            name="seeing the hand instead of the scene",
+            first="pi0 + counterfactual video (motion)",
+            second="pi0 + counterfactual video (scene)",
+        ),
+        Contrast(
+            name="true labels instead of the inverse model's",
+            first="pi0, counterfactual labels",
+            second="pi0 + counterfactual video (motion)",
         ),
     ),
     parts=(

@@ -24,8 +24,10 @@ from crossroads.codecs.pixels import Patches
 from crossroads.pilot.plan import fingerprint, fit
 from crossroads.policy import Memory, StreamPolicy
 from crossroads.recipe import Recipe
+from crossroads.recipes import nano
 from crossroads.recipes.inverse import NUM_MOMENTS, inverse_motion, inverse_scene
 from crossroads.space import ActionSpace, Statistics
+from crossroads.streams import linear_parameters
 from crossroads.towers.joint import GroupState
 from crossroads.train.features import FeatureBatch, FeatureSource, FeatureStore
 from crossroads.train.loop import train
@@ -89,6 +91,18 @@ def motion_recipe(space: ActionSpace, cameras: tuple[str, ...]) -> Recipe:
     """``inverse_motion`` sized for a robot: its state at every moment, one after the other."""
     sized = fit(inverse_motion(), space, cameras)
     return sized.vary({"stage.streams.state.codec.num_state": NUM_MOMENTS * space.num_state})
+
+
+def reader_parameters(space: ActionSpace) -> int:
+    """Trained weights of the state reader that comes with every inverse model."""
+    width, num_state = nano.LANGUAGE_TOWER.width, space.num_state
+    seen = READER_HEADS * (2 + width)
+    return (
+        2 * width
+        + linear_parameters(width, READER_HEADS)
+        + linear_parameters(seen, READER_WIDTH)
+        + linear_parameters(READER_WIDTH, num_state)
+    )
 
 
 def vision(space: ActionSpace, cameras: tuple[str, ...]) -> StreamPolicy:

@@ -26,7 +26,16 @@ from crossroads.evaluate.records import EpisodeRecord, write_records
 from crossroads.pilot.budget import Training
 from crossroads.pilot.cell import Report, WindowBatches, shared_store, usable, write_json
 from crossroads.pilot.design import Condition, Design, Route, StudyCell
-from crossroads.pilot.inverse import Imagined, InverseModel, label, motion_recipe, scene_recipe, train_inverse, vision
+from crossroads.pilot.inverse import (
+    Imagined,
+    InverseModel,
+    label,
+    motion_recipe,
+    reader_parameters,
+    scene_recipe,
+    train_inverse,
+    vision,
+)
 from crossroads.pilot.plan import TRIAL_SEED, fingerprint, fit
 from crossroads.policy import Policy, StreamPolicy
 from crossroads.recipe import Recipe
@@ -37,9 +46,6 @@ from crossroads.train.features import FeatureSource, FeatureStore, HeadTraining
 from crossroads.train.loop import train
 from crossroads.train.optim import TrainConfig, finetuning
 from crossroads.types import Window
-
-READER_PARAMETERS = 200_000
-"""About what the state reader of an inverse model adds to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +141,8 @@ def trainings_of(design: Design, route: Route, space: ActionSpace, cameras: tupl
         found.append(Training(recipe=sized, phase=route.phase, steps=steps, batch_size=design.batch_size))
     if route.inverse is not None:
         sized = inverse_recipe_of(design, route, space, cameras)
-        found.append(Training(recipe=sized, phase="head", steps=steps, batch_size=design.batch_size))
+        beside = reader_parameters(space)
+        found.append(Training(recipe=sized, phase="head", steps=steps, batch_size=design.batch_size, beside=beside))
     return tuple(found)
 
 
@@ -154,7 +161,8 @@ def recipe_of(design: Design, route: Route, space: ActionSpace, cameras: tuple[s
 def inverse_recipe_of(design: Design, route: Route, space: ActionSpace, cameras: tuple[str, ...]) -> Recipe:
     """The arm's inverse model; with its state reader it makes up the rest of the shared number of parameters."""
     sized = (scene_recipe if route.inverse == "scene" else motion_recipe)(space, cameras)
-    return _widened(sized, "head", design.trained_parameters // route.num_networks - READER_PARAMETERS)
+    wanted = design.trained_parameters // route.num_networks
+    return _widened(sized, "head", wanted - reader_parameters(space) if wanted else 0)
 
 
 def _widened(sized: Recipe, phase: str, wanted: int) -> Recipe:
