@@ -13,6 +13,7 @@ from typing import Literal
 from crossroads.errors import InputError, nearest
 from crossroads.pilot.inverse import Sees
 from crossroads.pilot.plan import FAMILIES
+from crossroads.pilot.study import Currency
 from crossroads.sim.tabletop.perturb import NONE, Perturbation
 from crossroads.sim.tabletop.tasks import Pairing
 
@@ -91,7 +92,9 @@ class Design:
     batch_size: int
     learning_rate: float
     trained_parameters: int
-    """Summed over a cell's networks; every arm's expert is widened until its sum is nearest."""
+    """Summed over a cell's networks; every arm's expert is widened until its sum is nearest. 0: as the recipes are."""
+    match: tuple[Currency, ...]
+    """In which sums the arms must be equal."""
     num_trials: int
     execute_steps: int = 6
     window_stride: int = 2
@@ -147,7 +150,7 @@ LABELS = Design(
     title="P1. Label efficiency",
     question="How many labelled demonstrations does each route need, and what is action-free video worth?",
     routes=(
-        Route(name="pi0", summary="VLA, cloned from the labels", recipe="pi0", labels=(*FEW, 150, 300)),
+        Route(name="pi0", summary="VLA, cloned from the labels", recipe="pi0", labels=(*FEW, 300)),
         Route(
             name="pi0 + pseudo-labels (motion)",
             summary="VLA; an inverse model that sees only the hand labels the action-free video",
@@ -221,10 +224,11 @@ LABELS = Design(
     ),
     conditions=(Condition(name="usual"),),
     seeds=(0, 1, 2),
-    steps=600,
+    steps=400,
     batch_size=32,
     learning_rate=3e-3,
-    trained_parameters=4_300_000,
+    trained_parameters=3_000_000,
+    match=("samples", "steps", "parameters"),
     num_trials=60,
 )
 
@@ -292,10 +296,11 @@ VIDEO_LOSS = Design(
         Condition(name="start pose", perturbation=Perturbation(start=1.0)),
     ),
     seeds=(0, 1, 2),
-    steps=300,
+    steps=200,
     batch_size=8,
     learning_rate=1e-3,
     trained_parameters=0,
+    match=("samples", "steps", "parameters"),
     num_trials=60,
 )
 
@@ -367,10 +372,11 @@ GROUNDING = Design(
         Condition(name="swapped", pairing="leftmost", swapped=True),
     ),
     seeds=(0, 1, 2),
-    steps=600,
+    steps=400,
     batch_size=32,
     learning_rate=3e-3,
-    trained_parameters=4_300_000,
+    trained_parameters=3_000_000,
+    match=("samples", "steps", "parameters"),
     num_trials=60,
 )
 
@@ -378,7 +384,7 @@ GROUNDING = Design(
 def _smoke(design: Design) -> Design:
     """The same code in a minute: few episodes, few steps, one seed."""
     parts = tuple(replace(part, num=8 if part.role == "labels" else 4) for part in design.parts)
-    small = {20: 4, 60: 6 if design.key == "labels" else 8, 100: 8, 150: 7, 300: 8}
+    small = {20: 4, 60: 6 if design.key == "labels" else 8, 100: 8, 300: 8}
     routes = tuple(replace(route, labels=tuple(small[num] for num in route.labels)) for route in design.routes)
     return replace(
         design, parts=parts, routes=routes, seeds=(0, 1), steps=12, batch_size=4, num_trials=4, window_stride=4

@@ -1,21 +1,27 @@
-"""``crossroads study``: data, cells, findings of a matched experiment; the same call again goes on from there."""
+"""``crossroads study``: plan, data, cells, findings of a matched experiment; the same call again goes on from there."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
+from crossroads.cost.price import Device
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.split import nested_subsets
 from crossroads.data.writer import LeRobotWriter
 from crossroads.errors import InputError
+from crossroads.pilot.budget import Budget, compare, spend
 from crossroads.pilot.design import Design, Part, Role, study_cells
+from crossroads.pilot.plain import to_plain
 from crossroads.pilot.plan import fingerprint
-from crossroads.pilot.study_cell import StudyTask
+from crossroads.pilot.study import BudgetTable, Study
+from crossroads.pilot.study_cell import StudyTask, trainings_of
+from crossroads.pilot.study_found import as_text, study_of
 from crossroads.recipes.nano import CAMERAS, IMAGE_HW
 from crossroads.sim.tabletop.env import TABLETOP_SPACE
 from crossroads.sim.tabletop.record import Episode, record_episodes
@@ -103,3 +109,23 @@ def _record(where: Path, design: Design, num_workers: int) -> None:
 def _played(design: Design, part: Part, num_workers: int) -> Iterator[Episode]:
     tables = Options(families=design.families, cameras=CAMERAS, image_hw=IMAGE_HW, pairing=part.pairing)
     return record_episodes(tables, num_episodes=part.num, seed=part.first_seed, num_workers=num_workers)
+
+
+def plan_of(design: Design, device: Device) -> BudgetTable:
+    """What one cell of each arm will spend, before anything is spent; refuses arms that are not equal."""
+    space, cameras = TABLETOP_SPACE, CAMERAS
+    planned = {route.name: spend(trainings_of(design, route, space, cameras), device) for route in design.routes}
+    return compare(planned, Budget(match=design.match), device)
+
+
+def write_study(run: StudyRun, results: Sequence[dict[str, Any]], device: Device) -> Study:
+    """``study.json`` and ``study.txt`` in the study's folder, from the cells that have run."""
+    found = study_of(run.design, results, space=TABLETOP_SPACE, cameras=CAMERAS, device=device)
+    for name, text in (
+        ("study.json", json.dumps(to_plain(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n"),
+        ("study.txt", as_text(found) + "\n"),
+    ):
+        partial = run.out / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(run.out / name)
+    return found
