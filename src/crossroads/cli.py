@@ -220,15 +220,46 @@ class DataCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What a dataset will do to a policy: faults with episodes and frames, and indicators, before any training."""
+    """What a dataset will do to a policy: faults with episodes and frames, and indicators, before any training.
 
-    data: Path
+    Findings are reported, not judged: the exit status is 0 with findings as without.
+    """
+
+    data: Path | None = None
     """A LeRobot v3 dataset folder."""
+    json: Path | None = None
+    """A file to write all of it to as well: every episode and frame of every finding."""
+    pilots: tuple[Path, ...] = ()
+    """Folders with report.json files of pilots: how well did the predictability gap tell who won?"""
+    quiet: bool = False
+    """No progress bar."""
 
     def run(self) -> None:
-        from crossroads.data.audit import audit
+        import json
 
-        print(audit(self.data))
+        if self.data is None and not self.pilots:
+            do = "Give --data DIR to audit a dataset, or --pilots DIR for the gap over finished pilots."
+            raise InputError(where="crossroads audit", expected="--data or --pilots", got="neither", do=do)
+        if self.json is not None and self.data is None:
+            raise InputError(
+                where="crossroads audit", expected="--data beside --json", got="none", do="Name a dataset."
+            )
+        if self.json is not None and not self.json.parent.is_dir():
+            got = f"no folder {self.json.parent}"
+            raise InputError(where=f"--json {self.json}", expected="an existing folder", got=got, do="Make it first.")
+        if self.data is not None:
+            from crossroads.data.audit import audit
+
+            found = audit(self.data, progress=not self.quiet)
+            print(found)
+            if self.json is not None:
+                self.json.write_text(
+                    json.dumps(found.to_plain(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+                )
+        if self.pilots:
+            from crossroads.pilot.gaps import gap_table, read_outcomes
+
+            print(gap_table(read_outcomes(self.pilots)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,9 +31,13 @@ def ridge_r2(
     x_held: Float[np.ndarray, "m d"],
     y_held: Float[np.ndarray, "m k"],
 ) -> float:
-    """1 - squared error / variance about the fitted rows' mean, on rows that were held out; at most 1."""
-    error = ((ridge(x, y, x_held) - y_held) ** 2).sum()
-    return float(1 - error / max(((y_held - y.mean(axis=0)) ** 2).sum(), 1e-12))
+    """`r2` of a ridge regression's predictions on rows that were held out, about the fitted rows' mean."""
+    return r2(ridge(x, y, x_held), y_held, y.mean(axis=0))
+
+
+def r2(guess: Float[np.ndarray, "m k"], truth: Float[np.ndarray, "m k"], mean: Float[np.ndarray, " k"]) -> float:
+    """1 - squared error / squared distance from ``mean``; at most 1, negative when ``mean`` is the better guess."""
+    return float(1 - ((guess - truth) ** 2).sum() / max(((truth - mean) ** 2).sum(), 1e-12))
 
 
 def _fitted(a: np.ndarray, b: np.ndarray, penalty: float, at: np.ndarray) -> np.ndarray:
