@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import synthetic_studies
 
 from crossroads.evaluate.grounding import Grounding, grounding, grounding_matrix, rate
 from crossroads.evaluate.latency import summarise
@@ -178,9 +179,15 @@ def _video(arm: str, gain: float) -> page.ArmVideo:
 
 
 def synthetic_report(
-    *, num_arms: int = 5, gap: float = 0.02, closed_loop: bool = True, runs: int = 3, run_id: str = "synthetic"
+    *,
+    num_arms: int = 5,
+    gap: float = 0.02,
+    closed_loop: bool = True,
+    runs: int = 3,
+    run_id: str = "synthetic",
+    decision: bool = False,
 ) -> page.Report:
-    """A report over the first ``num_arms`` arms; the third arm is ahead by ``gap``."""
+    """A report over the first ``num_arms`` arms; the third arm is ahead by ``gap``. ``decision`` adds the designs."""
     rng = np.random.default_rng(0)
     names = tuple(KINDS)[:num_arms]
     successes = _successes(rng, names, gap, 150, runs)
@@ -249,6 +256,11 @@ def synthetic_report(
             data_hash="0000000000000000",
             versions={"crossroads": "0.1.0", "torch": "0.0"},
         ),
+        budget=synthetic_studies.budget_table(names) if decision else None,
+        studies=synthetic_studies.studies() if decision else (),
+        convergence=synthetic_studies.convergence(names) if decision else (),
+        executability=synthetic_studies.executability(tuple(imagining)) if decision else (),
+        letters=synthetic_studies.letters(names) if decision else (),
     )
 
 

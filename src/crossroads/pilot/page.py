@@ -1,13 +1,12 @@
 """The report as one HTML page: numbers into words, tables and inline plots; nothing is fetched from anywhere.
 
-The template beside this file holds the text; here are the formats and the few computed remarks (what was held equal,
-which duty is too high). The page forbids itself every request by a content security policy.
+Templates beside this file hold the text: ``report.html.jinja`` the frame, ``report_first`` the page that is forwarded,
+``report_design``, ``report_measured`` and ``report_source`` the details. The page forbids itself every request by a
+content security policy and has no script.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,116 +14,79 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from crossroads.evaluate.grounding import Rate
-from crossroads.evaluate.statistics import Interval
-from crossroads.pilot import plots
-from crossroads.pilot.report import Arm, Budget, CurvePoint, Report
-from crossroads.pilot.verdict import roughly
-
-TOLERANCE = 0.05
-"""Arms within this relative distance of each other count as held equal."""
+from crossroads.pilot import page_budget, page_first, plots, words
+from crossroads.pilot.drawing import styles, swatch
+from crossroads.pilot.page_studies import common, view
+from crossroads.pilot.report import ArmLetters, CurvePoint, Report
+from crossroads.pilot.tips import Tips, number_range, point_range, share_range
 
 
 def render(report: Report) -> str:
     """The whole page as HTML (well-formed XML, so that it can be checked as such)."""
-    folder = Path(__file__).parent
+    tips, look = Tips.of(report.provenance), styles(report.arms)
+    page = (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            report=report,
+            tips=tips,
+            badge=page_first.badge(report.verdict),
+            confidence=page_first.confidence(report, tips),
+            changes=page_first.changes(report),
+            unmeasured=page_first.unmeasured(report),
+            swatch={name: Markup(swatch(style)) for name, style in look.items()},
+            held=_held(report),
+            columns=page_budget.columns(report.budget) if report.budget else (),
+            spending=page_budget.spending(report.budget) if report.budget else (),
+            studies=[view(study, report.arms, tips) for study in report.studies],
+            families=_families(report),
+            points_by_arm=_points_by_arm(report),
+            letters=sorted(report.letters, key=lambda row: (-row.share, row.arm)),
+            every_letter=every_letter(report.letters),
+            plot={name: Markup(svg) for name, svg in _plots(report, tips).items()},
+            common=common,
+            tint=tint,
+        )
+    )
+    return page.strip() + "\n"
+
+
+def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        percent=percent,
-        points=points,
-        percents=percents,
-        count=count,
-        flops=flops,
-        seconds=seconds,
-        p_value=p_value,
-        roughly=roughly,
-        lower_first=lower_first,
-        split_diff=split_diff,
-    )
-    look = plots.styles(report.arms)
-    page = environment.get_template("report.html.jinja").render(
-        report=report,
-        badge=_badge(report),
-        swatch={name: Markup(plots.swatch(style)) for name, style in look.items()},
-        held=held_equal(report.budgets, report.arms),
-        families=_families(report),
-        points_by_labels=_points_by_labels(report),
-        plot={name: Markup(svg) for name, svg in _plots(report).items()},
-        tint=tint,
-    )
-    return page.strip() + "\n"
+    named = (words.percent, words.points, words.percents, words.count, words.flops, words.seconds, words.p_value)
+    more = (words.decimal, words.signed, words.plural, words.lower_first, number_range, point_range, share_range)
+    environment.filters.update({function.__name__: function for function in (*named, *more, split_diff)})
+    return environment
 
 
-def _badge(report: Report) -> str:
-    verdict = report.verdict
-    if verdict.status == "winner" and verdict.winner:
-        return verdict.winner
-    if verdict.status == "inconclusive":
-        return "Inconclusive"
-    return "No verdict: guard tripped" if verdict.guards else "No verdict"
-
-
-def _plots(report: Report) -> dict[str, str]:
+def _plots(report: Report, tips: Tips) -> dict[str, str]:
     found, arms, closed = {}, report.arms, report.closed_loop
     if report.verdict.comparisons:
-        found["forest"] = plots.forest(report.verdict.comparisons, arms, TOLERANCE)
+        found["forest"] = plots.forest(report.verdict.comparisons, arms, tips, page_budget.TOLERANCE)
     if closed and closed.curves:
         limits = {guard.name: guard.limit for guard in report.verdict.guards}
         floor, ceiling = limits.get("floor") or 0.60, limits.get("ceiling") or 0.95
-        found["curves"] = plots.curves(closed.curves, arms, floor=floor, ceiling=ceiling)
+        found["curves"] = plots.curves(closed.curves, arms, tips, floor=floor, ceiling=ceiling)
     if closed and closed.families:
-        found["families"] = plots.family_dots(closed.families, arms)
+        found["families"] = plots.family_dots(closed.families, arms, tips)
     if closed and closed.grounding:
-        found["grounding"] = plots.grounding_dots(closed.grounding, arms)
+        found["grounding"] = plots.grounding_dots(closed.grounding, arms, tips)
     if report.video:
-        found["horizons"] = plots.horizons(report.video, arms)
+        found["horizons"] = plots.horizons(report.video, arms, tips)
     if report.latency:
-        found["duty"] = plots.duty_bars(report.latency, arms)
+        found["duty"] = plots.duty_bars(report.latency, arms, tips)
     return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeldRow:
-    """One quantity over all arms, and whether the compared arms have the same."""
-
-    name: str
-    cells: tuple[str, ...]
-    remark: str
-    equal: bool
-
-
-_HELD: tuple[tuple[str, Callable[[Budget], float], Callable[[float], str]], ...] = (
-    ("labelled episodes", lambda b: b.labelled_episodes, lambda x: f"{x:,.0f}"),
-    ("action-free episodes", lambda b: b.action_free_episodes, lambda x: f"{x:,.0f}"),
-    ("trainable parameters", lambda b: b.trainable_parameters, lambda x: count(x)),
-    ("total parameters", lambda b: b.total_parameters, lambda x: count(x)),
-    ("optimiser steps", lambda b: b.optimiser_steps, lambda x: f"{x:,.0f}"),
-    ("samples seen", lambda b: b.samples, lambda x: f"{x:,.0f}"),
-    ("training compute", lambda b: b.training_flops, lambda x: flops(x)),
-    ("control rate", lambda b: b.control_hz, lambda x: f"{x:g} Hz"),
-)
-
-
-def held_equal(budgets: Sequence[Budget], arms: Sequence[Arm]) -> tuple[HeldRow, ...]:
-    """One row per quantity; the remark compares the VLA and WAM arms (controls may differ by design)."""
-    compared = {arm.name for arm in arms if arm.kind != "control"}
-    rows = []
-    for name, value_of, shown in _HELD:
-        values = [value_of(b) for b in budgets if b.arm in compared]
-        low, high = min(values, default=0.0), max(values, default=0.0)
-        if low == high:
-            remark, equal = "equal", True
-        elif low > 0 and high / low - 1 <= TOLERANCE:
-            remark, equal = f"within {100 * (high / low - 1):.1f} %", True
-        else:
-            remark, equal = (f"differs, {high / low:.2f} ×" if low > 0 else "differs"), False  # noqa: RUF001
-        rows.append(HeldRow(name=name, cells=tuple(shown(value_of(b)) for b in budgets), remark=remark, equal=equal))
-    return tuple(rows)
+def _held(report: Report) -> tuple[page_budget.HeldRow, ...]:
+    held = page_budget.held_equal(report.budgets, report.arms)
+    return tuple(row for row in held if report.budget is None or row.name not in page_budget.IN_PLAN)
 
 
 def _families(report: Report) -> dict[str, dict[str, Rate]]:
@@ -134,54 +96,25 @@ def _families(report: Report) -> dict[str, dict[str, Rate]]:
     return {family: table[family] for family in sorted(table)}
 
 
-def _points_by_labels(report: Report) -> dict[int, dict[str, CurvePoint]]:
-    table: dict[int, dict[str, CurvePoint]] = {}
-    for point in report.closed_loop.curves if report.closed_loop else ():
-        table.setdefault(point.labels, {})[point.arm] = point
-    return {labels: table[labels] for labels in sorted(table)}
+def _points_by_arm(report: Report) -> dict[str, dict[int, CurvePoint]]:
+    """Per arm, its points by number of labels; every arm has the same numbers in the same order."""
+    points = report.closed_loop.curves if report.closed_loop else ()
+    labels = sorted({point.labels for point in points})
+    found = {(point.arm, point.labels): point for point in points}
+    return {
+        arm.name: {number: found[arm.name, number] for number in labels if (arm.name, number) in found}
+        for arm in report.arms
+    }
+
+
+def every_letter(rows: tuple[ArmLetters, ...]) -> tuple[str, ...]:
+    """The letters in use, in their order: one column of the display each."""
+    return tuple(sorted({letter for row in rows for letter in row.letters}))
 
 
 def tint(share: float) -> str:
     """A background that grows with a share; the number itself is always printed on it."""
     return f"background: rgba(0, 114, 178, {0.05 + 0.23 * share:.3f})"
-
-
-def percent(share: float) -> str:
-    """0.643 as '64 %'."""
-    return f"{100 * share:.0f} %"
-
-
-def points(difference: float) -> str:
-    """A signed difference of shares in percentage points."""
-    rounded = round(100 * difference)
-    return f"{rounded:+d}".replace("-", "\N{MINUS SIGN}") if rounded else "0"
-
-
-def percents(interval: Interval) -> str:
-    """An interval of shares, '[51, 75]'."""
-    return f"[{round(100 * interval.low)}, {round(100 * interval.high)}]".replace("-", "\N{MINUS SIGN}")
-
-
-def p_value(p: float) -> str:
-    """Two digits; tiny values as a bound."""
-    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
-
-
-def count(number: float) -> str:
-    """4912384 as '4.91 M'."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {letter}"
-    return f"{number:.0f}"
-
-
-def flops(number: float) -> str:
-    """Floating-point operations with the prefix that leaves one to three digits."""
-    if number <= 0:
-        return "0"
-    power = max(0, min(21, 3 * math.floor(math.log10(number) / 3)))
-    letter = {0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E", 21: "Z"}[power]
-    return f"{number / 10**power:.3g} {letter}FLOP"
 
 
 STRUCTURE = ("axes.", "phases.", "stage.edges.", "stage.schedule.", "stage.sequence")
@@ -202,19 +135,3 @@ def split_diff(text: str) -> SplitDiff:
     rest = [line for line in lines if not line.startswith(STRUCTURE)]
     kept = [first, *(line for line in lines if line.startswith(STRUCTURE))]
     return SplitDiff(structure="\n".join(kept), sizes="\n".join(rest), num_sizes=len(rest))
-
-
-def lower_first(sentence: str) -> str:
-    """A sentence that continues another one."""
-    return sentence[:1].lower() + sentence[1:]
-
-
-def seconds(time_s: float) -> str:
-    """A duration in the unit a person would use."""
-    if time_s < 1:
-        return f"{1000 * time_s:.3g} ms"
-    if time_s < 60:
-        return f"{time_s:.3g} s"
-    if time_s < 3600:
-        return f"{int(time_s // 60)} min {time_s % 60:.0f} s"
-    return f"{int(time_s // 3600)} h {time_s % 3600 / 60:.0f} min"

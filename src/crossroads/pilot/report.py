@@ -24,6 +24,7 @@ from crossroads.evaluate.statistics import Interval
 from crossroads.evaluate.swap_probe import SwapProbe
 from crossroads.evaluate.video import VideoScore
 from crossroads.pilot.plain import from_plain, to_plain
+from crossroads.pilot.study import BudgetTable, Convergence, Executability, Study
 from crossroads.pilot.verdict import Verdict
 
 
@@ -194,6 +195,23 @@ class Price:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArmLetters:
+    """One arm among many: arms that share a letter were not told apart (compact letter display, Piepho 2004)."""
+
+    arm: str
+    successes: int
+    trials: int
+    runs: int
+    interval: Interval
+    letters: str
+    """As ``evaluate.sequential.compact_letters`` gives them: 'a', 'ab'."""
+
+    @property
+    def share(self) -> float:
+        return self.successes / self.trials
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecipeDiff:
     """The structural difference of two recipes, as ``crossroads diff`` prints it."""
 
@@ -221,7 +239,11 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The whole report. ``closed_loop`` or ``offline`` may be absent; the page then says why."""
+    """The whole report. ``closed_loop`` or ``offline`` may be absent; the page then says why.
+
+    The parts with a default were added after the first reports were written; without them the page says in one line
+    that they were not measured.
+    """
 
     title: str
     question: str
@@ -240,6 +262,11 @@ class Report:
     price: Price | None
     limits: tuple[str, ...]
     provenance: Provenance
+    budget: BudgetTable | None = None
+    studies: tuple[Study, ...] = ()
+    convergence: tuple[Convergence, ...] = ()
+    executability: tuple[Executability, ...] = ()
+    letters: tuple[ArmLetters, ...] = ()
 
     def to_json(self) -> str:
         """The report as JSON text, fields in their order, always the same text for the same report."""
@@ -247,14 +274,22 @@ class Report:
 
     @staticmethod
     def from_json(text: str) -> Report:
-        """The report that ``to_json`` wrote."""
+        """The report that ``to_json`` wrote, or one from before the parts in ``_ADDED``, which it then lacks.
+
+        A file with some of these parts and without others was edited, and is refused like any other missing field.
+        """
         try:
             plain: Any = json.loads(text)
         except json.JSONDecodeError as error:
             raise InputError(
                 where="report.json", expected="one JSON object", got=str(error), do="Make the report again."
             ) from error
+        if isinstance(plain, dict) and not plain.keys() & _ADDED.keys():
+            plain = {**plain, **_ADDED}
         return from_plain(Report, plain)
+
+
+_ADDED: dict[str, Any] = {"budget": None, "studies": [], "convergence": [], "executability": [], "letters": []}
 
 
 def picture(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
@@ -307,6 +342,7 @@ def _check_arms(report: Report) -> None:
             got=f"arms {[arm.name for arm in report.arms]}, rows of unknown arms {unknown}",
             do="List every arm that a table mentions in Report.arms.",
         )
+    _check_studies(report, known)
     for strip in report.strips:
         if not len(strip.real) == len(strip.imagined) == len(strip.times_s):
             raise InputError(
@@ -314,4 +350,34 @@ def _check_arms(report: Report) -> None:
                 expected="one real and one imagined frame per time",
                 got=f"{len(strip.real)} real, {len(strip.imagined)} imagined, {len(strip.times_s)} times",
                 do="Cut both rows at the same future_s.",
+            )
+
+
+def _check_studies(report: Report, known: set[str]) -> None:
+    designed = known | {arm.name for study in report.studies for arm in study.arms}
+    planned = report.budget.rows if report.budget else ()
+    rows = (*planned, *report.convergence, *report.executability, *report.letters)
+    if unknown := sorted({row.arm for row in rows} - designed):
+        raise InputError(
+            where="write_report",
+            expected="arms of Report.arms or of a study",
+            got=f"rows of unknown arms {unknown}",
+            do="Name each arm as the plan does.",
+        )
+    if len({study.key for study in report.studies}) != len(report.studies):
+        raise InputError(
+            where="write_report",
+            expected="each design once",
+            got=f"the designs {[study.key for study in report.studies]}",
+            do="Give one Study per design.",
+        )
+    for study in report.studies:
+        places = [(point.arm, point.condition) for point in study.points]
+        allowed = {(arm.name, condition) for arm in study.arms for condition in study.conditions}
+        if strangers := sorted({place for place in places if place not in allowed or places.count(place) > 1}):
+            raise InputError(
+                where=f"study {study.key}",
+                expected="at most one point per listed arm and condition",
+                got=f"points at {strangers}",
+                do="List the arm and the condition in the study, and pool its points.",
             )
