@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,11 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
         (["show", "pi_0"], "Did you mean 'pi0'?"),
         (["diff", "pi0", "fast_wan"], "Did you mean 'fast_wam'?"),
         (["pilot", "--out", "x", "--profile", "laptpo"], "Did you mean 'laptop'?"),
-        (["cost", "--flop", "1e18", "--device", "h10"], "Did you mean 'h100'?"),
+        (["cost", "--flop", "1e18", "--hardware", "h10"], "Did you mean 'h100'?"),
+        (["cost", "pi_0"], "Did you mean 'pi0'?"),
+        (["cost", "--ratio", "unipy", "summer_22b"], "Did you mean 'unipi'?"),
+        (["cost"], "expected one of RECIPE, --ledger"),
+        (["cost", "--ratio", "unipi", "summer_22b"], "expected two rows on one basis"),
         (["eval", "run", "--env", "tabletop", "--families", "reech"], "reach"),
     ],
 )
@@ -98,9 +103,24 @@ def test_recipes_show_diff_and_cost_print_what_they_promise(capsys: pytest.Captu
     assert cli.main(["diff", "fast_wam", "fast_wam"]) == 0
     assert "do not differ" in capsys.readouterr().out
     assert cli.main(["cost", "--flop", "1e21", "--price-per-hour", "2"]) == 0
-    assert "935.8 hours, 1,871" in capsys.readouterr().out
-    assert cli.main(["cost"]) == 0
+    assert "935.8 hours, 655.1 kWh at 100% of 700 W, 1,871.69" in capsys.readouterr().out
+    assert cli.main(["cost", "--ledger"]) == 0
     assert "vla_foundry_full" in capsys.readouterr().out
+    assert cli.main(["cost", "--ratio", "wan14b_stack", "vla_foundry_full"]) == 0
+    assert "7.426" in capsys.readouterr().out
+
+
+def test_cost_prints_a_sheet_and_writes_the_same_figures(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rates = ["--hardware", "h200", "--price-per-hour", "4", "--utilisation", "0.2"]
+    arguments = ["cost", "fast_wam", "--size", "published", "--steps", "1000", "--batch-size", "8", *rates]
+    assert cli.main([*arguments, "--json", str(tmp_path / "sheet.json")]) == 0
+    printed = capsys.readouterr().out
+    written = json.loads((tmp_path / "sheet.json").read_text())
+    run = written["training"]["run"]
+    assert (written["hardware"]["device"]["name"], run["samples"], run["steps"]) == ("h200", 8000, 1000)
+    assert f"{run['money']:,.2f}" in printed
+    assert f"{run['kwh']:,.4g} kWh" in printed
+    assert f"floor: {written['acting']['latency_floor']['floor_s'] * 1e3:.3g} ms" in printed
 
 
 def test_every_option_has_a_spelling_that_the_checker_knows() -> None:

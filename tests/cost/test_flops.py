@@ -152,7 +152,7 @@ def test_legs_and_amounts_in_words() -> None:
         "denoise video and action in 5 steps, levels shifted by 5"
     )
     assert in_words(Denoise(streams=("video",), steps=3, stop=0.6)).endswith("from level 1 to 0.6")
-    assert [amount(number) for number in (12, 4_204_992, 1.07e9)] == ["12", "4.2 M", "1.07 G"]
+    assert [amount(number) for number in (12, 4_204_992, 1.07e9, 1.13e19)] == ["12", "4.2 M", "1.07 G", "11.3 E"]
 
 
 def test_show_says_what_the_architecture_page_promises() -> None:

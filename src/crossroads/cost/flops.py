@@ -2,7 +2,7 @@
 
 A multiply and an add count as two; what is counted is matrix products, attention products and convolutions (what
 ``torch.utils.flop_counter`` counts), one sample. Texts count at their padded length unless ``tokens`` says otherwise.
-The walk through a schedule mirrors ``schedule.Interpreter``: what the edges let it cache is paid once per leg.
+Which groups run when a policy acts is in ``passes``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from crossroads.codecs.latents import VideoLatents
+from crossroads.cost.passes import LegGroups, legs_of, observed
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
 from crossroads.recipe import Phase, Recipe, Stage
-from crossroads.schedule import Commit, Decode, Denoise, Predict, Read, moved
+from crossroads.schedule import Decode, moved
 from crossroads.streams import Edge, Group, linear_flops, linear_parameters
 from crossroads.towers.spec import TowerSpec
 
@@ -84,7 +85,7 @@ class Flops:
 
 def parameters(recipe: Recipe) -> Parameters:
     """Weights of a recipe, by part and by phase."""
-    stage, layout = recipe.stage, recipe.stage.layout
+    stage = recipe.stage
     specs = {tower.name: tower.spec for tower in stage.towers}
     parts: dict[str, int] = {}
     owner: dict[str, str] = {}
@@ -97,11 +98,9 @@ def parameters(recipe: Recipe) -> Parameters:
         if isinstance(stream.codec, VideoLatents):
             parts[f"autoencoders.{stream.name}"] = stream.codec.autoencoder.num_parameters()
     for name in specs:
-        told = {edge.src for edge in layout.edges if edge.via == "modulate" and layout.groups[edge.dst].tower == name}
-        if told:
-            widths = [specs[layout.groups[src].tower].width for src in told]
+        if told := Work(stage=stage).modulators(name):
             part = f"modulators.{name}"
-            parts[part], owner[part] = sum(linear_parameters(width, specs[name].width) for width in widths), name
+            parts[part], owner[part] = told, name
     trained = {
         phase.name: sum(num for part, num in parts.items() if owner.get(part) in phase.trains)
         for phase in recipe.phases
@@ -120,7 +119,7 @@ def flops(recipe: Recipe, *, tokens: Mapping[str, int] | None = None) -> Flops:
     for name in tokens or {}:
         if name not in names:
             raise InputError(where="flops, tokens", expected="a stream", got=repr(name), do=nearest(name, names))
-    work = _Work(stage=recipe.stage, tokens=tokens or {})
+    work = Work(stage=recipe.stage, tokens=tokens or {})
     return Flops(
         act=_act(recipe, work),
         train={phase.name: _train(recipe, phase, work, cached=False) for phase in recipe.phases},
@@ -129,7 +128,7 @@ def flops(recipe: Recipe, *, tokens: Mapping[str, int] | None = None) -> Flops:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Work:
+class Work:
     """The forward work of running some groups of a stage."""
 
     stage: Stage
@@ -149,6 +148,13 @@ class _Work:
 
     def width(self, group: Group) -> int:
         return self.specs[group.tower].width
+
+    def modulators(self, tower: str) -> int:
+        """Weights that turn other groups' states into what one tower is told."""
+        edges = [edge for edge in self.layout.edges if edge.via == "modulate"]
+        told = {edge.src for edge in edges if self.layout.groups[edge.dst].tower == tower}
+        width = self.specs[tower].width
+        return sum(linear_parameters(self.width(self.layout.groups[src]), width) for src in told)
 
     def encode(self, names: frozenset[str]) -> int:
         """Raw data to latents: each ``now`` view, and each learned stream's target once."""
@@ -174,12 +180,15 @@ class _Work:
             by_tower.setdefault(self.layout.groups[name].tower, []).append(name)
         return sum(self._tower(tower, groups, grown) for tower, groups in by_tower.items())
 
+    def keys(self, name: str, layer: int, grown: tuple[str, int] | None = None) -> int:
+        """How many tokens one group reads jointly in one layer."""
+        edges = [edge for edge in self.layout.sources(name) if edge.layers is None or layer in edge.layers]
+        return sum(grown[1] if grown and edge.src == grown[0] else self.num(edge.src) for edge in edges)
+
     def attention(self, name: str, layer: int, queries: int, grown: tuple[str, int] | None = None) -> int:
         """Scores and weighted values of one group in one layer."""
         heads = self.specs[self.layout.groups[name].tower].geometry
-        edges = [edge for edge in self.layout.sources(name) if edge.layers is None or layer in edge.layers]
-        keys = sum(grown[1] if grown and edge.src == grown[0] else self.num(edge.src) for edge in edges)
-        return 2 * linear_flops(queries, heads.heads * heads.head_dim, keys)
+        return 2 * linear_flops(queries, heads.heads * heads.head_dim, self.keys(name, layer, grown))
 
     def context(self, tower: str, layer: int) -> int:
         return sum(self.num(edge.src) for edge in self.layout.across(tower, layer) if edge.via == "cross")
@@ -202,44 +211,33 @@ class _Work:
         return total
 
 
-def _act(recipe: Recipe, work: _Work) -> ActFlops:
-    layout = work.layout
-    known: frozenset[str] = frozenset()
-    observed: set[str] = set()
-    legs: list[LegFlops] = []
-    for leg in recipe.stage.schedule:
-        moving = moved(leg)
-        if isinstance(leg, Commit):
-            known &= layout.stable([recipe.stage.stream(leg.stream).group("clean")])
-            continue
-        needed = layout.needed(leg.groups if isinstance(leg, Read) else moving)
-        observed |= {name for name in needed if layout.groups[name].view.kind == "now"}
-        known = known & layout.stable(moving) if moving else known
-        before = needed - set(moving) if isinstance(leg, Decode) else needed & layout.stable(moving)
-        missing = before - known
-        known |= missing
-        once = work.run(missing) + work.embed(missing)
-        steps, total = 1, 0
-        if isinstance(leg, Decode):
-            steps, name = leg.max_tokens, leg.stream
-            total = sum(work.run(frozenset([name]), (name, num)) for num in range(1, steps + 1)) + work.read(
-                name, steps
-            )
-            known |= {name}
-        elif isinstance(leg, Denoise | Predict):
-            running = needed - layout.stable(moving)
-            steps = leg.steps if isinstance(leg, Denoise) else 1
-            total = steps * (
-                work.run(running) + work.embed(running) + sum(work.read(name, work.num(name)) for name in moving)
-            )
-        words = f"{type(leg).__name__}({', '.join(moving or needed)})"
-        legs.append(LegFlops(leg=words, once=once, steps=steps, moving=total))
-    settled = {recipe.stage.stream(name) for leg in recipe.stage.schedule for name in moved(leg)}
+def _act(recipe: Recipe, work: Work) -> ActFlops:
+    stage = recipe.stage
+    legs = tuple(
+        LegFlops(
+            leg=leg.words,
+            once=work.run(leg.once) + work.embed(leg.once),
+            steps=leg.steps,
+            moving=_steps(leg, work),
+        )
+        for leg in legs_of(stage)
+    )
+    settled = {stage.stream(name) for leg in stage.schedule for name in moved(leg)}
     decode = sum(stream.codec.decode_flops() for stream in settled)
-    return ActFlops(encode=work.encode(frozenset(observed)), legs=tuple(legs), decode=decode)
+    return ActFlops(encode=work.encode(observed(stage)), legs=legs, decode=decode)
 
 
-def _train(recipe: Recipe, phase: Phase, work: _Work, *, cached: bool) -> SampleFlops:
+def _steps(leg: LegGroups, work: Work) -> int:
+    """All steps of one leg together."""
+    if isinstance(leg.leg, Decode):
+        (name,) = leg.running
+        written = range(1, leg.steps + 1)
+        return sum(work.run(leg.running, (name, num)) for num in written) + work.read(name, leg.steps)
+    answers = sum(work.read(name, work.num(name)) for name in leg.read_out)
+    return leg.steps * (work.run(leg.running) + work.embed(leg.running) + answers)
+
+
+def _train(recipe: Recipe, phase: Phase, work: Work, *, cached: bool) -> SampleFlops:
     layout = work.layout
     losses = frozenset(phase.losses)
     needed = layout.needed(losses)
@@ -258,7 +256,7 @@ def _train(recipe: Recipe, phase: Phase, work: _Work, *, cached: bool) -> Sample
     return SampleFlops(encode=encode, forward=forward, backward=backward)
 
 
-def _unanswered(names: frozenset[str], needed: frozenset[str], losses: frozenset[str], work: _Work) -> int:
+def _unanswered(names: frozenset[str], needed: frozenset[str], losses: frozenset[str], work: Work) -> int:
     """The last layer's work, but for keys and values, of towers whose final hidden states nobody uses: it runs forward
     and gets no gradient (the language model under pi0). A tower with one group that is used pays for all of them."""
     layout = work.layout

@@ -52,8 +52,8 @@ def in_words(leg: Leg) -> str:
 
 
 def amount(number: float) -> str:
-    """A count with three digits and a letter: 4.2 M, 1.07 G."""
-    for power, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+    """A count with three digits and a letter: 4.2 M, 1.07 G, 11.3 E."""
+    for power, letter in ((21, "Z"), (18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if number >= 10**power:
             return f"{number / 10**power:.3g} {letter}"
     return f"{number:g}"

@@ -1,0 +1,186 @@
+"""What the backward pass keeps of the forward pass: activation memory of one training sample, from specs alone.
+
+Counted are the tensors that eager autograd saves, tower layer by tower layer, with attention that saves queries, keys,
+values and results but no scores (Dao 2023, arXiv 2307.08691), and without recomputation. The terms are those of
+Korthikanti et al. 2022, arXiv 2205.05198, section 4.1, for these blocks: no dropout, keys and values gathered once per
+reading group, norms in float32. Weights that pass gradients but take none are counted as if they took them. Held to
+what autograd really saves in ``tests/cost/test_activations.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crossroads.codecs.action_tokens import ActionTokens
+from crossroads.codecs.latents import VideoLatents
+from crossroads.codecs.pixels import Patches
+from crossroads.codecs.text import TextTokens
+from crossroads.cost.flops import Work
+from crossroads.errors import InputError
+from crossroads.recipe import Phase
+from crossroads.towers.gemma import Gemma
+from crossroads.towers.given import Given
+from crossroads.towers.plain import Plain
+from crossroads.towers.wan import Wan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Numbers kept in the precision that matrix products run in (``narrow``), and in float32 (``wide``)."""
+
+    narrow: int = 0
+    wide: int = 0
+
+    def __add__(self, other: Kept) -> Kept:
+        return Kept(narrow=self.narrow + other.narrow, wide=self.wide + other.wide)
+
+    def times(self, count: int) -> Kept:
+        """So many of the same."""
+        return Kept(narrow=self.narrow * count, wide=self.wide * count)
+
+    def bytes(self, narrow_bytes: int) -> int:
+        return self.narrow * narrow_bytes + self.wide * 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """What one layer of a tower is given: its tokens, the runs of them with a level of their own, its context."""
+
+    num_tokens: int
+    num_levels: int
+    num_context: int
+
+
+def saved_by_training(phase: Phase, work: Work) -> Kept:
+    """What one training sample of a phase keeps until its backward pass."""
+    layout = work.layout
+    needed = layout.needed(phase.losses)
+    fixed = layout.stable([name for name, group in layout.groups.items() if group.tower in phase.trains])
+    moving = needed - fixed
+    towers = {layout.groups[name].tower for name in moving}
+    total = Kept()
+    for tower in sorted(towers):
+        total += _tower(tower, sorted(name for name in needed if layout.groups[name].tower == tower), work)
+    for name in sorted(moving):
+        total += _embedding(name, work)
+    return total + _answers(frozenset(phase.losses), work)
+
+
+def widest_layer(names: frozenset[str], work: Work) -> Kept:
+    """What the costliest layer of one pass without gradients holds while it runs."""
+    by_tower: dict[str, list[str]] = {}
+    for name in sorted(names):
+        by_tower.setdefault(work.layout.groups[name].tower, []).append(name)
+    layers = [Kept()]
+    for tower, groups in by_tower.items():
+        depth = work.specs[tower].geometry.depth
+        layers += [_layer(tower, groups, layer, work) for layer in range(depth)]
+    for name in names:
+        codec = work.layout.groups[name].stream.codec
+        if isinstance(codec, Patches):
+            layers.append(_vision_layer(codec))
+    return max(layers, key=lambda kept: kept.bytes(2))
+
+
+def _tower(tower: str, names: list[str], work: Work) -> Kept:
+    spec = work.specs[tower]
+    total = _frame(spec, _given(tower, names, 0, work))
+    for layer in range(spec.geometry.depth):
+        total += _layer(tower, names, layer, work)
+    return total
+
+
+def _given(tower: str, names: list[str], layer: int, work: Work) -> Pass:
+    num = sum(work.num(name) for name in names)
+    return Pass(num_tokens=num, num_levels=len(names), num_context=work.context(tower, layer))
+
+
+def _layer(tower: str, names: list[str], layer: int, work: Work) -> Kept:
+    """One layer, with the keys and values that each of its groups gathers."""
+    spec = work.specs[tower]
+    if type(spec) not in _LAYERS:
+        raise InputError(
+            where=f"activation memory of tower {tower!r}",
+            expected=f"one of {', '.join(sorted(kind.__name__ for kind in _LAYERS))}",
+            got=type(spec).__name__,
+            do="Say in cost/activations.py what a layer of it keeps.",
+        )
+    heads = spec.geometry
+    keys = sum(work.keys(name, layer) for name in names)
+    gathered = 2 * keys * heads.kv_heads * heads.head_dim
+    return _LAYERS[type(spec)](spec, _given(tower, names, layer, work)) + Kept(narrow=gathered)
+
+
+def _wan_layer(spec: Wan, given: Pass) -> Kept:
+    """Two modulated layer norms, two outputs before their gates, the normed and turned queries and keys."""
+    w, e, n, m = spec.width, spec.attention_width, given.num_tokens, given.num_context
+    told = 8 * w if given.num_levels > 1 else 0  # modulation per token, where groups have levels of their own
+    kept = Kept(narrow=n * (4 * w + told + 3 * e + 2 * spec.mlp), wide=n * (4 * w + 4 * e))
+    return kept + (Kept(narrow=n * (w + 2 * e) + m * 2 * e, wide=n * (w + 2 * e) + m * 2 * e) if m else Kept())
+
+
+def _gemma_layer(spec: Gemma, given: Pass) -> Kept:
+    w, e, n = spec.width, spec.heads * spec.head_dim, given.num_tokens
+    return Kept(narrow=n * (2 * w + 3 * e + 4 * spec.mlp), wide=n * 4 * w)
+
+
+def _plain_layer(spec: Plain, given: Pass) -> Kept:
+    w, n = spec.width, given.num_tokens
+    return Kept(narrow=n * (2 * w + 3 * w + 2 * spec.mlp), wide=n * 2 * w)
+
+
+def _given_layer(spec: Given, given: Pass) -> Kept:
+    return Kept()
+
+
+_LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
+    Gemma: _gemma_layer,
+    Given: _given_layer,
+    Plain: _plain_layer,
+    Wan: _wan_layer,
+}
+
+
+def _frame(spec: Any, given: Pass) -> Kept:
+    """Outside the layers: the last norm, and for Wan the projected context."""
+    w, n = spec.width, given.num_tokens
+    if isinstance(spec, Wan):
+        return Kept(narrow=given.num_context * 3 * w, wide=n * 3 * w if spec.modulated_head else 0)
+    return Kept(wide=n * 2 * w) if isinstance(spec, Gemma | Plain) else Kept()
+
+
+def _embedding(name: str, work: Work) -> Kept:
+    """Latent to tokens of one group."""
+    group = work.layout.groups[name]
+    codec, width, num = group.stream.codec, work.width(group), work.num(name)
+    if isinstance(codec, Patches):
+        pixels = len(codec.shown) * 3 * codec.image_hw[0] * codec.image_hw[1]
+        ends = Kept(narrow=pixels + num * codec.vision_width, wide=num * codec.vision_width)
+        return _vision_layer(codec).times(codec.depth) + ends
+    if isinstance(codec, ActionTokens):
+        return Kept(narrow=num * (codec.action_size + (4 * width if codec.level_in_codec else 0)))
+    if isinstance(codec, VideoLatents):
+        return Kept(narrow=num * codec.patch_size)
+    return Kept()
+
+
+def _vision_layer(codec: Patches) -> Kept:
+    """A plain layer whose queries, keys and values stay together."""
+    w, n = codec.vision_width, len(codec.shown) * codec.patches_per_camera
+    return Kept(narrow=n * (2 * w + 4 * w + 2 * codec.vision_mlp), wide=n * 2 * w)
+
+
+def _answers(names: frozenset[str], work: Work) -> Kept:
+    """What is read out and compared: the answer and its difference from the target, or scores over a vocabulary."""
+    total = Kept()
+    for name in names:
+        group = work.layout.groups[name]
+        codec, num = group.stream.codec, work.num(name)
+        if isinstance(codec, TextTokens):
+            total += Kept(wide=num * codec.vocabulary.size)
+        else:
+            size = codec.read_flops(group.view.kind, work.width(group)) // (2 * num * work.width(group))
+            total += Kept(wide=num * size)
+    return total

@@ -1,0 +1,77 @@
+"""The passes of which acting is made: which groups a leg runs once, which at every step, what weights that reads.
+
+The walk through a schedule mirrors ``schedule.Interpreter``: what the edges let it cache is paid once per leg.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crossroads.recipe import Stage
+from crossroads.schedule import Commit, Decode, Denoise, Leg, Predict, Read, moved
+from crossroads.streams import Group
+
+
+@dataclass(frozen=True, kw_only=True)
+class LegGroups:
+    """One leg: the groups it caches first (``once``), those it then runs at each of its ``steps``, and those that the
+    steps read from the cache; ``read_out`` are the running groups whose answer is taken."""
+
+    leg: Leg
+    once: frozenset[str]
+    running: frozenset[str]
+    cached: frozenset[str]
+    read_out: tuple[str, ...]
+    steps: int
+
+    @property
+    def words(self) -> str:
+        return f"{type(self.leg).__name__}({', '.join(self.read_out or sorted(self.once | self.cached))})"
+
+
+def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
+    """The legs of a stage's schedule that run the network (``Commit`` runs nothing)."""
+    layout = stage.layout
+    known: frozenset[str] = frozenset()
+    found: list[LegGroups] = []
+    for leg in stage.schedule:
+        moving = moved(leg)
+        if isinstance(leg, Commit):
+            known &= layout.stable([stage.stream(leg.stream).group("clean")])
+            continue
+        needed = layout.needed(leg.groups if isinstance(leg, Read) else moving)
+        known = known & layout.stable(moving) if moving else known
+        before = needed - set(moving) if isinstance(leg, Decode) else needed & layout.stable(moving)
+        once = before - known
+        known |= once
+        running: frozenset[str] = frozenset()
+        if isinstance(leg, Decode):
+            running = frozenset(moving)
+            known |= running
+        elif isinstance(leg, Denoise | Predict):
+            running = needed - layout.stable(moving)
+        steps = leg.max_tokens if isinstance(leg, Decode) else leg.steps if isinstance(leg, Denoise) else 1
+        cached = needed - running if running else needed - once
+        found.append(LegGroups(leg=leg, once=once, running=running, cached=cached, read_out=moving, steps=steps))
+    return tuple(found)
+
+
+def observed(stage: Stage) -> frozenset[str]:
+    """The groups of now that acting looks at."""
+    layout = stage.layout
+    ran = frozenset[str]().union(*(leg.once | leg.running for leg in legs_of(stage)))
+    return frozenset(name for name in ran if layout.groups[name].view.kind == "now")
+
+
+def embedding_weights(group: Group, width: int) -> int:
+    """Weights of a codec that embedding a group multiplies by; 0 for a table that is only looked up."""
+    codec = group.stream.codec
+    if not codec.embed_flops(group.view.kind, width):
+        return 0
+    return codec.num_parameters(width) - answer_weights(group, width)
+
+
+def answer_weights(group: Group, width: int) -> int:
+    """Weights of a codec that reading an answer multiplies by: one linear map of the hidden states."""
+    codec, kind = group.stream.codec, group.view.kind
+    return codec.read_flops(kind, width) // (2 * codec.num_tokens(kind))

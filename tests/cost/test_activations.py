@@ -1,0 +1,137 @@
+"""Activation memory from specs: against the tensors that autograd really saves, on every recipe and phase."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from every_recipe import policy_of, seeded
+from nano_batch import nano_batch
+from tiny_stage import tiny_recipe
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from crossroads.codecs.text import TextCodec
+from crossroads.cost.activations import Kept, saved_by_training
+from crossroads.cost.flops import Work
+from crossroads.cost.memory import product_weights
+from crossroads.errors import InputError
+from crossroads.policy import StreamPolicy
+from crossroads.recipe import Stage, Tower
+from crossroads.recipes.catalogue import RECIPES
+from crossroads.towers.joint import Sdpa
+from crossroads.towers.spec import Heads
+from crossroads.types import Batch
+
+CASES = [(name, phase.name) for name, make in RECIPES.items() for phase in make().phases]
+every_phase = pytest.mark.parametrize(("name", "phase"), CASES)
+
+
+@contextmanager
+def each_group_alone(policy: StreamPolicy) -> Iterator[None]:
+    """On a CPU groups share attention calls, which makes autograd keep more; a GPU keeps what is counted here."""
+    policy.net.attend_by(Sdpa(max_waste=0.0))
+    try:
+        yield
+    finally:
+        policy.net.attend_by(Sdpa())
+
+
+def saved_bytes(policy: StreamPolicy, batch: Batch, *, mixed: bool) -> int:
+    """Bytes of every distinct storage that autograd keeps, the weights themselves left out."""
+    weights = {weight.untyped_storage().data_ptr() for weight in policy.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(saved: Tensor) -> Tensor:
+        if saved.untyped_storage().data_ptr() not in weights:
+            kept[saved.untyped_storage().data_ptr()] = saved
+        return saved
+
+    with (
+        each_group_alone(policy),
+        saved_tensors_hooks(keep, lambda saved: saved),
+        torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")  # RMSNorm under autocast
+        total = policy.loss(batch, generator=seeded()).total.mean()
+    found = sum(saved.untyped_storage().nbytes() for saved in kept.values())
+    del total
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What autograd keeps of each further sample, and what it keeps once for all of them."""
+
+    sample: float
+    once: float
+
+
+def measured(policy: StreamPolicy, *, mixed: bool) -> Measured:
+    four, eight = (saved_bytes(policy, nano_batch(policy.recipe, size=size), mixed=mixed) for size in (4, 8))
+    return Measured(sample=(eight - four) / 4, once=2 * four - eight)
+
+
+def told(policy: StreamPolicy) -> Work:
+    """The work of the recipe with texts as long as the batch's."""
+    batch, lengths = nano_batch(policy.recipe, size=4), {}
+    for stream in policy.recipe.stage.streams:
+        codec = policy.net.own_codec(stream.name)
+        if isinstance(codec, TextCodec):
+            latent = codec.observe(batch.obs) if stream.objective is None else codec.target(batch)
+            lengths[stream.name] = latent.valid.shape[1]
+    return Work(stage=policy.recipe.stage, tokens=lengths)
+
+
+@every_phase
+@pytest.mark.parametrize(("mixed", "narrow"), [(False, 4), (True, 2)], ids=["float32", "bfloat16"])
+def test_activations_of_a_sample_are_what_autograd_saves_within_a_tenth(
+    name: str, phase: str, mixed: bool, narrow: int
+) -> None:
+    policy = policy_of(name)
+    policy.enter(policy.recipe.phase(phase))
+    estimate = saved_by_training(policy.phase, told(policy)).bytes(narrow)
+    assert estimate == pytest.approx(measured(policy, mixed=mixed).sample, rel=0.10)
+
+
+@every_phase
+def test_copies_of_weights_are_what_mixed_precision_keeps_whatever_the_batch(name: str, phase: str) -> None:
+    policy = policy_of(name)
+    policy.enter(policy.recipe.phase(phase))
+    extra = measured(policy, mixed=True).once - measured(policy, mixed=False).once
+    assert 2 * product_weights(policy.phase, told(policy)) == pytest.approx(extra, rel=0.15)
+
+
+def test_what_a_phase_never_changes_keeps_nothing() -> None:
+    recipe = policy_of("pi0").recipe
+    work = Work(stage=recipe.stage)
+    full, head = (saved_by_training(recipe.phase(name), work).bytes(4) for name in ("full", "head"))
+    assert head < full / 3
+
+
+def test_kept_numbers_add_up_in_their_own_precisions() -> None:
+    assert (Kept(narrow=3, wide=1) + Kept(narrow=1)).times(2) == Kept(narrow=8, wide=2)
+    assert Kept(narrow=8, wide=2).bytes(2) == 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unheard:
+    """A tower of a kind nobody has described."""
+
+    geometry: Heads
+    width: int = 12
+
+
+def test_a_tower_that_nobody_described_is_refused_and_not_guessed() -> None:
+    recipe = tiny_recipe()
+    words = recipe.stage.towers[0]
+    unheard = Unheard(geometry=recipe.stage.towers[1].spec.geometry)
+    towers = (words, Tower(name="expert", spec=unheard))  # pyright: ignore[reportArgumentType]
+    stage: Stage = replace(recipe.stage, towers=towers)
+    with pytest.raises(InputError, match=r"tower 'expert'.*Wan.*got Unheard"):
+        saved_by_training(recipe.phase("full"), Work(stage=stage))
