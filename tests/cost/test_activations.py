@@ -89,14 +89,15 @@ def told(policy: StreamPolicy) -> Work:
 
 
 @every_phase
-@pytest.mark.parametrize(("mixed", "narrow"), [(False, 4), (True, 2)], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(("narrow", "within"), [(4, 0.06), (2, 0.10)], ids=["float32", "bfloat16"])
 def test_activations_of_a_sample_are_what_autograd_saves_within_a_tenth(
-    name: str, phase: str, mixed: bool, narrow: int
+    name: str, phase: str, narrow: int, within: float
 ) -> None:
+    """Not counted: masks of attention, and under autocast inputs that are cast anew for each product."""
     policy = policy_of(name)
     policy.enter(policy.recipe.phase(phase))
     estimate = saved_by_training(policy.phase, told(policy)).bytes(narrow)
-    assert estimate == pytest.approx(measured(policy, mixed=mixed).sample, rel=0.10)
+    assert estimate == pytest.approx(measured(policy, mixed=narrow == 2).sample, rel=within)
 
 
 @every_phase
