@@ -93,7 +93,7 @@ def _columns(design: Design) -> list[tuple[int, str]]:
 
 def _name(design: Design, labels: int, condition: str) -> str:
     if len(design.conditions) == 1:
-        return f"{labels} labels"
+        return str(labels) if design.key == "labels" else f"{labels} labels"
     sizes = {size for route in design.routes for size in route.labels}
     return condition if len(sizes) == 1 else f"{labels} labels, {condition}"
 

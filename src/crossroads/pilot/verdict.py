@@ -102,29 +102,43 @@ class Verdict:
     comparisons: tuple[Comparison, ...]
 
 
-def decide(*, arms: Successes, oracle: Successes, rules: Rules, at: str, doubled: Successes | None = None) -> Verdict:
+PLATEAU = "plateau"
+"""The guard that makes a verdict inconclusive; every other guard that fails forbids one."""
+
+
+def decide(
+    *,
+    arms: Successes,
+    oracle: Successes,
+    rules: Rules,
+    at: str,
+    doubled: Successes | None = None,
+    further: tuple[Guard, ...] = (),
+) -> Verdict:
     """Compare the VLA arm with the pre-named WAM arms at one label budget (``at``, in words).
 
     ``oracle`` holds the same arms trained with all labels; ``doubled`` the same cell trained twice as long, for the
-    plateau check (the difference must keep its sign).
+    plateau check: where the difference does not keep its sign, the verdict is inconclusive. ``further`` guards (the
+    budget's account) forbid a verdict like the floor's when they fail.
     """
     _check(arms, rules)
     compared = (rules.vla, *rules.wams)
-    best_wam = max(rules.wams, key=lambda arm: arms[arm].mean())
     comparisons = _compare_all(arms, rules)
-    chosen = next(c for c in comparisons if c.wam == best_wam)
+    chosen = next(c for c in comparisons if c.wam == best_wam(arms, rules))
     guards = (
         _floor_guard(oracle, compared, rules),
         _ceiling_guard(arms, compared, rules),
         _plateau_guard(doubled, chosen),
         _runs_guard(chosen),
+        *further,
     )
     found = _power(arms, chosen, rules)
-    failed = [guard for guard in guards if guard.status == "fail"]
+    turned = [guard for guard in guards if guard.status == "fail" and guard.name == PLATEAU]
+    failed = [guard for guard in guards if guard.status == "fail" and guard.name != PLATEAU]
     if failed:
         verdict = dataclasses.replace(found, status="no verdict", guards=guards, comparisons=comparisons)
         return dataclasses.replace(verdict, sentence="No verdict: " + " ".join(guard.note for guard in failed))
-    if chosen.p_adjusted <= rules.alpha and chosen.difference != 0:
+    if chosen.p_adjusted <= rules.alpha and chosen.difference != 0 and not turned:
         winner = "WAM" if chosen.difference > 0 else "VLA"
         found = dataclasses.replace(
             found,
@@ -135,6 +149,8 @@ def decide(*, arms: Successes, oracle: Successes, rules: Rules, at: str, doubled
             runs_to_settle=None,
         )
     sentence = _sentence(found, chosen, rules, at)
+    if turned:
+        sentence = f"Inconclusive at {at}: {turned[0].note}"
     return dataclasses.replace(found, sentence=sentence, guards=guards, comparisons=comparisons)
 
 
@@ -256,18 +272,23 @@ def _ceiling_guard(arms: Successes, compared: tuple[str, ...], rules: Rules) -> 
     return Guard(name="ceiling", status="fail", value=best, limit=rules.ceiling, note=note)
 
 
+def best_wam(arms: Successes, rules: Rules) -> str:
+    """The WAM arm that the verdict speaks of: the one with the most successes."""
+    return max(rules.wams, key=lambda arm: arms[arm].mean())
+
+
 def _plateau_guard(doubled: Successes | None, chosen: Comparison) -> Guard:
     if doubled is None or chosen.wam not in doubled or chosen.vla not in doubled:
         note = (
             "Not checked: the arms were not trained twice as long. A short training can turn the sign of a difference."
         )
-        return Guard(name="plateau", status="not checked", value=None, limit=None, note=note)
+        return Guard(name=PLATEAU, status="not checked", value=None, limit=None, note=note)
     later = float(doubled[chosen.wam].mean() - doubled[chosen.vla].mean())
     points = f"{_points(chosen.difference)} becomes {_points(later)} with twice the steps"
     if later * chosen.difference < 0:
         note = f"the difference changes its sign when both arms train longer: {points}."
-        return Guard(name="plateau", status="fail", value=later, limit=0.0, note=note)
-    return Guard(name="plateau", status="pass", value=later, limit=0.0, note=f"The sign holds: {points}.")
+        return Guard(name=PLATEAU, status="fail", value=later, limit=0.0, note=note)
+    return Guard(name=PLATEAU, status="pass", value=later, limit=0.0, note=f"The sign holds: {points}.")
 
 
 def _runs_guard(chosen: Comparison) -> Guard:
