@@ -41,7 +41,7 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
         (["cost", "--ratio", "unipy", "summer_22b"], "Did you mean 'unipi'?"),
         (["cost"], "expected one of RECIPE, --ledger"),
         (["cost", "--ratio", "unipi", "summer_22b"], "expected two rows on one basis"),
-        (["eval", "run", "--env", "tabletop", "--families", "reech"], "reach"),
+        (["eval", "--arm", "run", "--env", "tabletop", "--out", "out", "--families", "reech"], "reach"),
     ],
 )
 def test_a_misspelt_name_gets_the_nearest_and_status_2(
@@ -61,7 +61,8 @@ def test_a_misspelt_name_gets_the_nearest_and_status_2(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["train", "pi0"], ["cost", "--flop", "many"], ["eval", "run", "--env", "kitchen"]]
+    "arguments",
+    [["train", "pi0"], ["cost", "--flop", "many"], ["eval", "--arm", "run", "--env", "kitchen", "--out", "out"]],
 )
 def test_arguments_that_cannot_be_read_leave_with_status_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
@@ -73,7 +74,9 @@ def test_arguments_that_cannot_be_read_leave_with_status_2(arguments: list[str])
     "arguments",
     [
         ["train", "pi0", "--data", "nowhere", "--out", "run"],
-        ["eval", "nowhere", "--env", "tabletop"],
+        ["eval", "--arm", "nowhere", "--env", "tabletop", "--out", "out"],
+        ["eval", "--arm", "http://nowhere", "--env", "tabletop", "--out", "out"],
+        ["eval", "--arm", "nowhere", "--arm", "nowhere", "--env", "tabletop", "--out", "out"],
         ["pilot", "--out", "run", "--data", "nowhere"],
     ],
 )

@@ -42,6 +42,8 @@ OWNERS: Mapping[str, frozenset[str]] = {
     "av": frozenset({"data"}),
     "PIL": frozenset({"data", "sim", "evaluate", "pilot", "backbones"}),
     "scipy": frozenset({"evaluate"}),
+    "websockets": frozenset({"serve"}),
+    "msgpack": frozenset({"serve"}),
     "jinja2": frozenset({"pilot"}),
     "markupsafe": frozenset({"pilot"}),
     "matplotlib": frozenset({"pilot"}),

@@ -99,11 +99,17 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True)
 class Eval:
-    """Run a trained policy in closed loop: success and grounding per family with intervals, and films."""
+    """Run policies in closed loop on the same scenes: success, grounding, latency, paired tests, and films.
 
-    run_folder: Annotated[Positional[Path], tyro.conf.arg(name="run")]
-    """What `crossroads train` wrote."""
+    A server that wants an API key gets the one in the environment variable CROSSROADS_API_KEY.
+    """
+
+    arm: tyro.conf.UseAppendAction[tuple[str, ...]]
+    """Repeat for each policy: what `crossroads train` wrote, a cell of a pilot, or ws://host:port of a server that
+    speaks openpi's WebSocket protocol. The others are compared with the first."""
     env: Literal["tabletop"]
+    out: Path
+    """The folder of the results; the same command again continues in it."""
     families: tuple[str, ...] = ("reach", "press", "push")
     trials: int = 100
     """Usual trials; the scenes are the same for every policy."""
@@ -112,17 +118,47 @@ class Eval:
     execute_steps: int = 6
     """Steps of each chunk that are executed before the next is asked for."""
     videos: int = 4
-    """Rollouts to keep as mp4 files."""
+    """Rollouts of each policy to keep as mp4 files."""
+    until_settled: bool = False
+    """End as soon as it is settled, for every other policy, whether it is better or worse than the first or equal."""
+    margin: float = 0.1
+    """With --until-settled: the smallest difference of success that matters to you."""
+    remote_keys: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """TOML file: which camera and which numbers a server wants under which names; repeat for each server in order."""
+    timeout_s: float = 120.0
+    """Longest wait for one answer of a server; the first may take long, while it compiles."""
+    quiet: bool = False
+    """No progress bar."""
 
     def run(self) -> None:
-        from crossroads.pilot.single import evaluate_run, summary, trials_of, write_evaluation
+        from tqdm import tqdm
+
+        from crossroads.evaluate.versus import Stopping
+        from crossroads.pilot.arena import Settings, evaluate_arms
+        from crossroads.pilot.arms import Wire, open_arms
+        from crossroads.pilot.scoreboard import summary
         from crossroads.sim.tabletop.tasks import check_families
 
         check_families(self.families)
-        trials = trials_of(self.families, self.trials, self.execute_steps)
-        found = evaluate_run(self.run_folder, trials, num_swapped=self.swapped, num_videos=self.videos)
-        write_evaluation(found, self.run_folder)
+        settings = Settings(
+            families=self.families,
+            num_trials=self.trials,
+            num_swapped=self.swapped,
+            execute_steps=self.execute_steps,
+            num_videos=self.videos,
+            stopping=Stopping(margin=self.margin) if self.until_settled else None,
+        )
+        wire = Wire(
+            keys=self.remote_keys, timeout_s=self.timeout_s, api_key=os.environ.get("CROSSROADS_API_KEY") or None
+        )
+        most = len(self.arm) * (self.trials + min(self.swapped, self.trials))
+        with (
+            open_arms(self.arm, wire) as arms,
+            tqdm(total=most, desc="evaluate", unit="episode", disable=self.quiet) as bar,
+        ):
+            found = evaluate_arms(arms, settings, self.out, bar.update)
         print(summary(found))
+        print(self.out / "evaluation.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -442,6 +478,7 @@ def _extra_of(package: str) -> str:
         "data": ("pyarrow", "av", "PIL"),
         "sim": ("mujoco", "gymnasium"),
         "report": ("jinja2", "matplotlib", "scipy", "markupsafe"),
+        "serve": ("websockets", "msgpack"),
     }
     return next((extra for extra, packages in extras.items() if package.split(".")[0] in packages), "")
 

@@ -92,6 +92,8 @@ class Actions:
     control_hz: float
     imagined: Mapping[str, UInt8[Tensor, "b f h w 3"]]
     """What a policy that imagines thinks the cameras will show; empty unless it was asked to show it."""
+    latencies_s: tuple[float, ...] = ()
+    """Seconds that each row took where rows are asked for one by one (over a wire); empty where they came together."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,19 @@ computed. A swapped trial is the scene of a usual one told another of its valid 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
+from crossroads.errors import InputError
 from crossroads.evaluate.records import EpisodeRecord
 from crossroads.policy import Policy
+from crossroads.sim.tabletop.env import draw_scene
 from crossroads.sim.tabletop.perturb import NONE, Perturbation
-from crossroads.sim.tabletop.tasks import Pairing, Split, Task
+from crossroads.sim.tabletop.tasks import Pairing, Split, Task, valid_tasks
 from crossroads.sim.tabletop.vector import Options, VectorStep, VectorTabletop
 from crossroads.types import Observation
 
@@ -54,7 +56,16 @@ def run_trials(
     policy: Policy, trials: Trials, *, arm: str, cell: str, training_seed: int, noise_seed: int = 0
 ) -> tuple[EpisodeRecord, ...]:
     """Run every trial once; records come in the order of the seeds."""
+    labels = {"arm": arm, "cell": cell, "training_seed": training_seed}
     records: list[EpisodeRecord] = []
+    with open_tables(trials) as tables:
+        for start in range(0, len(trials.seeds), tables.num_envs):
+            records += run_round(policy, trials, tables, start, labels=labels, noise_seed=noise_seed)
+    return tuple(records)
+
+
+def open_tables(trials: Trials) -> VectorTabletop:
+    """The tables of a round, as many as these trials fill at once."""
     options = Options(
         families=trials.families,
         image_hw=trials.image_hw,
@@ -64,23 +75,48 @@ def run_trials(
         pairing=trials.pairing,
         cameras=trials.cameras,
     )
-    num_envs = min(trials.num_envs, len(trials.seeds))
-    with VectorTabletop(num_envs=num_envs, options=options) as tables:
-        for start in range(0, len(trials.seeds), num_envs):
-            seeds = trials.seeds[start : start + num_envs]
-            generator = torch.Generator().manual_seed(noise_seed * 7919 + start)
-            step, running = _reset(tables, seeds, swapped=trials.swapped)
-            step = _play(policy, tables, step, running, trials.execute_steps, generator)
-            labels = {"arm": arm, "cell": cell, "training_seed": training_seed}
-            for index, seed in enumerate(seeds):
-                records.append(_record(step.infos[index], running, index, seed, trials.swapped, labels))
-    return tuple(records)
+    return VectorTabletop(num_envs=min(trials.num_envs, len(trials.seeds)), options=options)
+
+
+def run_round(
+    policy: Policy,
+    trials: Trials,
+    tables: VectorTabletop,
+    start: int,
+    *,
+    labels: Mapping[str, Any],
+    noise_seed: int = 0,
+) -> tuple[EpisodeRecord, ...]:
+    """The round that begins with scene number ``start``: as many scenes as there are tables.
+
+    The noise of a round depends on ``start`` alone, so a round is the same whether the ones before it were run or not.
+    """
+    seeds = trials.seeds[start : start + tables.num_envs]
+    generator = torch.Generator().manual_seed(noise_seed * 7919 + start)
+    step, running = _reset(tables, seeds, swapped=trials.swapped)
+    step = _play(policy, tables, step, running, trials.execute_steps, generator)
+    return tuple(
+        _record(step.infos[index], running, index, seed, trials.swapped, labels) for index, seed in enumerate(seeds)
+    )
 
 
 def other_task(valid: Sequence[Task], task: Task, seed: int) -> Task:
     """Another valid instruction of the scene that names another target (the swap); drawn by the scene's seed."""
     others = [other for other in valid if other.target != task.target] or [t for t in valid if t.key != task.key]
     return others[int(np.random.default_rng((seed, SWAP_SEED)).integers(len(others)))]
+
+
+def check_swaps(trials: Trials) -> None:
+    """Refuse swapped trials of scenes that admit one instruction only, before anything is run."""
+    for seed in trials.seeds:
+        layout, _ = draw_scene(seed, trials.families, trials.split)
+        if len(valid_tasks(layout, trials.families, trials.split)) < 2:
+            raise InputError(
+                where=f"swapped trials, scene {seed}",
+                expected="a scene that admits another instruction",
+                got=f"one instruction in all from {', '.join(trials.families)}",
+                do="Add a family with --families, or give --swapped 0.",
+            )
 
 
 def _reset(tables: VectorTabletop, seeds: Sequence[int], *, swapped: bool) -> tuple[VectorStep, _Running]:
@@ -127,8 +163,15 @@ def _play(
         obs = observation(step.obs, rows, tables.options.cameras, moment / tables.control_hz)
         chunk, memory = policy.act(obs, memory, generator=generator)
         elapsed = time.perf_counter() - started
-        for row in rows:
-            running.latencies_s[row].append(elapsed / len(rows))
+        if chunk.values.shape[1] < execute_steps:
+            raise InputError(
+                where="closed loop",
+                expected=f"chunks of at least {execute_steps} actions, as many as are executed of each",
+                got=f"{chunk.values.shape[1]}",
+                do="Lower --execute-steps.",
+            )
+        for row, seconds in zip(rows, chunk.latencies_s or [elapsed / len(rows)] * len(rows), strict=True):
+            running.latencies_s[row].append(seconds)
         values = np.zeros((len(step.infos), chunk.values.shape[1], chunk.values.shape[2]), dtype=np.float32)
         values[rows] = chunk.values.cpu().numpy()
         chunks = values[:, :execute_steps]
@@ -138,7 +181,7 @@ def _play(
 
 
 def _record(
-    info: dict[str, Any], running: _Running, index: int, seed: int, swapped: bool, labels: dict[str, Any]
+    info: dict[str, Any], running: _Running, index: int, seed: int, swapped: bool, labels: Mapping[str, Any]
 ) -> EpisodeRecord:
     task = running.tasks[index]
     achieved = tuple(info["achieved"])

@@ -1,11 +1,9 @@
-"""One recipe on one dataset: ``crossroads train`` and ``crossroads eval``, the same parts as a pilot's cell."""
+"""One recipe on one dataset: ``crossroads train``, made of the same parts as a pilot's cell."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,17 +13,13 @@ from crossroads.build import build, fit_normalisers
 from crossroads.data.cache import FrameCache
 from crossroads.data.check import require_sound
 from crossroads.data.lerobot import LeRobotDataset
-from crossroads.data.video import VideoWriter
 from crossroads.data.window import Windows
 from crossroads.errors import InputError
-from crossroads.evaluate.closed_loop import Trials, observation, run_trials
-from crossroads.evaluate.grounding import Grounding, grounding, grounding_by
-from crossroads.evaluate.records import write_records
 from crossroads.pilot.cell import WindowBatches, usable
-from crossroads.pilot.plan import TRIAL_SEED, fingerprint, fit
+from crossroads.pilot.plan import fingerprint, fit
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import recipe
-from crossroads.sim.tabletop.vector import Options, VectorTabletop
+from crossroads.sim.tabletop.env import CAMERAS
 from crossroads.space import ActionSpace
 from crossroads.train.checkpoint import load_weights, read_meta, save_policy
 from crossroads.train.features import FeatureSource, HeadTraining, build_store
@@ -110,15 +104,16 @@ def _config(settings: Training) -> TrainConfig:
 
 
 def restore(run: Path) -> StreamPolicy:
-    """The trained policy of a run folder."""
+    """The trained policy of a run folder, or of a cell of a pilot on the embedded world."""
     meta = read_meta(run / "policy")
     space = ActionSpace(**{key: tuple(v) if isinstance(v, list) else v for key, v in meta["space"].items()})  # pyright: ignore[reportArgumentType]
-    sized = fit(recipe(meta["recipe"]), space, tuple(meta["cameras"]))
+    cameras = meta.get("cameras", CAMERAS)  # a cell names none; whether these were its own the fingerprint tells
+    sized = fit(recipe(meta["recipe"]), space, tuple(cameras))
     if fingerprint(sized) != meta["fingerprint"]:
         raise InputError(
             where=str(run),
-            expected=f"weights of the present recipe {meta['recipe']!r}",
-            got="weights of another version of it",
+            expected=f"weights of the present recipe {meta['recipe']!r} for cameras {', '.join(cameras)}",
+            got="weights of another version of it, or for other cameras",
             do="Train again with this version, or use the version that wrote the run.",
         )
     policy = build(sized, space, seed=0)
@@ -126,81 +121,3 @@ def restore(run: Path) -> StreamPolicy:
     load_weights(run / "policy", policy)
     policy.enter(sized.phases[-1])
     return policy
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What ``crossroads eval`` found."""
-
-    arm: str
-    overall: Grounding
-    families: dict[str, Grounding]
-
-
-def evaluate_run(run: Path, trials: Trials, *, num_swapped: int, num_videos: int) -> Evaluation:
-    """Closed loop on the tabletop: usual and swapped trials, records and a few films in the run's folder."""
-    policy = restore(run)
-    arm = policy.recipe.name
-    labels: dict[str, Any] = {"arm": arm, "cell": run.name, "training_seed": 0}
-    found = run_trials(policy, trials, **labels)
-    if num_swapped:
-        swapped = replace(trials, swapped=True, seeds=trials.seeds[:num_swapped])
-        found = (*found, *run_trials(policy, swapped, **labels))
-    write_records(run / "episodes.jsonl", found)
-    if num_videos:
-        film(policy, trials, run / "videos", num_videos)
-    return Evaluation(arm=arm, overall=grounding(found), families=grounding_by(found, lambda record: record.family))
-
-
-def trials_of(families: tuple[str, ...], num_trials: int, execute_steps: int) -> Trials:
-    """The pilot's scenes."""
-    return Trials(
-        families=families, seeds=tuple(range(TRIAL_SEED, TRIAL_SEED + num_trials)), execute_steps=execute_steps
-    )
-
-
-def film(policy: StreamPolicy, trials: Trials, folder: Path, num: int) -> None:
-    """The first episodes as mp4, one file each, named by scene and instruction."""
-    folder.mkdir(parents=True, exist_ok=True)
-    options = Options(families=trials.families, split=trials.split, cameras=trials.cameras, image_hw=trials.image_hw)
-    seeds = trials.seeds[:num]
-    generator = torch.Generator().manual_seed(0)
-    with VectorTabletop(num_envs=len(seeds), options=options) as tables:
-        step = tables.reset(seeds)
-        frames = [[step.obs[trials.cameras[0]][row]] for row in range(len(seeds))]
-        memory = policy.start(len(seeds))
-        while not step.done.all():
-            rows = np.arange(len(seeds))
-            chunk, memory = policy.act(observation(step.obs, rows, trials.cameras, 0.0), memory, generator=generator)
-            for index in range(trials.execute_steps):
-                open_before = ~step.done
-                step = tables.step(chunk.values[:, index].numpy())
-                for row in np.flatnonzero(open_before):
-                    frames[row].append(step.obs[trials.cameras[0]][row])
-        texts = [info["task"].text for info in step.infos]
-    for seed, text, pictures in zip(seeds, texts, frames, strict=True):
-        large = np.repeat(np.repeat(np.stack(pictures), 4, axis=1), 4, axis=2)
-        path = folder / f"{seed}-{text.replace(' ', '-')}.mp4"
-        writer = VideoWriter(path, fps=tables.control_hz, image_hw=(large.shape[1], large.shape[2]))
-        writer.append(large)
-        writer.close()
-
-
-def summary(evaluation: Evaluation) -> str:
-    """The evaluation as a table of shares with Wilson intervals."""
-    lines = [f"{'':14}{'success':>22}{'instructed':>22}{'wrong object':>22}{'swap score':>22}"]
-    for name, found in {"all": evaluation.overall, **evaluation.families}.items():
-        cells = [found.success, found.instructed_success, found.wrong_object, found.swap_score]
-        shown = [
-            f"{c.share:.2f} [{c.interval.low:.2f}, {c.interval.high:.2f}] n={c.trials}" if c else "-" for c in cells
-        ]
-        lines.append(f"{name:14}" + "".join(cell.rjust(26) for cell in shown))
-    return "\n".join(lines)
-
-
-def write_evaluation(evaluation: Evaluation, run: Path) -> None:
-    """The figures as JSON beside the records."""
-    plain = {name: asdict(found) for name, found in {"all": evaluation.overall, **evaluation.families}.items()}
-    partial = run / "evaluation.json.tmp"
-    partial.write_text(json.dumps({"arm": evaluation.arm, "families": plain}, indent=1))
-    partial.replace(run / "evaluation.json")

@@ -1,0 +1,164 @@
+"""What ``crossroads eval --arm`` may name: a trained policy's folder, or the address of a policy server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossroads.errors import InputError
+from crossroads.pilot.single import restore
+from crossroads.policy import Policy
+from crossroads.recipe import Recipe
+from crossroads.serve.client import SCHEMES, PolicyClient
+from crossroads.serve.keys import LIBERO, RemoteKeys, read_keys
+from crossroads.serve.remote import RemotePolicy
+from crossroads.sim.tabletop.env import CAMERAS, TABLETOP_SPACE
+from crossroads.space import ActionSpace
+from crossroads.train.checkpoint import read_state
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One policy to be measured, and what it wants to see."""
+
+    name: str
+    """As it was asked for."""
+    kind: str
+    """The recipe's name, or ``server``."""
+    policy: Policy
+    cameras: tuple[str, ...]
+    image_hw: tuple[int, int]
+    execute_at_most: int | None
+    """Actions in a chunk, where that is known before the first one."""
+    identity: Mapping[str, Any]
+    """What makes it this policy, as JSON: fingerprint and checksums of a run, metadata and keys of a server."""
+    remote: RemotePolicy | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wire:
+    """How servers are spoken to."""
+
+    keys: tuple[Path, ...] = ()
+    """Files of request keys: none (openpi's LIBERO names), one for all servers, or one for each in their order."""
+    timeout_s: float = 120.0
+    api_key: str | None = None
+
+
+def is_address(name: str) -> bool:
+    """True for what looks like the address of a server."""
+    return "://" in name
+
+
+@contextlib.contextmanager
+def open_arms(names: Sequence[str], wire: Wire) -> Iterator[tuple[Arm, ...]]:
+    """The arms in their order, servers connected; they are hung up on when the block ends.
+
+    Raises:
+        InputError: no arm, one twice, no such run, a run for another robot, a server that does not answer as it should.
+    """
+    if not names or len(set(names)) < len(names):
+        raise InputError(
+            where="--arm",
+            expected="at least one arm, each named once",
+            got=", ".join(names) or "none",
+            do="Give --arm RUN or --arm ws://host:port once for each policy.",
+        )
+    servers = [name for name in names if is_address(name)]
+    keys = dict(zip(servers, _keys(wire.keys, len(servers)), strict=True))
+    with contextlib.ExitStack() as stack:
+        yield tuple(
+            _server(name, keys[name], stack.enter_context(_connect(name, wire))) if name in keys else _run(Path(name))
+            for name in names
+        )
+
+
+def _keys(files: Sequence[Path], num_servers: int) -> list[RemoteKeys]:
+    """One set of keys for each server, checked against the tabletop."""
+    if len(files) not in {0, 1, num_servers} or (files and not num_servers):
+        raise InputError(
+            where="--remote-keys",
+            expected=f"one file for all servers, or one for each of the {num_servers}",
+            got=f"{len(files)}",
+            do="Repeat --remote-keys in the order of the ws:// arms.",
+        )
+    for path in files:
+        read_keys(path).check(cameras=CAMERAS, state_names=TABLETOP_SPACE.state_names, where=str(path))
+    found = [read_keys(path) for path in files] or [LIBERO]
+    return found if len(found) == num_servers else found * num_servers
+
+
+def _connect(name: str, wire: Wire) -> PolicyClient:
+    if not name.startswith(SCHEMES):
+        raise InputError(
+            where=f"--arm {name}", expected="a run folder, ws:// or wss://", got=repr(name), do="Correct the address."
+        )
+    return PolicyClient(name, timeout_s=wire.timeout_s, api_key=wire.api_key)
+
+
+def _server(name: str, keys: RemoteKeys, client: PolicyClient) -> Arm:
+    policy = RemotePolicy(client, keys, TABLETOP_SPACE)
+    wanted = {"images": dict(keys.images), "state": {key: list(names) for key, names in keys.state.items()}}
+    sent = {**wanted, "prompt": keys.prompt, "image_size": keys.image_size}
+    return Arm(
+        name=name,
+        kind="server",
+        policy=policy,
+        cameras=keys.cameras,
+        image_hw=(keys.image_size, keys.image_size),
+        execute_at_most=None,
+        identity={"address": client.address, "metadata": _plain(client.metadata), "keys": sent},
+        remote=policy,
+    )
+
+
+def _run(folder: Path) -> Arm:
+    policy = restore(folder)
+    _require_tabletop(folder, policy.space, policy.recipe)
+    window, state = policy.recipe.window, read_state(folder / "policy")
+    return Arm(
+        name=str(folder),
+        kind=policy.recipe.name,
+        policy=policy,
+        cameras=window.cameras,
+        image_hw=window.image_hw,
+        execute_at_most=window.num_actions,
+        identity={"recipe": policy.recipe.name, "frozen": state["frozen"], "checksums": state["checksums"]},
+    )
+
+
+def _require_tabletop(folder: Path, space: ActionSpace, recipe: Recipe) -> None:
+    """Refuse a policy that was trained for another robot."""
+
+    def what(space: ActionSpace) -> str:
+        plain = asdict(space)
+        return ", ".join(f"{name} {plain[name]}" for name in ("action_names", "state_names", "control_hz"))
+
+    missing = set(recipe.window.cameras) - set(CAMERAS)
+    if what(space) != what(TABLETOP_SPACE) or missing:
+        raise InputError(
+            where=str(folder),
+            expected=f"a policy of the tabletop ({what(TABLETOP_SPACE)}, cameras {CAMERAS})",
+            got=f"one of {space.robot!r} ({what(space)}, cameras {recipe.window.cameras})",
+            do="Train on a dataset of this world; `crossroads data record tabletop` writes one.",
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Metadata of a server as JSON; what JSON lacks becomes text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float) and np.isfinite(value):
+        return value
+    return str(value)
