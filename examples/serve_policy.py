@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from websockets.asyncio.server import Request, Response, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from crossroads.pilot.single import restore
 from crossroads.serve.codec import pack, unpack
@@ -57,7 +58,7 @@ async def handle(connection: ServerConnection, policy: Served) -> None:
     await connection.send(pack(policy.metadata))
     while True:
         try:
-            seen = unpack(await connection.recv())
+            seen = unpack(await connection.recv(decode=False))
             started = time.perf_counter()
             answer = await asyncio.to_thread(policy.infer, seen)  # others are not kept waiting by this one's policy
             took_ms = 1e3 * (time.perf_counter() - started)

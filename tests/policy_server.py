@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http
+import itertools
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -24,14 +25,11 @@ def openpi_handler(infer: Infer, metadata: Mapping[str, Any] | None = None, *, a
 
     def handle(connection: ServerConnection) -> None:
         connection.send(pack(metadata or {}))
-        count = 0
-        with_end = answers is not None
-        while not with_end or count < (answers or 0):
+        for _ in itertools.count() if answers is None else range(answers):
             try:
-                observation = unpack(bytes(connection.recv()))  # pyright: ignore[reportArgumentType]
+                observation = unpack(connection.recv(decode=False))
                 answer = {**infer(observation), "server_timing": {"infer_ms": 1.5}}
                 connection.send(pack(answer))
-                count += 1
             except ConnectionClosed:
                 return
             except Exception:

@@ -75,6 +75,7 @@ class PolicyClient:
         self.close()
         self.num_reconnects += 1
         if pack(self._connect()) != pack(self.metadata):
+            self.close()
             raise self._wrong(
                 "the same server after reconnecting", "other metadata", "Evaluate again: the policy was changed."
             )
