@@ -133,8 +133,11 @@ def test_wrong_metadata_is_named(frame: bytes | str, said: str) -> None:
 
 
 def test_a_server_without_metadata_ends_the_wait() -> None:
+    def listen(connection: ServerConnection) -> None:
+        connection.recv()
+
     with (
-        serving(lambda connection: connection.recv()) as address,
+        serving(listen) as address,
         pytest.raises(InputError, match=r"nothing in 0\.2 s"),
     ):
         PolicyClient(address, timeout_s=0.2)
