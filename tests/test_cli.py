@@ -158,6 +158,16 @@ def test_what_ends_a_command_becomes_a_message_and_a_status(
     assert said in capsys.readouterr().err
 
 
+def test_ray_is_missed_with_the_name_of_its_extra_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "crossroads.pilot.cluster", raising=False)
+    assert cli.main(["pilot", "--profile", "smoke", "--out", str(tmp_path / "run"), "--ray", "127.0.0.1:6379"]) == 2
+    assert "pip install 'crossroads[ray]'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_our_own_mistakes_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "COMMANDS", {"recipes": raising(ZeroDivisionError()), "other": raising(KeyError())})
     with pytest.raises(ZeroDivisionError):

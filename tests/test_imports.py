@@ -28,7 +28,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("codecs", "towers", "objectives"),
     ("layout", "noise"),
     ("streams", "space"),
-    ("types", "errors"),
+    ("types", "errors", "cores"),
 )
 LINE: Mapping[str, int] = {room: line for line, rooms in enumerate(ORDER) for room in rooms}
 # Parts of the core that share a line are files about one thing and may import each other, but never in a circle.
@@ -50,6 +50,7 @@ OWNERS: Mapping[str, frozenset[str]] = {
     "transformers": frozenset({"towers", "codecs"}),
     "diffusers": frozenset({"towers", "codecs"}),
     "tyro": frozenset({"cli"}),
+    "ray": frozenset({"pilot"}),
     "tqdm": frozenset({"train", "data", "sim", "evaluate", "pilot", "backbones"}),
 }
 EVERYWHERE = frozenset({"torch", "numpy", "einops", "jaxtyping", "safetensors", "crossroads"})

@@ -171,17 +171,27 @@ class Pilot:
     """The folder of this pilot; the same command again continues in it."""
     data: Path | None = None
     """A LeRobot v3 dataset instead of the embedded tabletop: the offline layer only, no closed loop."""
-    workers: int | None = None
-    """Processes; one per core when not given."""
+    jobs: int | None = None
+    """Cells at once on this machine, each with one thread; one per core when not given."""
+    ray: str | None = None
+    """Run the cells on a Ray cluster instead: HOST:PORT of its head. All nodes must share the folder `--out`."""
+    cpus_per_cell: int | None = None
+    """With --ray: the cores that Ray reserves for a cell, which still computes with one thread; 1 when not given."""
+    gpus_per_cell: float | None = None
+    """With --ray: the GPUs that Ray reserves for a cell and shows to it, or a share of one; 0 when not given."""
 
     def run(self) -> None:
         from crossroads.pilot.assemble import assemble
         from crossroads.pilot.plan import profile
         from crossroads.pilot.report import write_report
-        from crossroads.pilot.run import default_workers, prepare, run_cells
+        from crossroads.pilot.run import choose_executor, prepare, run_cells
 
-        prepared = prepare(self.out, profile(self.profile), self.data)
-        results = run_cells(prepared, workers=self.workers or default_workers())
+        plan = profile(self.profile)
+        executor = choose_executor(
+            jobs=self.jobs, ray=self.ray, cpus_per_cell=self.cpus_per_cell, gpus_per_cell=self.gpus_per_cell
+        )
+        prepared = prepare(self.out, plan, self.data)
+        results = run_cells(prepared, executor=executor)
         report = assemble(prepared, results, command=f"crossroads {' '.join(sys.argv[1:])}")
         print(write_report(report, self.out))
 
@@ -210,8 +220,8 @@ class DataRecord:
     def run(self) -> None:
         from tqdm import tqdm
 
+        from crossroads.cores import usable_cores
         from crossroads.data.writer import LeRobotWriter
-        from crossroads.pilot.run import default_workers
         from crossroads.sim.tabletop.env import CAMERAS, TABLETOP_SPACE
         from crossroads.sim.tabletop.record import record_dataset
         from crossroads.sim.tabletop.tasks import ALL_FAMILIES
@@ -234,7 +244,7 @@ class DataRecord:
                 num_episodes=self.episodes,
                 num_action_free=self.action_free,
                 seed=self.seed,
-                num_workers=default_workers(),
+                num_workers=usable_cores(),
                 report=show,
             )
         print(f"{self.out}: {self.episodes + self.action_free} episodes; the expert failed {tally.failed} times more")
@@ -479,6 +489,7 @@ def _extra_of(package: str) -> str:
         "sim": ("mujoco", "gymnasium"),
         "report": ("jinja2", "matplotlib", "scipy", "markupsafe"),
         "serve": ("websockets", "msgpack"),
+        "ray": ("ray",),
     }
     return next((extra for extra, packages in extras.items() if package.split(".")[0] in packages), "")
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from crossroads.errors import InputError
+from crossroads.evaluate.records import read_records
 from crossroads.pilot.assemble import assemble
+from crossroads.pilot.grid import Local
 from crossroads.pilot.plan import SMOKE, Cell
 from crossroads.pilot.report import write_report
-from crossroads.pilot.run import prepare, run_cells
+from crossroads.pilot.run import choose_executor, prepare, run_cells
 from crossroads.pilot.single import Training, train_recipe
 
 TINY = replace(
@@ -38,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished tiny pilot on the embedded tabletop."""
     out = tmp_path_factory.mktemp("pilot") / "run"
     prepared = prepare(out, TINY, None)
-    write_report(assemble(prepared, run_cells(prepared, workers=2), command="test"), out)
+    write_report(assemble(prepared, run_cells(prepared, executor=Local(num_workers=2)), command="test"), out)
     return out
 
 
@@ -63,11 +69,68 @@ def test_a_second_call_trains_nothing_and_a_lost_cell_alone_is_run_again(finishe
     before = json.loads((lost / "result.json").read_text())
     kept = {path: path.stat().st_mtime_ns for path in finished.glob("cells/*/result.json") if path.parent != lost}
     shutil.rmtree(lost)
-    results = run_cells(prepare(finished, TINY, None), workers=1)
+    results = run_cells(prepare(finished, TINY, None), executor=Local(num_workers=1))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     again = next(r for r in results if (r["arm"], r["labels"]) == ("pi0", 2))
     assert again["losses"] == before["losses"]
     assert again["action_error"] == before["action_error"]
+
+
+def test_cells_on_ray_with_one_worker_killed_write_what_cells_on_this_machine_write(
+    finished: Path, cluster: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished / "data", out / "data")
+    shutil.copy(finished / "plan.json", out)
+    name = Cell(arm="fast_wam_idm", labels=4, seed=0).name
+    killer = threading.Thread(target=kill_worker_of, args=(name, out / "cells" / name / "policy"), daemon=True)
+    killer.start()
+    executor = choose_executor(jobs=None, ray=cluster, cpus_per_cell=None, gpus_per_cell=None)
+    run_cells(prepare(out, TINY, None), executor=executor)
+    killer.join()
+    assert f"{name}: lost its worker" in capfd.readouterr().err
+    assert files_of_cells(out) == files_of_cells(finished)
+
+
+def kill_worker_of(name: str, trained: Path) -> None:
+    """SIGKILL for the process that runs a cell, between its training and its result."""
+    while not trained.exists():
+        time.sleep(0.02)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            running = (process / "cmdline").read_text().strip("\0 ")
+        except OSError:
+            continue
+        if running == f"ray::{name}":
+            os.kill(int(process.name), signal.SIGKILL)
+
+
+def files_of_cells(out: Path) -> dict[str, object]:
+    """What every cell wrote, without what a clock measured."""
+    found: dict[str, object] = {}
+    for path in sorted((out / "cells").glob("*/**/*")):
+        name = str(path.relative_to(out))
+        if path.name == "result.json":
+            found[name] = untimed(json.loads(path.read_text()))
+        elif path.name == "episodes.jsonl":
+            found[name] = [replace(record, latencies_s=()) for record in read_records(path)]
+        elif path.name == "film.npz" or path.parent.name == "policy":
+            found[name] = path.read_bytes()
+    return found
+
+
+def untimed(result: dict) -> dict:
+    kept = {key: value for key, value in result.items() if key not in ("train_seconds", "latency")}
+    return {**kept, "closed_loop": {key: value for key, value in kept["closed_loop"].items() if key != "seconds"}}
+
+
+def test_settings_of_one_kind_of_executor_are_refused_with_the_other() -> None:
+    with pytest.raises(InputError, match="--gpus-per-cell: expected --ray"):
+        choose_executor(jobs=None, ray=None, cpus_per_cell=None, gpus_per_cell=1.0)
+    with pytest.raises(InputError, match="--jobs: expected cells on this machine"):
+        choose_executor(jobs=2, ray="127.0.0.1:6379", cpus_per_cell=None, gpus_per_cell=None)
+    with pytest.raises(InputError, match="1 or more, got 0"):
+        choose_executor(jobs=0, ray=None, cpus_per_cell=None, gpus_per_cell=None)
 
 
 def test_a_folder_of_another_plan_is_refused(finished: Path) -> None:
@@ -78,7 +141,7 @@ def test_a_folder_of_another_plan_is_refused(finished: Path) -> None:
 def test_data_without_a_simulator_gets_the_offline_layer_and_no_verdict(finished: Path, tmp_path: Path) -> None:
     plan = replace(TINY, wams=("fast_wam",))
     prepared = prepare(tmp_path / "run", plan, finished / "data")
-    report = assemble(prepared, run_cells(prepared, workers=2), command="test")
+    report = assemble(prepared, run_cells(prepared, executor=Local(num_workers=2)), command="test")
     assert report.verdict.status == "no verdict"
     assert report.closed_loop is None
     assert report.offline is not None

@@ -41,7 +41,7 @@ Report = Callable[[float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Everything a worker process needs to run a cell."""
+    """Everything a worker process needs to run a cell: a job of the pilot's grid."""
 
     cell: Cell
     plan: Profile
@@ -54,6 +54,10 @@ class Task:
     """False for datasets without a simulator."""
 
     @property
+    def name(self) -> str:
+        return self.cell.name
+
+    @property
     def folder(self) -> Path:
         return self.out / "cells" / self.cell.name
 
@@ -61,6 +65,9 @@ class Task:
     def result(self) -> Path:
         """Written last, so a cell that has it is finished."""
         return self.folder / "result.json"
+
+    def run(self, report: Report) -> dict[str, Any]:
+        return run_cell(self, report)
 
 
 @dataclass(frozen=True, kw_only=True)

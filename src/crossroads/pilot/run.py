@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import queue
 import shutil
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from crossroads.cores import usable_cores
 from crossroads.data.check import require_sound
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.split import hold_out, nested_subsets
 from crossroads.data.writer import LeRobotWriter
 from crossroads.errors import InputError
-from crossroads.pilot.cell import Task, run_cell
+from crossroads.pilot.cell import Task
+from crossroads.pilot.grid import Executor, Local, run_jobs
 from crossroads.pilot.plan import DATA_SEED, Cell, Profile, cells, fingerprint
 from crossroads.recipes.nano import CAMERAS, IMAGE_HW
 from crossroads.sim.tabletop.env import TABLETOP_SPACE
 from crossroads.sim.tabletop.record import record_dataset
 from crossroads.sim.tabletop.vector import Options
-
-_SENT: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +42,8 @@ class Run:
         return Task(
             cell=cell,
             plan=self.plan,
-            data=self.data,
-            out=self.out,
+            data=self.data.resolve(),
+            out=self.out.resolve(),
             subsets=self.subsets,
             held_out=self.held_out,
             action_free=self.action_free,
@@ -128,49 +123,17 @@ def _record(where: Path, plan: Profile) -> None:
             num_episodes=num,
             num_action_free=plan.num_action_free,
             seed=DATA_SEED,
-            num_workers=default_workers(),
+            num_workers=usable_cores(),
             report=lambda done: bar.update(done - bar.n) and None,  # pyright: ignore[reportArgumentType]
         )
 
 
-def run_cells(run: Run, *, workers: int) -> list[dict[str, Any]]:
-    """Run every cell that is not finished; one process per core, each with one thread."""
+def run_cells(run: Run, *, executor: Executor) -> list[dict[str, Any]]:
+    """Run every cell that is not finished."""
     tasks = [run.task(cell) for cell in _cells(run)]
-    results = {task.cell.name: json.loads(task.result.read_text()) for task in tasks if task.result.exists()}
-    missing = [task for task in tasks if task.cell.name not in results]
-    if missing:
-        results |= _run_missing(missing, len(tasks), workers)
+    results = run_jobs(tasks, executor=executor, folder=run.out, title="train and measure arms")
     shutil.rmtree(run.out / "features", ignore_errors=True)  # gigabytes that nothing reads any more
-    return [results[task.cell.name] for task in tasks]
-
-
-def _run_missing(tasks: Sequence[Task], num_cells: int, workers: int) -> dict[str, dict[str, Any]]:
-    results: dict[str, dict[str, Any]] = {}
-    finished = num_cells - len(tasks)
-    context = multiprocessing.get_context("spawn")
-    told = context.Queue()
-    with tqdm(total=num_cells, initial=finished, desc="train and measure arms", bar_format=_BAR) as bar:
-        stop = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(told, bar, stop, finished), daemon=True)
-        watcher.start()
-        os.environ["OMP_NUM_THREADS"] = "1"
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(told,)) as pool:
-            waiting = {pool.submit(_run, task): task for task in tasks}
-            try:
-                for done in as_completed(waiting):
-                    results[waiting[done].cell.name] = done.result()
-            except BaseException:
-                for process in list((pool._processes or {}).values()):
-                    process.terminate()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            finally:
-                stop.set()
-        watcher.join(timeout=2)
     return results
-
-
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}] {postfix}"
 
 
 def _cells(run: Run) -> tuple[Cell, ...]:
@@ -185,42 +148,35 @@ def _cells(run: Run) -> tuple[Cell, ...]:
     return tuple(dict.fromkeys([*found, *largest]))
 
 
-def _begin(told: Any) -> None:
-    global _SENT
-    import torch
+def choose_executor(
+    *, jobs: int | None, ray: str | None, cpus_per_cell: int | None, gpus_per_cell: float | None
+) -> Executor:
+    """Where cells run: processes of this machine (one per core if ``jobs`` is None), or the Ray cluster at ``ray``.
 
-    torch.set_num_threads(1)
-    tqdm.set_lock(threading.RLock())  # its own would be a semaphore that a killed worker leaves behind
-    _SENT = told
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    Raises:
+        InputError: a setting that only the other kind of executor has.
+    """
+    if ray is None:
+        for option, value in (("--cpus-per-cell", cpus_per_cell), ("--gpus-per-cell", gpus_per_cell)):
+            if value is not None:
+                raise InputError(
+                    where=option,
+                    expected="--ray beside it",
+                    got="cells on this machine, which reserve nothing",
+                    do=f"Give --ray ADDRESS, or leave {option} out.",
+                )
+        return Local(num_workers=usable_cores() if jobs is None else jobs)
+    if jobs is not None:
+        raise InputError(
+            where="--jobs",
+            expected="cells on this machine",
+            got=f"--ray {ray}, whose free cores and GPUs say how many run at once",
+            do="Give one of --jobs and --ray.",
+        )
+    from crossroads.pilot.cluster import Ray
 
-
-def _end_with_parent() -> None:
-    """A worker whose pilot was killed must not go on writing into its folder."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _run(task: Task) -> dict[str, Any]:
-    name = task.cell.name
-    return run_cell(task, lambda share: _SENT.put((name, share)))
-
-
-def _watch(told: Any, bar: tqdm, stop: threading.Event, finished: int) -> None:
-    shares: dict[str, float] = {}
-    while not stop.is_set():
-        try:
-            name, share = told.get(timeout=0.3)
-        except queue.Empty:
-            continue
-        shares[name] = share
-        bar.n = finished + sum(shares.values())
-        bar.set_postfix_str(", ".join(sorted(name for name, part in shares.items() if part < 1)), refresh=False)
-        bar.refresh()
-
-
-def default_workers() -> int:
-    """One process per core this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Ray(
+        address=ray,
+        cpus_per_job=1 if cpus_per_cell is None else cpus_per_cell,
+        gpus_per_job=0.0 if gpus_per_cell is None else gpus_per_cell,
+    )
