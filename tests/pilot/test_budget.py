@@ -71,7 +71,7 @@ def test_the_pilots_arms_are_equal_in_samples_steps_and_trained_parameters() -> 
 def test_wrong_budgets_are_refused_when_they_are_made() -> None:
     with pytest.raises(InputError, match="positive amount"):
         Budget(steps=0)
-    with pytest.raises(InputError, match="--price-per-hour"):
+    with pytest.raises(InputError, match="price-per-hour"):
         scaled(trainings("pi0", 10), Budget(money=3), FREE, "pi0")
     with pytest.raises(InputError, match="at least one optimiser step"):
         scaled(trainings("pi0", 1000, 1), Budget(steps=100), FREE, "pi0")

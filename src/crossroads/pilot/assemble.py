@@ -27,11 +27,15 @@ from crossroads.evaluate.statistics import Interval, success_interval
 from crossroads.evaluate.swap_probe import SwapProbe
 from crossroads.evaluate.video import VideoScore
 from crossroads.pilot import report as page
+from crossroads.pilot.budget import TEXT_TOKENS
 from crossroads.pilot.cell import usable
 from crossroads.pilot.plain import from_plain
-from crossroads.pilot.plan import TRIAL_SEED, fingerprint, fit
+from crossroads.pilot.many import convergences, letters
+from crossroads.pilot.plan import TRIAL_SEED, Cell, fingerprint, fit
 from crossroads.pilot.run import Run
-from crossroads.pilot.verdict import Rules, Verdict, decide, without_closed_loop
+from crossroads.pilot.spending import accounted, budget_guard
+from crossroads.pilot.study import BudgetTable, Executability, Study
+from crossroads.pilot.verdict import Rules, Verdict, best_wam, decide, without_closed_loop
 from crossroads.recipe import Recipe, diff
 from crossroads.recipes.catalogue import recipe
 from crossroads.recipes.nano import FUTURE_S
@@ -43,8 +47,6 @@ SUMMARIES = {
     "representation_only": "video in pretraining only, imagines nothing while acting",
     "no_future": "image and words in, actions out",
 }
-TEXT_TOKENS = 5
-"""The usual number of words of an instruction; FLOPs are counted at it."""
 LIMITS = (
     "A floating gripper on a table of primitives: results compare methods under control and do not predict the "
     "performance of an arm with photographs.",
@@ -60,12 +62,13 @@ def assemble(run: Run, results: Sequence[dict[str, Any]], *, command: str) -> pa
     recipes = {name: fit(recipe(name), dataset.space, dataset.cameras) for name in (*run.plan.arms, run.plan.control)}
     arms = tuple(_arm(run, name, recipes[name]) for name in recipes)
     records = _records(run, results) if run.closed_loop else {}
-    at = run.plan.verdict_labels if run.plan.verdict_labels in run.subsets else max(run.subsets)
+    at = verdict_labels(run)
+    table = accounted(run.spending, results, _flops_by_arm(run, results, recipes))
     return page.Report(
         title=f"crossroads pilot: {run.plan.vla} against {', '.join(run.plan.wams)}",
         question="Which kind of policy should we commit to, one on a vision-language backbone or one on a video "
         "backbone?",
-        verdict=_verdict(run, records, at),
+        verdict=_verdict(run, records, at, table),
         arms=arms,
         budgets=tuple(_budget(run, result, recipes) for result in _largest(run, results)),
         recipe_diffs=tuple(
@@ -87,6 +90,11 @@ def assemble(run: Run, results: Sequence[dict[str, Any]], *, command: str) -> pa
         price=None,
         limits=LIMITS,
         provenance=_provenance(run, dataset, command, results),
+        budget=table,
+        studies=_studies(run),
+        convergence=convergences(run.plan, results),
+        executability=_executability(run),
+        letters=letters({arm: _successes(run, records, arm, at) for arm in run.plan.arms} if records else {}),
     )
 
 
@@ -102,15 +110,15 @@ def _arm(run: Run, name: str, found: Recipe) -> page.Arm:
 def _largest(run: Run, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One result per arm: all labels, first seed."""
     most = max(run.subsets)
-    return [r for r in results if r["labels"] == most and r["seed"] == run.plan.seeds[0]]
+    return [r for r in results if r["labels"] == most and r["seed"] == run.plan.seeds[0] and not r["doubled"]]
 
 
 def _records(run: Run, results: Sequence[dict[str, Any]]) -> dict[tuple[str, int, int], tuple[EpisodeRecord, ...]]:
-    found = {}
-    for r in results:
-        name = f"{r['arm']}-{r['labels']}-{r['seed']}"
-        found[r["arm"], r["labels"], r["seed"]] = read_records(run.out / "cells" / name / "episodes.jsonl")
-    return found
+    cells = [(r, Cell(arm=r["arm"], labels=r["labels"], seed=r["seed"])) for r in results if not r["doubled"]]
+    return {
+        (cell.arm, cell.labels, cell.seed): read_records(run.out / "cells" / cell.name / "episodes.jsonl")
+        for _, cell in cells
+    }
 
 
 def _successes(run: Run, records: dict, arm: str, labels: int) -> np.ndarray:
@@ -119,13 +127,66 @@ def _successes(run: Run, records: dict, arm: str, labels: int) -> np.ndarray:
     return np.array(rows, dtype=int)
 
 
-def _verdict(run: Run, records: dict, at: int) -> Verdict:
+def verdict_labels(run: Run) -> int:
+    """The label budget at which the verdict is read: the plan's, or all labels where the data has fewer."""
+    return run.plan.verdict_labels if run.plan.verdict_labels in run.subsets else max(run.subsets)
+
+
+def to_double(run: Run, results: Sequence[dict[str, Any]]) -> tuple[Cell, ...]:
+    """The cells of the plateau check: the VLA and the WAM arm that the verdict speaks of, trained twice as long."""
+    if not run.closed_loop:
+        return ()
+    at, records = verdict_labels(run), _records(run, results)
+    arms = {arm: _successes(run, records, arm, at) for arm in run.plan.arms}
+    chosen = best_wam(arms, Rules(vla=run.plan.vla, wams=run.plan.wams))
+    return tuple(
+        Cell(arm=arm, labels=at, seed=seed, doubled=True) for seed in run.plan.seeds for arm in (run.plan.vla, chosen)
+    )
+
+
+def _verdict(run: Run, records: dict, at: int, table: BudgetTable) -> Verdict:
     if not run.closed_loop:
         return without_closed_loop("this dataset comes without a simulator, so nothing was executed.")
     arms = {arm: _successes(run, records, arm, at) for arm in run.plan.arms}
     oracle = {arm: _successes(run, records, arm, max(run.subsets)) for arm in run.plan.arms}
-    rules = Rules(vla=run.plan.vla, wams=run.plan.wams)
-    return decide(arms=arms, oracle=oracle, rules=rules, at=f"{at} labelled demonstrations")
+    return decide(
+        arms=arms,
+        oracle=oracle,
+        rules=Rules(vla=run.plan.vla, wams=run.plan.wams),
+        at=f"{at} labelled demonstrations",
+        doubled=_doubled(run, at),
+        further=(budget_guard(table),),
+    )
+
+
+def _doubled(run: Run, at: int) -> dict[str, np.ndarray]:
+    """Successes of the cells that were trained twice as long; an arm of which a seed is missing is left out."""
+    found = {}
+    for arm in run.plan.arms:
+        cells = [Cell(arm=arm, labels=at, seed=seed, doubled=True) for seed in run.plan.seeds]
+        paths = [run.out / "cells" / cell.name / "episodes.jsonl" for cell in cells]
+        if all(run.task(cell).result.exists() for cell in cells):
+            found[arm] = np.array([[r.success for r in read_records(path) if not r.swapped] for path in paths], int)
+    return found
+
+
+def _executability(run: Run) -> tuple[Executability, ...]:
+    """Of every arm whose imagined clips were played."""
+    found = sorted((run.out / "cells").glob("video-*/result.json"))
+    return tuple(from_plain(Executability, json.loads(path.read_text())) for path in found)
+
+
+def _studies(run: Run) -> tuple[Study, ...]:
+    """The matched experiments that were run in this pilot's folder."""
+    found = sorted((run.out / "studies").glob("*/study.json"))
+    return tuple(from_plain(Study, json.loads(path.read_text(encoding="utf-8"))) for path in found)
+
+
+def _flops_by_arm(run: Run, results: Sequence[dict[str, Any]], recipes: dict[str, Recipe]) -> dict[str, float]:
+    return {
+        arm: float(sum(_flops(run, r, recipes) for r in results if r["arm"] == arm and not r["doubled"]))
+        for arm in run.plan.arms
+    }
 
 
 def _closed_loop(run: Run, records: dict, at: int) -> page.ClosedLoop:

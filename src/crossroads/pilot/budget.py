@@ -70,6 +70,8 @@ class Budget:
     seconds: float | None = None
     device_hours: float | None = None
     money: float | None = None
+    price_per_hour: float | None = None
+    """Of the training device, in US dollars; nothing is assumed."""
     match: tuple[Currency, ...] = ()
     """Empty: what is given, or samples, steps and parameters when nothing is."""
     tolerance: float = 0.05
@@ -122,7 +124,7 @@ def scaled(trainings: Sequence[Training], budget: Budget, device: Device, arm: s
             where="budget, money",
             expected="a price per hour of the training device",
             got="none",
-            do="State it with --price-per-hour; nothing is assumed.",
+            do="State it with --budget.price-per-hour; nothing is assumed.",
         )
     factor = min(amount / float(getattr(planned, name)) for name, amount in budget.given.items())
     changed = tuple(replace(training, steps=round(training.steps * factor)) for training in trainings)
@@ -139,7 +141,7 @@ def scaled(trainings: Sequence[Training], budget: Budget, device: Device, arm: s
 def compare(planned: Mapping[str, Amounts], budget: Budget, device: Device) -> BudgetTable:
     """The plan as a table; raises when two arms differ by more than the tolerance in a matched currency."""
     for name in budget.matched:
-        gap = _gap(planned, name)
+        gap = gap_between(planned, name)
         if gap is not None and gap.share > budget.tolerance:
             raise InputError(
                 where=f"budget, matched in {name.replace('_', ' ')}",
@@ -148,12 +150,12 @@ def compare(planned: Mapping[str, Amounts], budget: Budget, device: Device) -> B
                 do="Match other currencies (--match), or change the recipes' sizes or the budget.",
             )
     others: list[Currency] = [name for name in CURRENCIES if name not in budget.matched]
-    unequal = [gap for name in others if (gap := _gap(planned, name)) is not None and gap.share > budget.tolerance]
+    gaps = [gap for name in others if (gap := gap_between(planned, name)) is not None]
     return BudgetTable(
         matched=budget.matched,
         tolerance=budget.tolerance,
         rows=tuple(Spend(arm=arm, planned=amounts, spent=None) for arm, amounts in planned.items()),
-        unequal=tuple(map(str, unequal)),
+        unequal=tuple(str(gap) for gap in gaps if gap.share > budget.tolerance),
         rates=rates(device),
     )
 
@@ -168,7 +170,9 @@ def rates(device: Device) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Gap:
+class Gap:
+    """The two arms that differ most in a currency."""
+
     currency: str
     least: tuple[str, float]
     most: tuple[str, float]
@@ -182,12 +186,13 @@ class _Gap:
         return f"{self.currency.replace('_', ' ')}: {high} has {many:,.4g}, {low} {few:,.4g} ({self.share:.0%} more)"
 
 
-def _gap(planned: Mapping[str, Amounts], name: Currency) -> _Gap | None:
+def gap_between(planned: Mapping[str, Amounts], name: Currency) -> Gap | None:
+    """None for a single arm, and for money without a price."""
     values = {arm: getattr(amounts, name) for arm, amounts in planned.items()}
     if len(values) < 2 or any(value is None for value in values.values()):
         return None
     ranked = sorted(values.items(), key=lambda item: item[1])
-    return _Gap(currency=name, least=ranked[0], most=ranked[-1])
+    return Gap(currency=name, least=ranked[0], most=ranked[-1])
 
 
 def this_processor(*, price_per_hour: float | None = None, utilisation: float = 0.25) -> Device:

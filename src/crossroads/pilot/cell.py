@@ -102,7 +102,7 @@ def run_cell(task: Task, report: Report) -> dict[str, Any]:
         "losses": [{"step": line.step, **line.losses} for line in trained.curve],
         "parameters": sum(p.numel() for p in policy.parameters()),
         "trainable": sum(p.numel() for p in policy.parameters() if p.requires_grad),
-        **_offline(task, policy, opened),
+        **({} if task.cell.doubled else _offline(task, policy, opened)),
     }
     report(0.7)
     if task.closed_loop:
@@ -167,7 +167,7 @@ def usable(windows: Windows, episodes: set[int]) -> np.ndarray:
 def _train(task: Task, policy: StreamPolicy, opened: Opened, report: Report) -> TrainResult:
     plan, cell = task.plan, task.cell
     subset = usable(opened.windows, set(task.subsets[cell.labels]))
-    steps = plan.steps if cell.labels == max(task.subsets) else plan.short_steps
+    steps = plan.steps_of(cell.arm, cell.labels, largest=max(task.subsets)) * (2 if cell.doubled else 1)
     config = finetuning(steps, batch_size=plan.batch_size, learning_rate=plan.learning_rate, seed=cell.seed)
     mark = fingerprint(policy.recipe, task.subsets[cell.labels])
     settings = {"device": "cpu", "progress": False, "recipe_name": cell.arm, "fingerprint": mark}
@@ -292,7 +292,9 @@ def _closed_loop(task: Task, policy: StreamPolicy) -> dict[str, Any]:
         execute_steps=plan.execute_steps,
     )
     swapped = replace(usual, seeds=usual.seeds[: plan.num_swapped], swapped=True)
-    found = (*run_trials(policy, usual, **labels), *run_trials(policy, swapped, **labels))
+    found = run_trials(policy, usual, **labels)
+    if not task.cell.doubled:  # the plateau check asks about success alone
+        found = (*found, *run_trials(policy, swapped, **labels))
     write_records(task.folder / "episodes.jsonl", found)
     plain = [record for record in found if not record.swapped]
     return {

@@ -55,6 +55,15 @@ class Profile:
     """A training window starts at every so many frames."""
     phase: str
     """``head``: frozen backbone, cached features; ``full``: everything is fine-tuned."""
+    arm_steps: tuple[tuple[str, int, int], ...] = ()
+    """Arm, labels, optimiser steps, where a budget sets them; otherwise ``steps`` and ``short_steps`` hold."""
+
+    def steps_of(self, arm: str, labels: int, *, largest: int) -> int:
+        """Optimiser steps of an arm's cell; ``largest`` is the number of all labels."""
+        for name, size, steps in self.arm_steps:
+            if (name, size) == (arm, labels):
+                return steps
+        return self.steps if labels == largest else self.short_steps
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -139,10 +148,12 @@ class Cell:
     arm: str
     labels: int
     seed: int
+    doubled: bool = False
+    """Trained twice as long, for the plateau check."""
 
     @property
     def name(self) -> str:
-        return f"{self.arm}-{self.labels}-{self.seed}"
+        return f"{self.arm}-{self.labels}-{self.seed}" + ("-doubled" if self.doubled else "")
 
 
 def cells(plan: Profile) -> tuple[Cell, ...]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,21 @@ from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.split import hold_out, nested_subsets
 from crossroads.data.writer import LeRobotWriter
 from crossroads.errors import InputError
+from crossroads.pilot.budget import Budget, this_processor
 from crossroads.pilot.cell import Task
-from crossroads.pilot.grid import Executor, Local, run_jobs
+from crossroads.pilot.grid import Executor, Local
+from crossroads.pilot.plain import from_plain, to_plain
 from crossroads.pilot.plan import DATA_SEED, Cell, Profile, cells, fingerprint
+from crossroads.pilot.spending import with_budget
+from crossroads.pilot.study import BudgetTable
 from crossroads.recipes.nano import CAMERAS, IMAGE_HW
 from crossroads.sim.tabletop.env import TABLETOP_SPACE
 from crossroads.sim.tabletop.record import record_dataset
 from crossroads.sim.tabletop.vector import Options
+from crossroads.space import ActionSpace
+
+UNSTATED = Budget()
+"""The profile's own steps, equal for all arms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +44,8 @@ class Run:
     subsets: dict[int, tuple[int, ...]]
     held_out: tuple[int, ...]
     action_free: tuple[int, ...]
+    spending: BudgetTable
+    """What was planned before anything was trained."""
 
     def task(self, cell: Cell) -> Task:
         return Task(
@@ -51,29 +60,30 @@ class Run:
         )
 
 
-def prepare(out: Path, plan: Profile, data: Path | None) -> Run:
-    """Record the tabletop dataset (or open the given one), split it, and refuse a folder that holds another pilot."""
-    mark = _own(out, plan, data)
+def prepare(out: Path, plan: Profile, data: Path | None, budget: Budget = UNSTATED) -> Run:
+    """Record the tabletop dataset (or open the given one), split it, lay the budget over it, and refuse a folder that
+    holds another pilot."""
+    asked = {"fingerprint": fingerprint(plan, budget, data.resolve() if data else "tabletop"), "profile": asdict(plan)}
+    asked["data"] = str(data or "tabletop")
+    known = _own(out, plan, asked)
     where = data or out / "data"
     if data is None:
-        _claim(out, plan, data, mark)
+        if not known:
+            plan_without_data(plan, budget)  # arms that are not equal are refused before anything is recorded
+        _claim(out, {**asked, **known})
         if not where.exists():
             _record(where, plan)
     else:
         require_sound(data)
     dataset = LeRobotDataset.open(where)
-    labelled = [episode.index for episode in dataset.episodes if not episode.action_free]
-    if data is None:
-        held_out, train = tuple(labelled[-plan.num_held_out :]), labelled[: -plan.num_held_out]
-        sizes: Sequence[int] = plan.labels
-    else:
-        kept, held_out = hold_out(dataset, 0.2, 0, among=labelled)
-        train = list(kept)
-        sizes = [size for size in plan.labels if size < len(train)]
-        sizes = [*sizes, len(train)]
+    train, held_out, sizes = _split(dataset, plan, embedded=data is None)
     subsets = nested_subsets(dataset, sizes, 0, among=train, family=lambda episode: episode.text.split(" ")[0])
-    free = tuple(episode.index for episode in dataset.episodes if episode.action_free)
-    _claim(out, plan, data, mark)
+    if "spending" in known:
+        spending = from_plain(BudgetTable, known["spending"])
+        plan = replace(plan, arm_steps=tuple((arm, size, steps) for arm, size, steps in known["arm_steps"]))
+    else:
+        plan, spending = _planned(plan, budget, sizes, dataset.space, dataset.cameras)
+    _claim(out, {**asked, "arm_steps": plan.arm_steps, "spending": to_plain(spending)})
     return Run(
         out=out,
         plan=plan,
@@ -81,35 +91,69 @@ def prepare(out: Path, plan: Profile, data: Path | None) -> Run:
         closed_loop=data is None,
         subsets=subsets,
         held_out=held_out,
-        action_free=free,
+        action_free=tuple(episode.index for episode in dataset.episodes if episode.action_free),
+        spending=spending,
     )
 
 
-def _own(out: Path, plan: Profile, data: Path | None) -> str:
-    """The mark of this pilot; refuses a folder that holds anything else, and writes nothing."""
-    mark = fingerprint(plan, data.resolve() if data else "tabletop")
+def plan_without_data(plan: Profile, budget: Budget) -> BudgetTable:
+    """What a pilot on the embedded tabletop would spend; nothing is recorded or written."""
+    return _planned(plan, budget, plan.labels, TABLETOP_SPACE, CAMERAS)[1]
+
+
+def plan_on(data: Path, plan: Profile, budget: Budget) -> BudgetTable:
+    """What a pilot on a dataset would spend; nothing is written."""
+    require_sound(data)
+    dataset = LeRobotDataset.open(data)
+    _, _, sizes = _split(dataset, plan, embedded=False)
+    return _planned(plan, budget, sizes, dataset.space, dataset.cameras)[1]
+
+
+def _planned(
+    plan: Profile, budget: Budget, sizes: Sequence[int], space: ActionSpace, cameras: tuple[str, ...]
+) -> tuple[Profile, BudgetTable]:
+    device = this_processor(price_per_hour=budget.price_per_hour)
+    return with_budget(plan, budget, sizes=sizes, space=space, cameras=cameras, device=device)
+
+
+def _split(
+    dataset: LeRobotDataset, plan: Profile, *, embedded: bool
+) -> tuple[list[int], tuple[int, ...], Sequence[int]]:
+    """Episodes to train on, episodes held out, and the numbers of labels that there are enough of."""
+    labelled = [episode.index for episode in dataset.episodes if not episode.action_free]
+    if embedded:
+        return labelled[: -plan.num_held_out], tuple(labelled[-plan.num_held_out :]), plan.labels
+    kept, held_out = hold_out(dataset, 0.2, 0, among=labelled)
+    sizes = [size for size in plan.labels if size < len(kept)]
+    return list(kept), held_out, [*sizes, len(kept)]
+
+
+def _own(out: Path, plan: Profile, asked: dict[str, Any]) -> dict[str, Any]:
+    """What the folder says of this pilot, empty for a new one; refuses one that holds anything else."""
     path = out / "plan.json"
     if path.exists():
         found = json.loads(path.read_text())
-        if found["fingerprint"] != mark:
+        if found["fingerprint"] != asked["fingerprint"]:
             raise InputError(
                 where=str(out),
-                expected=f"an empty folder or one of this pilot (profile {plan.name}, data {data or 'tabletop'})",
-                got=f"one of another pilot (profile {found['profile']['name']}, data {found['data']})",
+                expected=f"an empty folder or one of this pilot (profile {plan.name}, data {asked['data']})",
+                got=f"one of another pilot (profile {found['profile']['name']}, data {found['data']}, or its budget)",
                 do="Give another --out, or delete that folder.",
             )
-    elif out.exists() and any(out.iterdir()):
+        return found
+    if out.exists() and any(out.iterdir()):
         raise InputError(
             where=str(out), expected="an empty folder", got="other files", do="Give another --out; nothing was changed."
         )
-    return mark
+    return {}
 
 
-def _claim(out: Path, plan: Profile, data: Path | None, mark: str) -> None:
+def _claim(out: Path, value: dict[str, Any]) -> None:
     """Say whose folder this is."""
     out.mkdir(parents=True, exist_ok=True)
-    value = {"fingerprint": mark, "profile": asdict(plan), "data": str(data or "tabletop")}
-    (out / "plan.json").write_text(json.dumps(value, indent=1))
+    partial = out / ".plan.json.partial"
+    partial.write_text(json.dumps(value, indent=1))
+    partial.replace(out / "plan.json")
 
 
 def _record(where: Path, plan: Profile) -> None:
@@ -128,15 +172,7 @@ def _record(where: Path, plan: Profile) -> None:
         )
 
 
-def run_cells(run: Run, *, executor: Executor) -> list[dict[str, Any]]:
-    """Run every cell that is not finished."""
-    tasks = [run.task(cell) for cell in _cells(run)]
-    results = run_jobs(tasks, executor=executor, folder=run.out, title="train and measure arms")
-    shutil.rmtree(run.out / "features", ignore_errors=True)  # gigabytes that nothing reads any more
-    return results
-
-
-def _cells(run: Run) -> tuple[Cell, ...]:
+def main_cells(run: Run) -> tuple[Cell, ...]:
     """The plan's cells with the sizes this dataset could give."""
     sizes = sorted(run.subsets)
     found = [cell for cell in cells(run.plan) if cell.labels in sizes]

@@ -67,8 +67,8 @@ def prepare_study(out: Path, design: Design, *, num_workers: int) -> StudyRun:
         StudyTask(
             cell=cell,
             design=design,
-            data=data,
-            out=out,
+            data=data.resolve(),
+            out=out.resolve(),
             subsets=subsets,
             video=roles["video"],
             answers=roles["answers"],
