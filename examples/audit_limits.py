@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from plant_faults import DOSES, Planted, plant
+from tqdm import tqdm
 
 from crossroads.data.audit import Audit, audit
 from crossroads.data.findings import Finding
@@ -78,7 +79,8 @@ def main() -> None:
     missed: list[str] = []
     alarms: dict[str, list[str]] = {dose: [] for dose in DOSES}
     also: dict[str, list[str]] = {dose: [] for dose in DOSES}
-    seconds = []
+    seconds: list[float] = []
+    bar = tqdm(total=len(DOSES) * arguments.seeds * len(COPIES), unit="copy")
     for dose in DOSES:
         for seed in range(arguments.seeds):
             for number, faults in enumerate(COPIES):
@@ -96,8 +98,13 @@ def main() -> None:
                 wrong, else_said = others(planted, found, sound)
                 alarms[dose] += [f"seed {seed}: {it}" for it in wrong]
                 also[dose] += else_said
+                bar.update()
+                bar.set_postfix_str(
+                    f"{sum(hits.values())} of {sum(totals.values())} found, {sum(map(len, alarms.values()))} false"
+                )
                 shutil.rmtree(copy)
                 copy.with_name(copy.name + ".planted.json").unlink()
+    bar.close()
     print("| fault | mild: places planted | found | strong: places planted | found |\n|---|--:|--:|--:|--:|")
     for fault in (fault for faults in COPIES for fault in faults):
         print(f"| {fault} | " + " | ".join(f"{totals[fault, dose]} | {hits[fault, dose]}" for dose in DOSES) + " |")

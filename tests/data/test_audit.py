@@ -231,6 +231,25 @@ def test_two_faults_at_once_are_both_found(tmp_path: Path, takes: list[Take]) ->
     assert {it.kind: it.episodes for it in found.findings} == {"gripper polarity": (8, 9, 10, 11), "stuck camera": (6,)}
 
 
+def test_a_wrong_sign_is_not_told_again_as_a_change_of_the_mean(tmp_path: Path, takes: list[Take]) -> None:
+    takes += [_take(index) for index in range(NUM, NUM + 8)]
+    for take in takes:
+        grip = np.where(np.arange(LENGTH) % 20 < 15, 1.0, -1.0)
+        take.actions[:, 2] = grip
+        take.state[:, 2] = 0.5 + 0.01 * np.concatenate([[0.0], np.cumsum(grip)[:-1]])
+    for take in takes[6:14]:
+        take.actions[:, 2] *= -1
+    found = _audited(tmp_path / "faulty", takes)
+    assert [(it.kind, it.episodes) for it in found.findings] == [("gripper polarity", tuple(range(6, 14)))]
+
+
+def test_a_camera_that_was_stuck_is_not_said_to_jump_as_well(tmp_path: Path, takes: list[Take]) -> None:
+    takes[6] = _take(6, move=np.column_stack([np.full(LENGTH, 0.02), np.full(LENGTH, -0.01)]))
+    takes[6].frames[5:20] = takes[6].frames[5]
+    found = _audited(tmp_path / "faulty", takes)
+    assert [(it.kind, it.episodes, it.frames) for it in found.findings] == [("stuck camera", (6,), ((5, 19),))]
+
+
 def test_without_recorded_sessions_a_fault_in_neighbouring_episodes_is_still_found(
     tmp_path: Path, takes: list[Take]
 ) -> None:

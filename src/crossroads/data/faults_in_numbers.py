@@ -110,8 +110,8 @@ def wrong_signs(dataset: LeRobotDataset, labelled: Sequence[Episode]) -> Iterato
     """Action dimensions that move the state the other way in some episodes; yields the dimension with each finding.
 
     For each action the state that it explains best is found (change over a few frames, given that state), and a line
-    fitted to all episodes. An episode that the mirrored action explains much better is odd; the line is then fitted
-    again without the odd ones.
+    fitted to the episodes whose own effect has the more frequent sign. An episode that the mirrored action explains
+    much better is odd; the line is then fitted again without the odd ones.
     """
     members = [e for e in labelled if e.length > 4]
     if len(members) < 2 * MIN_EPISODES or dataset.space.num_state == 0:
@@ -159,7 +159,9 @@ def _flipped(
         return None
     _, state, ahead = best
     usable = {e.index: _lines(dataset, e, dim, state, ahead) for e in members if e.length > ahead + 2}
-    odd: set[int] = set()
+    signs = {index: _partial(*rows) for index, rows in usable.items()}
+    most = sum(np.sign(value) for value in signs.values() if abs(value) > 0.3)
+    odd = {index for index, value in signs.items() if abs(value) > 0.3 and value * most < 0}
     for _ in range(4):
         kept = [index for index in usable if index not in odd]
         x, y = (np.concatenate(part) for part in zip(*(usable[index] for index in kept), strict=True))
