@@ -231,6 +231,32 @@ def test_two_faults_at_once_are_both_found(tmp_path: Path, takes: list[Take]) ->
     assert {it.kind: it.episodes for it in found.findings} == {"gripper polarity": (8, 9, 10, 11), "stuck camera": (6,)}
 
 
+def test_a_stretch_longer_than_another_episode_is_still_judged(tmp_path: Path, takes: list[Take]) -> None:
+    _stuck_camera(takes)
+    short = takes[3]
+    short.frames, short.state, short.actions = short.frames[:12], short.state[:12], short.actions[:12]
+    found = _audited(tmp_path / "faulty", takes)
+    assert [(it.kind, it.episodes) for it in found.findings] == [("stuck camera", (6,))]
+
+
+def test_numbers_that_never_change_leave_the_pictures_to_decide(tmp_path: Path, takes: list[Take]) -> None:
+    for take in takes:
+        take.state, take.actions = 0 * take.state, 0 * take.actions
+    takes[13].frames = takes[2].frames
+    found = _audited(tmp_path / "limp", takes)
+    assert [(it.kind, it.episodes) for it in found.findings] == [("duplicate", (2, 13))]
+    assert any("timing" in note for note in found.notes)
+
+
+def test_a_recording_without_a_state_is_audited_by_its_actions_and_pictures(tmp_path: Path, takes: list[Take]) -> None:
+    _cut(takes)
+    info = _written(tmp_path / "stateless", takes) / "meta" / "info.json"
+    plain = json.loads(info.read_text())
+    del plain["features"]["observation.state"]
+    info.write_text(json.dumps(plain))
+    assert [(it.kind, it.episodes) for it in audit(tmp_path / "stateless").findings] == [("teleport", (7,))]
+
+
 def test_a_wrong_sign_is_not_told_again_as_a_change_of_the_mean(tmp_path: Path, takes: list[Take]) -> None:
     takes += [_take(index) for index in range(NUM, NUM + 8)]
     for take in takes:

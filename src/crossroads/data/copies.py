@@ -41,16 +41,17 @@ def duplicates(
     Episode pairs are aligned over `SHIFT_S`; at least three quarters of the shorter one must overlap.
     """
     shift = max(1, round(SHIFT_S * dataset.fps))
-    if labelled:
-        numbers = np.concatenate([dataset.tables.actions, dataset.tables.state], axis=1).astype(np.float64)
-        spread = np.concatenate([numbers[e.rows] for e in labelled]).std(axis=0)
+    numbers = np.concatenate([dataset.tables.actions, dataset.tables.state], axis=1).astype(np.float64)
+    spread = np.concatenate([numbers[e.rows] for e in labelled]).std(axis=0) if labelled else np.zeros(0)
+    if (spread > 1e-6).any():
         numbers = numbers[:, spread > 1e-6] / spread[spread > 1e-6]
-        tracks = {e.index: numbers[e.rows] for e in labelled}
-        near = [match for match in _matches(tracks, NEAR, shift) if match.apart < NEAR]
-        same = [match for match in near if match.apart < EXACT or _one_picture(dataset, cache, match)]
+        near = list(_matches({e.index: numbers[e.rows] for e in labelled}, NEAR, shift))
+        same = [it for it in near if it.apart < EXACT or (it.apart < NEAR and _one_picture(dataset, cache, it))]
         yield from _groups(same, "the same actions and states")
-    if free:
-        tracks = {e.index: _grey(cache.frames(e.index, dataset.cameras[0], np.arange(e.length))) for e in free}
+    else:  # No number ever changes: pictures decide.
+        free = [*labelled, *free]
+    tracks = {e.index: _grey(cache.frames(e.index, dataset.cameras[0], np.arange(e.length))) for e in free}
+    if tracks:
         same = [match for match in _matches(tracks, SAME, shift) if _one_picture(dataset, cache, match)]
         yield from _groups(same, "the same pictures, without actions")
 

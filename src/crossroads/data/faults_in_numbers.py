@@ -25,6 +25,8 @@ SPIKE = 0.5
 SPIKE_S = 0.1
 LEAST_CHANGE = 0.2
 """Standard deviations of an action (or logarithm of a ratio) below which a change of its statistics is not told."""
+LARGEST_SHARE = 0.6
+"""Share of the episodes with the same instructions up to which a stretch counts as the odd part."""
 CLIPPED = 4.0
 """Usual deviations at which an episode's mean or spread is cut while change points are looked for."""
 JUMP = 4.0
@@ -324,7 +326,7 @@ def _spans(num: int, groups: Sequence[np.ndarray]) -> list[tuple[int, np.ndarray
     """Lengths of stretches, `MIN_EPISODES` to half of the rows, and for each start what the stretch's mean can weigh.
 
     That is ``sum of m (1 - m / n)`` over groups, ``m`` of whose ``n`` rows are inside: a stretch that is all of a group
-    cannot be told from what its instruction asks for.
+    cannot be told from what its instruction asks for, and of two parts of a group the smaller one is the odd one.
     """
     lengths = np.arange(MIN_EPISODES, num // 2 + 1)
     if len(lengths) > 24:
@@ -336,7 +338,9 @@ def _spans(num: int, groups: Sequence[np.ndarray]) -> list[tuple[int, np.ndarray
     spans = []
     for length in lengths.tolist():
         counts = total[length:] - total[:-length]
-        spans.append((length, length - (counts**2 / np.maximum(total[-1], 1)).sum(axis=1)))
+        touched = np.where(counts > 0, total[-1], 0).sum(axis=1)
+        weight = length - (counts**2 / np.maximum(total[-1], 1)).sum(axis=1)
+        spans.append((length, np.where(length <= LARGEST_SHARE * touched, weight, 0.0)))
     return spans
 
 

@@ -168,6 +168,8 @@ def _share_changed(
     starts: list[tuple[int, int]] = []
     for index in indices:
         state = scene.state[index]
+        if len(state) <= num:
+            continue
         far = np.abs(state[num - 1 :] - state[: len(state) - num + 1])
         alike = np.all(far <= moved + STILL, axis=1) & (far.max(axis=1) >= 0.5 * moved.max())
         starts += [(index, int(first)) for first in np.flatnonzero(alike)]
