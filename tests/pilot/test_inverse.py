@@ -35,8 +35,7 @@ class Few:
     """Eight windows of random pictures."""
 
     def __init__(self) -> None:
-        window = replace(scene_recipe(ROBOT, ("front",)).window, num_state=4)
-        self.whole = nano_batch(replace_window(window), size=8)
+        self.whole = nano_batch(scene_recipe(ROBOT, ("front",)), size=8)
 
     def __len__(self) -> int:
         return 8
@@ -62,11 +61,6 @@ class Few:
             answer=("",) * len(index),
             weight=whole.weight[index],
         )
-
-
-def replace_window(window):
-    """Something with a window, which is all that a batch is made from."""
-    return type("Asks", (), {"window": window})()
 
 
 @pytest.fixture(scope="module")

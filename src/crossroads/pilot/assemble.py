@@ -29,8 +29,8 @@ from crossroads.evaluate.video import VideoScore
 from crossroads.pilot import report as page
 from crossroads.pilot.budget import TEXT_TOKENS
 from crossroads.pilot.cell import usable
-from crossroads.pilot.plain import from_plain
 from crossroads.pilot.many import convergences, letters
+from crossroads.pilot.plain import from_plain
 from crossroads.pilot.plan import TRIAL_SEED, Cell, fingerprint, fit
 from crossroads.pilot.run import Run
 from crossroads.pilot.spending import accounted, budget_guard

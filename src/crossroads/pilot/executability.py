@@ -227,4 +227,4 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
 
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    return float(spearmanr(a, b).statistic)
+    return float(spearmanr(a, b)[0])
