@@ -88,7 +88,7 @@ def _closed_loop(rng: np.random.Generator, names: tuple[str, ...], successes: di
             successes=int(found.sum()),
             trials=found.size,
             runs=len(found),
-            interval=success_interval(found, generator=rng),
+            interval=success_interval(found),
         )
         for (name, labels), found in successes.items()
     )

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from crossroads.errors import InputError
-from crossroads.evaluate.grounding import NOTHING, grounding, grounding_by, grounding_matrix, rate
+from crossroads.evaluate.grounding import NOTHING, grounding, grounding_by, grounding_matrix, rate, rate_over_runs
 from crossroads.evaluate.records import EpisodeRecord
 
 OBJECTS = ("red cube", "blue ball", "green can", "yellow cube")
@@ -128,3 +128,19 @@ def test_families_split_the_episodes_without_losing_any() -> None:
     groups = grounding_by(records, lambda record: record.family)
     assert list(groups) == ["push", "reach"]
     assert sum(group.success.trials for group in groups.values() if group.success) == 31
+
+
+def test_training_runs_that_differ_widen_every_interval_and_must_meet_the_same_trials() -> None:
+    obeying, habitual = run("obeys", 40), [dataclasses.replace(r, training_seed=1) for r in run("habit", 40)]
+    alike = [dataclasses.replace(r, training_seed=1) for r in run("obeys", 40)]
+    torn, sure = grounding([*obeying, *habitual]), grounding([*obeying, *alike])
+    assert torn.swap_score is not None
+    assert sure.swap_score is not None
+    assert torn.swap_score.share == 0.5
+    assert torn.swap_score.interval.width > 0.9  # one run always, the other never
+    assert sure.swap_score.interval.width < 0.1
+    assert torn.instruction_advantage is not None
+    assert torn.instruction_advantage.interval.contains(0.0)
+    assert torn.instruction_advantage.interval.contains(1.0)
+    with pytest.raises(InputError, match="same scenes"):
+        rate_over_runs([*obeying, *habitual[:-1]], lambda record: record.success)

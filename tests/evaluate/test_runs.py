@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from crossroads.errors import InputError
+from crossroads.evaluate import simulate
 from crossroads.evaluate.statistics import (
     difference_over_runs,
-    hierarchical_bootstrap,
     mcnemar_exact,
     paired_counts,
     success_interval,
+    sum_over_runs,
     wilson,
 )
 
@@ -70,29 +71,46 @@ def test_the_minimum_detectable_effect_over_runs_is_about_what_is_found_4_times_
     assert 0.68 <= np.mean(found) <= 0.92
 
 
-def test_the_bootstrap_covers_the_mean_when_runs_agree_and_says_more_than_wilson_when_they_do_not() -> None:
+@pytest.mark.parametrize(("runs", "run_std"), [(2, 0.08), (3, 0.0), (3, 0.1)])
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_the_interval_of_success_covers_however_few_the_runs_and_however_much_they_differ(
+    share: float, runs: int, run_std: float
+) -> None:
     rng = np.random.default_rng(9)
-    hits, wider = [], []
-    for (a,) in experiments(rng, 250, 5, 80, (0.55,), 0.0):
-        hits.append(hierarchical_bootstrap(a, generator=rng, num_draws=400).contains(0.55))
-    for (a,) in experiments(rng, 60, 5, 80, (0.55,), 0.12):
-        drawn = hierarchical_bootstrap(a, generator=rng, num_draws=400)
-        wider.append(drawn.width > wilson(int(a.sum()), a.size).width)
-    assert np.mean(hits) >= 0.93
-    assert np.mean(wider) > 0.95
+    (found,) = simulate.experiments(rng, num=1000, runs=runs, scenes=60, shares=(share,), run_std=run_std)
+    assert np.mean([success_interval(x).contains(share) for x in found]) >= 0.935
 
 
-def test_the_drawn_interval_never_collapses_and_is_wilson_for_one_run() -> None:
-    rng = np.random.default_rng(10)
-    assert success_interval(np.ones((3, 20)), generator=rng).width > 0.03
-    assert success_interval(np.array([[1.0, 0, 1, 1]]), generator=rng) == wilson(3, 4)
+def test_the_interval_of_success_never_collapses_and_is_wilson_for_one_run() -> None:
+    assert success_interval(np.ones((3, 20))).width > 0.03
+    assert success_interval(np.array([[1.0, 0, 1, 1]])) == wilson(3, 4)
+
+
+def test_runs_that_differ_make_the_interval_of_success_wider_than_independent_trials() -> None:
+    rows = (np.arange(60) < np.array([[12], [30], [48]])).astype(float)
+    found = success_interval(rows)
+    assert found.width > 3 * wilson(90, 180).width
+    assert 0 <= found.low < 0.5 < found.high <= 1
+
+
+def test_two_ways_of_testing_the_same_runs_are_compared_run_by_run() -> None:
+    rng = np.random.default_rng(14)
+    hits, widths = [], []
+    for _ in range(1000):
+        run = np.clip(0.5 + 0.15 * rng.normal(size=(3, 1)), 0.15, 0.95)
+        plain, swapped = rng.random((2, 3, 80)) < np.stack([run, run - 0.1])
+        interval = sum_over_runs([plain.astype(float) - swapped]).interval
+        hits.append(interval.contains(0.1))
+        widths.append(interval.width)
+    assert np.mean(hits) >= 0.94
+    assert np.mean(widths) < 0.6  # the noise of training is in both and goes out
 
 
 def test_one_run_cannot_speak_for_a_recipe() -> None:
     with pytest.raises(InputError, match="Train more seeds"):
         difference_over_runs(np.zeros((1, 10)), np.zeros((1, 10)))
     with pytest.raises(InputError, match="one row per training seed"):
-        hierarchical_bootstrap(np.zeros((0, 10)), generator=np.random.default_rng(0))
+        success_interval(np.zeros((0, 10)))
 
 
 def test_the_same_policy_on_both_sides_differs_by_nothing() -> None:
@@ -101,6 +119,8 @@ def test_the_same_policy_on_both_sides_differs_by_nothing() -> None:
     assert found.difference == 0
     assert found.p_value == 1.0
     assert found.interval.contains(0.0)
+    always = difference_over_runs(np.ones((3, 50)), np.ones((3, 50))).interval
+    assert 0.01 < always.high < 0.05  # what 150 trials without a failure still leave open
 
 
 def test_more_scenes_help_when_scenes_are_the_noise_and_more_runs_when_runs_are() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from crossroads.errors import InputError
 from crossroads.evaluate.statistics import (
@@ -93,9 +93,37 @@ def test_the_paired_interval_covers_the_true_difference(trials: int, p_a: float,
     assert 0.93 <= hits <= 0.975
 
 
-def test_the_paired_interval_matches_the_published_example() -> None:
-    interval = paired_difference(PairedCounts(both=36, only_a=12, only_b=2, neither=0))  # Newcombe 1998, table III
-    assert (interval.low, interval.high) == pytest.approx((0.0569, 0.3404), abs=2e-4)
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 60))
+@settings(max_examples=40, deadline=None)
+def test_the_ends_of_the_paired_interval_are_where_the_score_test_turns(only_a: int, only_b: int, rest: int) -> None:
+    """Tango's definition, with the nuisance share found by search instead of by formula."""
+    trials = only_a + only_b + rest
+    if trials < 2:
+        return
+    interval = paired_difference(PairedCounts(both=rest, only_a=only_a, only_b=only_b, neither=0))
+    for end in (interval.low, interval.high):
+        if abs(end) < 1 - 1e-6:
+            share = _likeliest(only_a, only_b, rest, end)
+            variance = trials * (2 * share + end - end**2)
+            assert abs(only_a - only_b - trials * end) / np.sqrt(variance) == pytest.approx(1.96, abs=5e-3)
+
+
+def _likeliest(only_a: int, only_b: int, rest: int, difference: float) -> float:
+    low, high = max(0.0, -difference), (1 - difference) / 2
+
+    def loss(share: float) -> float:
+        parts = ((only_a, share + difference), (only_b, share), (rest, 1 - 2 * share - difference))
+        return -sum(count * np.log(max(chance, 1e-300)) for count, chance in parts if count)
+
+    found = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-10})
+    return float(found.x)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_policies_that_never_disagree_still_leave_room_for_a_difference() -> None:
+    interval = paired_difference(PairedCounts(both=30, only_a=0, only_b=0, neither=30))
+    assert interval.high == pytest.approx(1.96**2 / (60 + 1.96**2), abs=1e-4)
+    assert interval.low == pytest.approx(-interval.high)
+    assert paired_difference(PairedCounts(both=0, only_a=9, only_b=0, neither=0)).high == 1.0
 
 
 @pytest.mark.parametrize(("trials", "discordant"), [(100, 0.3), (400, 0.4)])

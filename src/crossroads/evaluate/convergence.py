@@ -37,8 +37,8 @@ class Plateau:
 
 
 def steps_to_plateau(
-    steps: Shaped[np.ndarray, _],
-    values: Shaped[np.ndarray, _],
+    steps: Shaped[np.ndarray, "*points"],
+    values: Shaped[np.ndarray, "*same_points"],
     *,
     better: Literal["lower", "higher"],
     share: float = 0.9,

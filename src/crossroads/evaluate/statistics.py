@@ -3,21 +3,28 @@
 Every policy is scored on the *same* scenes, so differences are paired, and one training run is one draw of a recipe,
 so runs are a second source of noise. McNemar's test sees only the first kind: two equal recipes whose runs differ by
 chance are called different far more often than 5 % of the time (tests/evaluate/test_runs.py).
-``difference_over_runs`` sees both.
-Sources: Wilson 1927; Clopper and Pearson 1934; McNemar 1947; Newcombe 1998 (Statistics in Medicine 17:2635, method 10);
-Connor 1987 (Biometrics 43:207); Holm 1979; Satterthwaite 1946; Owen 2007 (Annals of Applied Statistics 1:386).
+``sum_over_runs`` sees both. What each interval covers in simulation: benchmarks/coverage.py.
+Sources: Wilson 1927; Clopper and Pearson 1934; McNemar 1947; Tango 1998 (Statistics in Medicine 17:891); Connor 1987
+(Biometrics 43:207); Holm 1979; Satterthwaite 1946; Howe 1974 (JASA 69:789); Korn and Graubard 1998 (Survey Methodology
+24:193, effective sample size); Bonett and Price 2012 (J. Educational and Behavioral Statistics 37:479).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Shaped
 from scipy import stats
-from scipy.special import bdtr  # the binomial distribution function, without the checks of scipy.stats
+from scipy.optimize import brentq
+from scipy.special import (
+    bdtr,
+    stdtr,
+    stdtridf,
+    stdtrit,
+)  # the distribution functions, without the checks of scipy.stats
 
 from crossroads.errors import InputError
 
@@ -91,14 +98,22 @@ def _check_counts(where: str, successes: int, trials: int, confidence: float) ->
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval: average coverage is close to nominal; for display."""
+    """Wilson's score interval of independent trials, for display.
+
+    Coverage averaged over neighbouring shares is 95 to 96 %; at one share, discreteness moves it (computed exactly:
+    93.4 to 97.0 % for 24 to 1,200 trials and shares .05 to .95; down to 89 % for 24 trials near .02). Trials of several
+    training runs are not independent: ``success_interval``.
+    """
     _check_counts("wilson", successes, trials, confidence)
     found = stats.binomtest(successes, trials).proportion_ci(confidence_level=confidence, method="wilson")
     return Interval(low=float(found.low), high=float(found.high))
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """The exact interval: coverage is never below nominal; for guarantees."""
+    """The exact interval, for guarantees: coverage is never below nominal and conservative by construction.
+
+    Computed exactly: 95.3 to 99.4 % for 24 to 1,200 trials and shares .05 to .95.
+    """
     _check_counts("clopper_pearson", successes, trials, confidence)
     found = stats.binomtest(successes, trials).proportion_ci(confidence_level=confidence, method="exact")
     return Interval(low=float(found.low), high=float(found.high))
@@ -120,20 +135,34 @@ def mcnemar_exact(both: int, only_a: int, only_b: int, neither: int) -> float:
 
 
 def paired_difference(counts: PairedCounts, confidence: float = 0.95) -> Interval:
-    """Interval of the difference of two paired shares, a - b (Newcombe 1998, method 10: squared and adjusted)."""
-    a, b, c, d, n = counts.both, counts.only_a, counts.only_b, counts.neither, counts.trials
-    first, second = (a + b) / n, (a + c) / n
-    first_wilson, second_wilson = wilson(a + b, n, confidence), wilson(a + c, n, confidence)
-    margins = float(a + b) * (c + d) * (a + c) * (b + d)
-    covariance = float(a * d - b * c)
-    if covariance > 0:
-        covariance = max(covariance - n / 2, 0.0)  # the continuity adjustment of method 10
-    phi = covariance / math.sqrt(margins) if margins else 0.0
-    below_first, above_first = first - first_wilson.low, first_wilson.high - first
-    below_second, above_second = second - second_wilson.low, second_wilson.high - second
-    down = below_first**2 - 2 * phi * below_first * above_second + above_second**2
-    up = above_first**2 - 2 * phi * above_first * below_second + below_second**2
-    return Interval(low=counts.difference - math.sqrt(down), high=counts.difference + math.sqrt(up))
+    """Interval of the difference of two paired shares, a - b: all differences that a score test accepts (Tango 1998).
+
+    Simulated with 60 to 1,200 trials: 93 to 97 %, and up to 98.5 % where 60 trials hold about three that disagree.
+    """
+    n, only_a, only_b = counts.trials, counts.only_a, counts.only_b
+    if not 0 < confidence < 1:
+        raise InputError(
+            where="paired_difference",
+            expected="0 < confidence < 1",
+            got=f"{confidence}",
+            do="Give the confidence as a share, for instance 0.95.",
+        )
+    z = float(stats.norm.isf((1 - confidence) / 2))
+
+    def score(difference: float) -> float:
+        linear = (2 * n - only_a + only_b) * difference - only_a - only_b
+        root = math.sqrt(max(0.0, linear**2 + 8 * n * only_b * difference * (1 - difference)))
+        share_b = (root - linear) / (4 * n)  # most likely share of only_b trials, given the difference
+        variance = n * (2 * share_b + difference * (1 - difference))
+        return (only_a - only_b - n * difference) / math.sqrt(variance)
+
+    edge, found = 1e-9, counts.difference
+    low, high = -1.0, 1.0  # a side on which no difference is refused ends at the border
+    if found > -1 + edge and score(-1 + edge) > z:
+        low = float(brentq(lambda d: score(d) - z, -1 + edge, found - edge / 2))  # pyright: ignore[reportArgumentType]
+    if found < 1 - edge and score(1 - edge) < -z:
+        high = float(brentq(lambda d: score(d) + z, found + edge / 2, 1 - edge))  # pyright: ignore[reportArgumentType]
+    return Interval(low=low, high=high)
 
 
 def mcnemar_power(trials: int, difference: float, discordant: float, alpha: float = 0.05) -> float:
@@ -194,39 +223,6 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: adjusted[name] for name in p_values}
 
 
-def hierarchical_bootstrap(
-    values: Shaped[np.ndarray, "runs episodes"],
-    *,
-    generator: np.random.Generator,
-    confidence: float = 0.95,
-    num_draws: int = 2000,
-) -> Interval:
-    """Percentile interval of the mean, drawing runs and scenes anew together (Owen 2007: pigeonhole bootstrap).
-
-    Every run is scored on the same scenes, so rows and columns are drawn separately. It is conservative where runs
-    agree and too narrow where few runs disagree much; decisions use ``difference_over_runs``.
-    """
-    values = _runs_by_episodes("hierarchical_bootstrap", values)
-    runs, episodes = values.shape
-    run_weights = generator.multinomial(runs, np.full(runs, 1 / runs), size=num_draws) / runs
-    episode_weights = generator.multinomial(episodes, np.full(episodes, 1 / episodes), size=num_draws) / episodes
-    means = np.einsum("dr,re,de->d", run_weights, values, episode_weights, optimize=True)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(low=float(low), high=float(high))
-
-
-def success_interval(
-    successes: Shaped[np.ndarray, "runs episodes"], *, generator: np.random.Generator, confidence: float = 0.95
-) -> Interval:
-    """The interval beside a success share: Wilson for one run; for several, the hull of Wilson and bootstrap."""
-    successes = _runs_by_episodes("success_interval", successes)
-    pooled = wilson(int(successes.sum()), successes.size, confidence)
-    if len(successes) == 1:
-        return pooled
-    drawn = hierarchical_bootstrap(successes, generator=generator, confidence=confidence)
-    return Interval(low=min(pooled.low, drawn.low), high=max(pooled.high, drawn.high))
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunsDifference:
     """The difference of two recipes over training runs and scenes, with everything that makes it uncertain."""
@@ -271,45 +267,89 @@ def difference_over_runs(
 ) -> RunsDifference:
     """Is recipe a better than recipe b, when training again and other scenes could both change the picture?
 
-    Scenes are shared (crossed with runs and paired between recipes); runs of a and b are independent draws. The
-    variance of the mean difference is V = s_a^2 / k_a + s_b^2 / k_b + max(0, s_scene^2 / n - residual), and at least
-    the scene-only s_scene^2 / n; a t test with Satterthwaite degrees of freedom. Both recipes need at least two runs.
+    Scenes are shared (crossed with runs and paired between recipes); runs of a and b are independent draws; see
+    ``sum_over_runs``. Both recipes need at least two runs.
     """
-    a, b = _runs_by_episodes("difference_over_runs", a), _runs_by_episodes("difference_over_runs", b)
-    if min(len(a), len(b)) < 2 or a.shape[1] != b.shape[1] or a.shape[1] < 2:
+    return sum_over_runs([np.asarray(a, dtype=np.float64), -np.asarray(b, dtype=np.float64)], confidence)
+
+
+def sum_over_runs(parts: Sequence[Shaped[np.ndarray, "_ scenes"]], confidence: float = 0.95) -> RunsDifference:
+    """The sum of the means of independent groups of training runs on shared scenes, and how sure it is.
+
+    One part per group of runs (``[a, -b]`` is a difference; values of one run that belong together are combined before:
+    ``[a - b]`` compares two ways of testing the *same* runs). The variance is s_run^2 / k summed over the parts, and
+    max(0, s_scene^2 / n - residual), at least the scenes' alone and at least that of two more trials, one each way
+    (Bonett and Price 2012), so it never collapses. Several parts of three runs or more: a t with Satterthwaite's
+    degrees of freedom, simulated to cover 94 to 97.5 %, the last where runs agree (the floors). One part, or two of two
+    runs: Howe's combination of t with the runs' own degrees of freedom and t with n - 1 for scenes, because
+    Satterthwaite's are too many there (it covers 86 to 95 %); Howe's is conservative by construction, 95 to 99.5 %.
+    """
+    arrays = [_runs_by_episodes("sum_over_runs", part) for part in parts]
+    if not arrays or min(map(len, arrays)) < 2 or len({x.shape[1] for x in arrays}) != 1 or arrays[0].shape[1] < 2:
         raise InputError(
-            where="difference_over_runs",
+            where="sum_over_runs",
             expected="at least two training runs of each recipe on the same scenes (two or more)",
-            got=f"{a.shape} and {b.shape} (runs, scenes)",
+            got=f"{', '.join(str(x.shape) for x in arrays) or 'nothing'} (runs, scenes)",
             do="Train more seeds, or use paired_difference for a claim about these two trained policies only.",
         )
-    num_scenes = a.shape[1]
-    difference = float(a.mean() - b.mean())
-    run_variances = [(float(x.mean(axis=1).var(ddof=1)) / len(x), len(x) - 1) for x in (a, b)]
+    num_scenes, level = arrays[0].shape[1], (1 + confidence) / 2
+    total = float(sum(x.mean() for x in arrays))
+    run_variances = [(float(x.mean(axis=1).var(ddof=1)) / len(x), len(x) - 1) for x in arrays]
     from_runs = sum(variance for variance, _ in run_variances)
-    from_scenes = float((a.mean(axis=0) - b.mean(axis=0)).var(ddof=1)) / num_scenes
-    residual = sum(_residual_variance(x) / x.size for x in (a, b))
+    from_scenes = float(np.sum([x.mean(axis=0) for x in arrays], axis=0).var(ddof=1)) / num_scenes
+    residual = sum(_residual_variance(x) / x.size for x in arrays)
     beyond_runs = max(0.0, from_scenes - residual)
-    variance = from_runs + beyond_runs
-    if variance <= from_scenes:  # runs agree more than chance: never claim less than scene noise
-        variance, freedom = from_scenes, float(num_scenes - 1)
-    else:
-        spread = sum(part**2 / freedom for part, freedom in run_variances) + beyond_runs**2 / (num_scenes - 1)
+    num_trials = min(x.size for x in arrays)
+    least = max(from_scenes, 2 / (num_trials + 2) ** 2)
+    variance, freedom = from_runs + beyond_runs, float(num_scenes - 1)
+    run_freedom = from_runs**2 / max(sum(part**2 / runs for part, runs in run_variances), 1e-300)
+    if len(arrays) == 1 or sum(runs for _, runs in run_variances) < 4:
+        runs_t, scenes_t = float(stdtrit(max(run_freedom, 1.0), level)), float(stdtrit(num_scenes - 1, level))
+        half = math.sqrt(runs_t**2 * from_runs + scenes_t**2 * beyond_runs)
+        variance = max(variance, least)
+        critical = half / math.sqrt(variance)
+        if critical > scenes_t:
+            freedom = float(stdtridf(level, critical))  # the t distribution that has Howe's critical value
+    elif variance > least:
+        spread = sum(part**2 / runs for part, runs in run_variances) + beyond_runs**2 / (num_scenes - 1)
         freedom = float(variance**2 / spread)
+    else:  # runs agree more than chance: never claim less than scene noise
+        variance = least
     error = math.sqrt(variance)
-    half = float(stats.t.isf((1 - confidence) / 2, freedom)) * error
-    p_value = 2 * float(stats.t.sf(abs(difference) / error, freedom)) if error > 0 else float(difference == 0)
+    half = float(stdtrit(freedom, level)) * error
     return RunsDifference(
-        difference=difference,
-        interval=Interval(low=difference - half, high=difference + half),
-        p_value=p_value,
+        difference=total,
+        interval=Interval(low=total - half, high=total + half),
+        p_value=2 * float(stdtr(freedom, -abs(total) / error)),
         standard_error=error,
         degrees_of_freedom=freedom,
-        runs=min(len(a), len(b)),
+        runs=min(map(len, arrays)),
         scenes=num_scenes,
         variance_of_runs=max(0.0, from_runs - residual),
         variance_of_scenes=beyond_runs,
     )
+
+
+def success_interval(successes: Shaped[np.ndarray, "runs episodes"], *, confidence: float = 0.95) -> Interval:
+    """The interval beside a success share: Wilson's for one run (that policy), else over training runs and scenes.
+
+    Several runs: Wilson's with the effective number of trials and the critical value of ``sum_over_runs`` (as Korn and
+    Graubard 1998 do for surveys); never narrower than independent trials. Few runs say little: with two or three it is
+    wide, and conservative where runs agree (simulated: 94.5 to 99.6 %).
+    """
+    successes = _runs_by_episodes("success_interval", successes)
+    share, trials = float(successes.mean()), successes.size
+    if 1 in successes.shape or share in (0.0, 1.0):  # one policy, or one trial of each: independent trials
+        return wilson(int(successes.sum()), trials, confidence)
+    found, independent = sum_over_runs([successes], confidence), share * (1 - share) / trials
+    variance = max(found.standard_error**2, independent)
+    normal = float(stats.norm.isf((1 - confidence) / 2))
+    critical = max(normal, found.interval.width / 2 / math.sqrt(variance))
+    effective = share * (1 - share) / variance
+    shrink = 1 + critical**2 / effective
+    centre = (share + critical**2 / (2 * effective)) / shrink
+    half = critical / shrink * math.sqrt(share * (1 - share) / effective + critical**2 / (4 * effective**2))
+    return Interval(low=max(0.0, centre - half), high=min(1.0, centre + half))
 
 
 def _residual_variance(x: Float[np.ndarray, "runs episodes"]) -> float:

@@ -19,7 +19,7 @@ from crossroads.cost.flops import flops
 from crossroads.data.cache import FrameCache
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
-from crossroads.evaluate.grounding import grounding, rate
+from crossroads.evaluate.grounding import grounding, rate_over_runs
 from crossroads.evaluate.latency import Latency
 from crossroads.evaluate.offline import action_error, predictability
 from crossroads.evaluate.records import EpisodeRecord, read_records
@@ -191,7 +191,6 @@ def _flops_by_arm(run: Run, results: Sequence[dict[str, Any]], recipes: dict[str
 
 def _closed_loop(run: Run, records: dict, at: int) -> page.ClosedLoop:
     curves, families, grounded = [], [], []
-    generator = np.random.default_rng(0)
     for arm, labels in sorted({(arm, labels) for arm, labels, _ in records}, key=lambda key: (key[0], key[1])):
         successes = _successes(run, records, arm, labels)
         curves.append(
@@ -201,14 +200,15 @@ def _closed_loop(run: Run, records: dict, at: int) -> page.ClosedLoop:
                 successes=int(successes.sum()),
                 trials=successes.size,
                 runs=len(successes),
-                interval=success_interval(successes, generator=generator),
+                interval=success_interval(successes),
             )
         )
     for arm in (*run.plan.arms, run.plan.control):
         labels = at if (arm, at, run.plan.seeds[0]) in records else max(run.subsets)
         found = [record for seed in run.plan.seeds for record in records[arm, labels, seed]]
         for family in run.plan.families:
-            share = rate([record.success for record in found if record.family == family and not record.swapped])
+            usual = [record for record in found if record.family == family and not record.swapped]
+            share = rate_over_runs(usual, lambda record: record.success)
             if share is not None:
                 families.append(page.FamilyRate(arm=arm, family=family, rate=share))
         grounded.append(page.ArmGrounding(arm=arm, grounding=grounding(found), matrix=None))
