@@ -106,6 +106,11 @@ def test_two_ways_of_testing_the_same_runs_are_compared_run_by_run() -> None:
     assert np.mean(widths) < 0.6  # the noise of training is in both and goes out
 
 
+def test_two_runs_that_differ_wildly_leave_everything_open_and_no_more() -> None:
+    found = difference_over_runs(np.array([[1.0] * 20, [0.0] * 20]), np.array([[1.0] * 20, [0.0] * 20]))
+    assert (found.interval.low, found.interval.high) == (-1.0, 1.0)
+
+
 def test_one_run_cannot_speak_for_a_recipe() -> None:
     with pytest.raises(InputError, match="Train more seeds"):
         difference_over_runs(np.zeros((1, 10)), np.zeros((1, 10)))

@@ -145,7 +145,7 @@ def _advantage(usual: Sequence[EpisodeRecord], swapped: Sequence[EpisodeRecord])
     by_run = [_by_run("grounding", paired, x) for x in (spoken, [float(r.old_goal_achieved) for r in paired])]
     if by_run[0].shape[0] > 1 and by_run[0].shape[1] > 1:
         found = sum_over_runs([by_run[0] - by_run[1]])
-        return Advantage(difference=found.difference, interval=found.interval, pairs=len(paired))
+        return Advantage(difference=found.difference, interval=found.interval.within(-1, 1), pairs=len(paired))
     counts = paired_counts(*by_run)
     return Advantage(difference=counts.difference, interval=paired_difference(counts), pairs=len(paired))
 

@@ -11,6 +11,7 @@ Sources: Wilson 1927; Clopper and Pearson 1934; McNemar 1947; Tango 1998 (Statis
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,10 @@ class Interval:
     @property
     def width(self) -> float:
         return self.high - self.low
+
+    def within(self, low: float, high: float) -> Interval:
+        """The part between two values that the figure cannot leave."""
+        return Interval(low=min(max(self.low, low), high), high=max(min(self.high, high), low))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,9 +273,10 @@ def difference_over_runs(
     """Is recipe a better than recipe b, when training again and other scenes could both change the picture?
 
     Scenes are shared (crossed with runs and paired between recipes); runs of a and b are independent draws; see
-    ``sum_over_runs``. Both recipes need at least two runs.
+    ``sum_over_runs``. Both recipes need at least two runs. The interval is cut at the shares' limits, -1 and 1.
     """
-    return sum_over_runs([np.asarray(a, dtype=np.float64), -np.asarray(b, dtype=np.float64)], confidence)
+    found = sum_over_runs([np.asarray(a, dtype=np.float64), -np.asarray(b, dtype=np.float64)], confidence)
+    return dataclasses.replace(found, interval=found.interval.within(-1, 1))
 
 
 def sum_over_runs(parts: Sequence[Shaped[np.ndarray, "_ scenes"]], confidence: float = 0.95) -> RunsDifference:

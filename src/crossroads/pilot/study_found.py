@@ -99,7 +99,6 @@ def _name(design: Design, labels: int, condition: str) -> str:
 
 
 def _points(design: Design, table: Table):
-    generator = np.random.default_rng(0)
     for labels, condition in _columns(design):
         for route in design.routes:
             found = table.get((route.name, labels, condition))
@@ -110,7 +109,7 @@ def _points(design: Design, table: Table):
                     successes=int(found.sum()),
                     trials=found.size,
                     runs=len(found),
-                    interval=success_interval(found, generator=generator),
+                    interval=success_interval(found),
                 )
 
 
