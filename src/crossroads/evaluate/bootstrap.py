@@ -59,8 +59,8 @@ def hierarchical_bootstrap(
 ) -> Interval:
     """Percentile interval of ``statistic(*means)``, means (draws, conditions) one per group, over runs and scenes.
 
-    Simulated for the difference of two arms' success: 94.5 % with one run (scenes alone), 96 to 98.5 % with three, which
-    is conservative because the few degrees of freedom of runs also stretch the noise of single trials.
+    Simulated for the difference of two arms' success: 94.5 % with one run (scenes alone), 96 to 98.5 % with three,
+    which is conservative because the few degrees of freedom of runs also stretch the noise of single trials.
     """
     drawn = statistic(*mean_draws(groups, generator=generator, num_draws=num_draws))
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])

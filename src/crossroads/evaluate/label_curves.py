@@ -3,7 +3,8 @@
 Success at increasing numbers of labels is made monotone (isotonic regression: more labels never hurt in truth) and read
 between the measured numbers on the logarithm of labels. A curve that never reaches the level, or is above it from the
 fewest labels on, gives a bound instead of a number; nothing is extrapolated.
-Sources: the multiplier is that of arXiv 2601.21718 (cloning needs 2 to 5 times the demonstrations); Barlow et al. 1972 (isotonic regression, max-min formula); Manski 2003 (bounds instead of guesses).
+Sources: the multiplier is that of arXiv 2601.21718 (cloning needs 2 to 5 times the demonstrations); Barlow et al. 1972
+(isotonic regression, max-min formula); Manski 2003 (bounds instead of guesses).
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ def rank_correlation(
 ) -> RankCorrelation:
     """Spearman's rho of two figures per episode, with the interval of Bonett and Wright; episodes must be independent.
 
-    Simulated: 94.5 to 96.5 %. One of the two may be 0 or 1 (success): then up to 99 % where they go together closely. Several windows of one episode are not independent: average them first.
+    Simulated: 94.5 to 96.5 %. One of the two may be 0 or 1 (success): then up to 99 % where they go together closely.
+    Several windows of one episode are not independent: average them first.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     alike = x.ndim == 1 and x.shape == y.shape and len(x) >= 10 and bool(np.isfinite(x).all() and np.isfinite(y).all())
