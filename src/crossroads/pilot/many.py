@@ -39,7 +39,7 @@ def letters(successes: Mapping[str, np.ndarray]) -> tuple[ArmLetters, ...]:
             successes=int(successes[arm].sum()),
             trials=successes[arm].size,
             runs=len(successes[arm]),
-            interval=success_interval(successes[arm], generator=np.random.default_rng(0)),
+            interval=success_interval(successes[arm]),
             letters=named[arm],
         )
         for arm in sorted(successes, key=lambda arm: -means[arm])

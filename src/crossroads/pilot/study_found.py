@@ -138,8 +138,7 @@ def _difference(a: np.ndarray, b: np.ndarray) -> tuple[Interval, float]:
     """Over training runs and scenes where there are several runs; over scenes alone for one."""
     if len(a) > 1:
         found = difference_over_runs(a, b, 1 - ALPHA)
-        low, high = max(-1.0, found.interval.low), min(1.0, found.interval.high)
-        return Interval(low=low, high=high), found.p_value
+        return found.interval, found.p_value
     counts = paired_counts(a, b)
     return paired_difference(counts, 1 - ALPHA), mcnemar_exact(
         counts.both, counts.only_a, counts.only_b, counts.neither
