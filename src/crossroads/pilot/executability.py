@@ -7,7 +7,7 @@ same episodes give the rank correlation of imagined-video error with action erro
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ class ExecutabilityTask:
         policy, _ = make_policy(self.cell, dataset)
         load_weights(self.cell.folder / "policy", policy)
         stats = dataset.statistics("action", subset)
-        scale = np.maximum(np.array(stats.std), 1e-6)
+        spread = np.array(stats.std)
+        scale = np.where(spread > 1e-6, spread, np.inf)  # a dimension that never moves has no error in its own units
         real = _real_errors(inverse, dataset, self.cell.held_out, scale)
         report(0.6)
         clips = play(policy, inverse, families=self.cell.plan.families, scale=scale)
@@ -79,7 +80,7 @@ class ExecutabilityTask:
 def _inverse(task: ExecutabilityTask, dataset: LeRobotDataset, subset: tuple[int, ...]) -> InverseModel:
     """Trained by each task anew from the same cached features and seed: the same model for every arm."""
     eyes = vision(dataset.space, dataset.cameras)
-    window = eyes.recipe.window
+    window = replace(eyes.recipe.window, num_state=dataset.space.num_state)
     cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
     windows = Windows(dataset, window, episodes=subset, cache=cache, stride=task.cell.plan.window_stride)
     every = usable(windows, set(subset))
@@ -119,7 +120,7 @@ def _real_errors(
     inverse: InverseModel, dataset: LeRobotDataset, episodes: tuple[int, ...], scale: np.ndarray
 ) -> Float[np.ndarray, " m"]:
     """Mean squared error per chunk of the inverse model on real expert frames that it was not trained on."""
-    window = inverse.eyes.recipe.window
+    window = replace(inverse.eyes.recipe.window, num_state=dataset.space.num_state)
     cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
     windows = Windows(dataset, window, episodes=episodes, cache=cache, stride=3)
     chosen = usable(windows, set(episodes))
@@ -134,8 +135,9 @@ def _real_errors(
 def chunk_error(
     read: Float[np.ndarray, "b n a"], done: Float[np.ndarray, "b n a"], valid: np.ndarray, scale: np.ndarray
 ) -> Float[np.ndarray, " b"]:
-    """Mean squared difference per chunk over valid steps, in squared standard deviations."""
-    squared = (((read - done) / scale) ** 2).mean(axis=2) * valid
+    """Mean squared difference per chunk over valid steps, in squared standard deviations; an infinite ``scale`` leaves
+    a dimension out."""
+    squared = (((read - done) / scale) ** 2).sum(axis=2) / max(int(np.isfinite(scale).sum()), 1) * valid
     return squared.sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
 
 
