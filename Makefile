@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GL := $(VENV)/.gl
 
-.PHONY: setup gl pilot test lint check backbones clean help
+.PHONY: setup gl pilot decision test lint check backbones clean help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -5; echo; echo "targets: setup gl pilot test lint check backbones clean"
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -5; echo; echo "targets: setup gl pilot decision test lint check backbones clean"
 
 setup: $(STAMP)
 
@@ -35,6 +35,11 @@ $(GL): $(STAMP)
 
 pilot: $(STAMP) $(GL)
 	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads pilot --profile laptop --out runs/pilot
+
+decision: $(STAMP) $(GL)
+	for design in labels video-loss grounding; do \
+	  MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads study $$design --out runs/study/$$design || exit; \
+	done
 
 test: $(STAMP) $(GL)
 	MUJOCO_GL=$$(cat $(GL)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest </dev/null

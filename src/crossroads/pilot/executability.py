@@ -20,6 +20,7 @@ from crossroads.data.cache import FrameCache
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
 from crossroads.evaluate.closed_loop import observation
+from crossroads.evaluate.rank import rank_correlation
 from crossroads.evaluate.statistics import Interval
 from crossroads.pilot.cell import Report, Task, make_policy, shared_store, usable, write_json
 from crossroads.pilot.inverse import InverseModel, scene_recipe, train_inverse, vision
@@ -224,9 +225,7 @@ def summarise(clips: Clips, real: Float[np.ndarray, " m"]) -> Found:
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Spearman's; None where one of the two does not vary."""
-    from scipy.stats import spearmanr
-
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    """None where one of the two does not vary, or with fewer than ten episodes."""
+    if len(a) < 10 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    return float(spearmanr(a, b)[0])
+    return rank_correlation(a, b).value
