@@ -283,7 +283,8 @@ def _from_data_alone(
     seen, truth = train.batch(chosen), held.batch(tested)
     stats = dataset.statistics("action", run.subsets[most])
     mean, scale = np.array(stats.mean), np.array(stats.std)
-    last = np.stack([_last_action(dataset, *held.places()[row]) for row in tested])
+    places = [held.places()[row] for row in tested]
+    last = np.stack([_last_action(dataset, *place) for place in places])
     shape = truth.actions.shape
     guesses = {
         "mean action": np.broadcast_to(mean, shape),
@@ -291,7 +292,7 @@ def _from_data_alone(
     }
     baselines = []
     for name, guess in guesses.items():
-        error = action_error(guess, truth, mean, scale)
+        error = action_error(guess, truth, mean, scale, [episode for episode, _ in places])
         baselines.append(
             page.OfflineError(
                 name=name,

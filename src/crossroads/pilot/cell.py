@@ -78,6 +78,8 @@ class Opened:
     windows: Windows
     probe: Batch
     """Held-out windows."""
+    probe_episodes: tuple[int, ...]
+    """The episode of each of them."""
 
 
 def run_cell(task: Task, report: Report) -> dict[str, Any]:
@@ -136,7 +138,9 @@ def _open(task: Task, dataset: LeRobotDataset, policy: StreamPolicy) -> Opened:
     windows = Windows(dataset, window, episodes=(*largest, *free), cache=cache, stride=task.plan.window_stride)
     held = Windows(dataset, _with_future(policy), episodes=task.held_out, cache=cache)
     chosen = np.linspace(0, len(held) - 1, min(task.plan.num_probe, len(held))).astype(int)
-    return Opened(dataset=dataset, windows=windows, probe=held.batch(chosen))
+    places = held.places()
+    episodes = tuple(places[row][0] for row in chosen)
+    return Opened(dataset=dataset, windows=windows, probe=held.batch(chosen), probe_episodes=episodes)
 
 
 def _with_future(policy: StreamPolicy):
@@ -243,7 +247,7 @@ def _offline(task: Task, policy: StreamPolicy, opened: Opened) -> dict[str, Any]
             targets=None,
         )
     found: dict[str, Any] = {
-        "action_error": asdict(action_error(chunks, probe, mean, scale)),
+        "action_error": asdict(action_error(chunks, probe, mean, scale, opened.probe_episodes)),
         "latency": asdict(latency),
         "swap_probe": asdict(words) if words else None,
         "video": None,

@@ -54,7 +54,8 @@ def _p(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def convergences(plan: Profile, results: Sequence[Mapping[str, Any]]) -> tuple[Convergence, ...]:
-    """Steps to 90 % of the plateau of the action loss with all labels; needs two training runs or more per arm."""
+    """Steps to 90 % of the plateau of the action loss with all labels; needs two training runs or more per arm, all of
+    which learned."""
     found = []
     for arm in plan.arms:
         own = [r for r in results if r["arm"] == arm and not r["doubled"]]
@@ -62,6 +63,8 @@ def convergences(plan: Profile, results: Sequence[Mapping[str, Any]]) -> tuple[C
         curves = [[(line["step"], line["action"]) for line in r["losses"]] for r in own if r["labels"] == most]
         if len(curves) < 2 or min(map(len, curves)) < 5:
             continue
+        if any(curve[-1][1] >= curve[0][1] for curve in curves):
+            continue  # a run that did not learn has no plateau
         plateaus = [steps_to_plateau(*map(np.array, zip(*curve, strict=True)), better="lower") for curve in curves]
         over = steps_over_runs(plateaus)
         found.append(
