@@ -172,7 +172,7 @@ def _doubled(run: Run, at: int) -> dict[str, np.ndarray]:
 
 def _executability(run: Run) -> tuple[Executability, ...]:
     """Of every arm whose imagined clips were played."""
-    found = sorted((run.out / "cells").glob("video-*/result.json"))
+    found = sorted((run.out / "clips").glob("*/result.json"))
     return tuple(from_plain(Executability, json.loads(path.read_text())) for path in found)
 
 

@@ -46,11 +46,11 @@ class ExecutabilityTask:
 
     @property
     def name(self) -> str:
-        return f"video-{self.cell.cell.name}"
+        return f"clips-{self.cell.cell.name}"
 
     @property
     def folder(self) -> Path:
-        return self.cell.out / "cells" / self.name
+        return self.cell.out / "clips" / self.name
 
     @property
     def result(self) -> Path:
