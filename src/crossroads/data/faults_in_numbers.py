@@ -290,7 +290,7 @@ def _centred(features: np.ndarray, groups: Sequence[np.ndarray], left_out: np.nd
     return np.where(left_out, 0.0, features)
 
 
-def _stretch(features: np.ndarray, groups: Sequence[np.ndarray], draws: int = 200) -> _Stretch | None:
+def _stretch(features: np.ndarray, groups: Sequence[np.ndarray], draws: int = 500) -> _Stretch | None:
     """The stretch that stands out most, if it stands out of all reshufflings within groups and is not small."""
     units = _units(features, groups)
     spans = _spans(len(features), groups)
