@@ -1,6 +1,6 @@
 """What `crossroads audit` finds of faults planted by `plant_faults.py`: each kind, mild and strong, as a table.
 
-    python examples/audit_limits.py data/metaworld --seeds 3 --work copies
+    python examples/audit_limits.py data/metaworld --seeds 3 --first-seed 100 --work copies
 
 Three copies are made for each seed and dose, each with three or four kinds of fault in different episodes. A planted
 place counts as found when a finding of its kind names its episode and, where it has frames, overlaps them within 2
@@ -69,6 +69,7 @@ def main() -> None:
     reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     reader.add_argument("source", type=Path)
     reader.add_argument("--seeds", type=int, default=3)
+    reader.add_argument("--first-seed", type=int, default=0)
     reader.add_argument("--work", type=Path, required=True, help="folder for the copies, each removed after use")
     arguments = reader.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ def main() -> None:
     seconds: list[float] = []
     bar = tqdm(total=len(DOSES) * arguments.seeds * len(COPIES), unit="copy")
     for dose in DOSES:
-        for seed in range(arguments.seeds):
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             for number, faults in enumerate(COPIES):
                 copy = arguments.work / f"{dose}-{seed}-{number}"
                 planted = plant(arguments.source, copy, [f"{fault}:{dose}" for fault in faults], seed=seed)

@@ -27,12 +27,14 @@ LEAST_CHANGE = 0.2
 """Standard deviations of an action (or logarithm of a ratio) below which a change of its statistics is not told."""
 LARGEST_SHARE = 0.6
 """Share of the episodes with the same instructions up to which a stretch counts as the odd part."""
-CLIPPED = 4.0
+CLIPPED = 2.5
 """Usual deviations at which an episode's mean or spread is cut while change points are looked for."""
 JUMP = 4.0
 """How many times the fastest usual step of a state, and the steps beside it, is a teleport."""
 GRIPPERS = ("grip", "finger", "jaw", "claw", "clamp")
 """Parts of names that tell a gripper from an axis."""
+OPENINGS = ("open", "gap", "width")
+"""The same for a state that only a gripper has."""
 
 
 def runs(flags: np.ndarray) -> list[tuple[int, int]]:
@@ -123,15 +125,14 @@ def wrong_signs(dataset: LeRobotDataset, labelled: Sequence[Episode]) -> Iterato
     for dim, name in enumerate(dataset.space.action_names):
         if top[dim] - bottom[dim] < 1e-6:
             continue
-        found = _flipped(dataset, members, dim, float(bottom[dim] + top[dim]))
+        found = _flipped(dataset, members, dim, (float(bottom[dim]), float(top[dim])))
         if found is None:
             continue
         odd, state = found
-        gripper = any(part in name.lower() for part in GRIPPERS)
         yield (
             dim,
             Finding(
-                kind="gripper polarity" if gripper else "sign flip",
+                kind="gripper polarity" if _is_gripper(name) else "sign flip",
                 episodes=tuple(odd),
                 frames=(),
                 what=f"in episodes {stretches(odd)} action {name} moves state {dataset.space.state_names[state]} the "
@@ -140,15 +141,23 @@ def wrong_signs(dataset: LeRobotDataset, labelled: Sequence[Episode]) -> Iterato
         )
 
 
+def _is_gripper(name: str) -> bool:
+    return any(part in name.lower() for part in GRIPPERS)
+
+
 def _flipped(
-    dataset: LeRobotDataset, members: Sequence[Episode], dim: int, mirror: float
+    dataset: LeRobotDataset, members: Sequence[Episode], dim: int, limits: tuple[float, float]
 ) -> tuple[list[int], int] | None:
     """The odd episodes and the state that shows it; None when nothing does, or when the action explains no state."""
     horizons = sorted({1, max(1, round(0.1 * dataset.fps)), max(1, round(0.3 * dataset.fps))})
     best: tuple[float, int, int] | None = None
+    names = [name.lower() for name in dataset.space.state_names]
+    states = list(range(len(names)))
+    if _is_gripper(dataset.space.action_names[dim]):  # Some motion of the hand goes with it in every task.
+        states = [i for i in states if _is_gripper(names[i]) or any(word in names[i] for word in OPENINGS)] or states
     for ahead in horizons:
-        for state in range(dataset.space.num_state):
-            rows = [_lines(dataset, e, dim, state, ahead) for e in members if e.length > ahead + 2]
+        for state in states:
+            rows = [_lines(dataset, e, dim, limits, state, ahead) for e in members if e.length > ahead + 2]
             if len(rows) < 2 * MIN_EPISODES:
                 continue
             x, y = (np.concatenate(part) for part in zip(*rows, strict=True))
@@ -160,11 +169,11 @@ def _flipped(
     if best is None or best[0] < 0.3:
         return None
     _, state, ahead = best
-    usable = {e.index: _lines(dataset, e, dim, state, ahead) for e in members if e.length > ahead + 2}
+    usable = {e.index: _lines(dataset, e, dim, limits, state, ahead) for e in members if e.length > ahead + 2}
     signs = {index: _partial(*rows) for index, rows in usable.items()}
     most = sum(np.sign(value) for value in signs.values() if abs(value) > 0.3)
     odd = {index for index, value in signs.items() if abs(value) > 0.3 and value * most < 0}
-    for _ in range(4):
+    for better in (0.9, 0.7, 0.5, 0.5, 0.5):  # Easily at first: many odd ones bend the line to themselves.
         kept = [index for index in usable if index not in odd]
         x, y = (np.concatenate(part) for part in zip(*(usable[index] for index in kept), strict=True))
         weights = np.linalg.lstsq(x, y, rcond=None)[0]
@@ -174,12 +183,10 @@ def _flipped(
         usual = float(np.median([_error(usable[i], weights) for i in kept]))
         for index, rows in usable.items():
             turned = rows[0].copy()
-            turned[:, 0] = mirror - turned[:, 0]
+            turned[:, 0] = sum(limits) - turned[:, 0]
             plain, mirrored = _error(rows, weights), _error((turned, rows[1]), weights)
-            if mirrored < 0.5 * plain and plain > 2 * usual:
+            if mirrored < better * plain and plain > 2 * usual:
                 found.add(index)
-        if found == odd:
-            break
         odd = found
         if len(odd) > len(usable) // 2:
             return None
@@ -187,11 +194,11 @@ def _flipped(
 
 
 def _lines(
-    dataset: LeRobotDataset, episode: Episode, dim: int, state: int, ahead: int
+    dataset: LeRobotDataset, episode: Episode, dim: int, limits: tuple[float, float], state: int, ahead: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Regressors (action, state, 1) and the change of that state over ``ahead`` frames."""
+    """Regressors (action inside its usual limits, state, 1) and the change of that state over ``ahead`` frames."""
     values = dataset.state(episode)[:, state].astype(np.float64)
-    action = dataset.actions(episode)[:-ahead, dim].astype(np.float64)
+    action = dataset.actions(episode)[:-ahead, dim].astype(np.float64).clip(*limits)
     return np.column_stack([action, values[:-ahead], np.ones(len(action))]), values[ahead:] - values[:-ahead]
 
 
@@ -290,7 +297,7 @@ def _centred(features: np.ndarray, groups: Sequence[np.ndarray], left_out: np.nd
     return np.where(left_out, 0.0, features)
 
 
-def _stretch(features: np.ndarray, groups: Sequence[np.ndarray], draws: int = 200) -> _Stretch | None:
+def _stretch(features: np.ndarray, groups: Sequence[np.ndarray], draws: int = 500) -> _Stretch | None:
     """The stretch that stands out most, if it stands out of all reshufflings within groups and is not small."""
     units = _units(features, groups)
     spans = _spans(len(features), groups)

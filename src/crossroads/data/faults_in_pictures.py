@@ -161,26 +161,35 @@ def _stuck(scene: Scene, camera: str, found: Stretches) -> list[Place]:
 def _share_changed(
     scene: Scene, camera: str, indices: Sequence[int], num: int, moved: np.ndarray, generator: np.random.Generator
 ) -> float | None:
-    """Share of stretches of ``num`` frames whose picture changes, where the same states move, and at most as far.
+    """Share of stretches of ``num`` frames or fewer whose picture changes, where the same states move at most as far.
 
-    None when there are fewer than 20 such stretches: a camera need not see what a gripper does.
+    A camera need not see what a gripper does, so the same states. None when there are fewer than 20 such stretches.
     """
-    starts: list[tuple[int, int]] = []
+    for length in (num, max(num // 2, 2), max(num // 4, 2)):
+        alike = _alike(scene, indices, length, moved)
+        if len(alike) >= 20:
+            break
+    else:
+        return None
+    changed = []
+    for place in generator.permutation(len(alike))[:_COMPARED].tolist():
+        index, first = alike[place]
+        two = scene.cache.frames(index, camera, [first, first + length - 1]).astype(np.int16)
+        changed.append(bool(np.abs(two[1] - two[0]).max() > SAME))
+    return float(np.mean(changed))
+
+
+def _alike(scene: Scene, indices: Sequence[int], num: int, moved: np.ndarray) -> list[tuple[int, int]]:
+    """Episode and first frame of the stretches over which no state gets further, and one at least half as far."""
+    found: list[tuple[int, int]] = []
     for index in indices:
         state = scene.state[index]
         if len(state) <= num:
             continue
         far = np.abs(state[num - 1 :] - state[: len(state) - num + 1])
         alike = np.all(far <= moved + STILL, axis=1) & (far.max(axis=1) >= 0.5 * moved.max())
-        starts += [(index, int(first)) for first in np.flatnonzero(alike)]
-    if len(starts) < 20:
-        return None
-    changed = []
-    for place in generator.permutation(len(starts))[:_COMPARED].tolist():
-        index, first = starts[place]
-        two = scene.cache.frames(index, camera, [first, first + num - 1]).astype(np.int16)
-        changed.append(bool(np.abs(two[1] - two[0]).max() > SAME))
-    return float(np.mean(changed))
+        found += [(index, int(first)) for first in np.flatnonzero(alike)]
+    return found
 
 
 def _cuts(scene: Scene, camera: str, stuck: Sequence[Place]) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ relative: a lag that all episodes share is learned along).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,10 +54,12 @@ def desynchronised(scene: Scene, known: Iterable[Finding] = ()) -> Iterator[Find
             continue
         usual = round(float(np.median([lag.frames for lag in lags.values()])))
         least = max(2, round(LEAST_S * dataset.fps), round(2 * spread + 1))
-        for side in (-1, 1):
-            members = _odd(
-                {index: replace(lag, frames=side * (lag.frames - usual)) for index, lag in lags.items()}, least
-            )
+        found = _sides(lags, usual, least)
+        late = {index for members in found.values() for index in members}
+        if best == "read-out" and late:  # They had a part in the fit: again without.
+            lags = {index: lag for index, lag in _by_readout(scene, camera, late).items() if index not in odd}
+            found = _sides(lags, usual, least)
+        for side, members in found.items():
             if not members:
                 continue
             typical = round(float(np.median([lags[index].frames - usual for index in members])))
@@ -66,6 +68,14 @@ def desynchronised(scene: Scene, known: Iterable[Finding] = ()) -> Iterator[Find
         if shared is not None and abs(shared) >= 2:
             members = sorted(measured["change"])
             yield _told(scene, camera, members, shared, int(np.sign(shared)), "the state, in the whole recording")
+
+
+def _sides(lags: dict[int, Lag], usual: int, least: int) -> dict[int, list[int]]:
+    """The episodes that run ahead (-1) and behind (1) by ``least`` frames more than is usual."""
+    return {
+        side: _odd({index: replace(lag, frames=side * (lag.frames - usual)) for index, lag in lags.items()}, least)
+        for side in (-1, 1)
+    }
 
 
 def _odd(lags: dict[int, Lag], least: int) -> list[int]:
@@ -136,8 +146,11 @@ def _by_change(scene: Scene, camera: str) -> dict[int, Lag]:
     return lags
 
 
-def _by_readout(scene: Scene, camera: str) -> dict[int, Lag]:
-    """The lag at which the state read from the picture, by a line fitted to the other half, is nearest to the true."""
+def _by_readout(scene: Scene, camera: str, left_out: Collection[int] = ()) -> dict[int, Lag]:
+    """The lag at which the state read from the picture, by a line fitted to the other half, is nearest to the true.
+
+    Nothing is fitted to episodes that are ``left_out``.
+    """
     indices = [index for index in scene.state if len(scene.state[index]) >= 8]
     if len(indices) < 8 or not scene.state[indices[0]].shape[1]:
         return {}
@@ -145,6 +158,7 @@ def _by_readout(scene: Scene, camera: str) -> dict[int, Lag]:
     looks = {index: _half_size(scene, index, camera) for index in indices}
     read: dict[int, np.ndarray] = {}
     for fit, held in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+        fit = [index for index in fit if index not in left_out] or fit
         per = max(4, FIT_ROWS // len(fit))
         rows = {i: np.unique(np.linspace(0, len(looks[i]) - 1, per).astype(int)) for i in fit}
         x = np.concatenate([looks[i][rows[i]] for i in fit])
