@@ -25,11 +25,9 @@ def browser() -> Iterator[Any]:
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("NO CHROMIUM: the page was not drawn. Install it with: apt-get install chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ModuleNotFoundError:
-        pytest.skip("NO PLAYWRIGHT: the page was not drawn. Install it with: pip install -e '.[browser]'")
-    with sync_playwright() as driver:
+    missing = "NO PLAYWRIGHT: the page was not drawn. Install it with: pip install -e '.[browser]'"
+    playwright = pytest.importorskip("playwright.sync_api", reason=missing)
+    with playwright.sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield started
         started.close()
@@ -153,8 +151,7 @@ def test_on_paper_the_verdict_has_the_first_sheet_and_nothing_is_cut(tab: Any, t
 
 def sheets(pdf: bytes) -> list[str]:
     """The text of every page, without blanks: lines break where they fit."""
-    import pypdfium2
-
+    pypdfium2 = pytest.importorskip("pypdfium2", reason="NO PYPDFIUM2: pip install -e '.[browser]'")
     document = pypdfium2.PdfDocument(io.BytesIO(pdf))
     texts = [squeezed(document[index].get_textpage().get_text_bounded()) for index in range(len(document))]
     document.close()
