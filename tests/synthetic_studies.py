@@ -13,6 +13,8 @@ from crossroads.pilot.study import (
     Convergence,
     Effect,
     Executability,
+    Measure,
+    Multiplier,
     Spend,
     Study,
     StudyArm,
@@ -125,10 +127,65 @@ def study(key: str) -> Study:
         conditions=conditions,
         points=tuple(points[:-1]),
         effects=tuple(effects),
+        multipliers=_multipliers(names) if key == "labels" else (),
+        measures=_measures(names) if key == "grounding" else (),
         finding="SYNTHETIC: the second arm is ahead of the first under the first condition, and nothing can be said of "
         "the others, whose intervals hold zero.",
         guards=(passed, failed) if key == "grounding" else (passed,),
     )
+
+
+def _multipliers(names: tuple[str, ...]) -> tuple[Multiplier, ...]:
+    """One with a value, one with a bound only."""
+    return tuple(
+        Multiplier(
+            name=f"what {first} adds",
+            first=first,
+            second=names[0],
+            condition="usual",
+            level=0.4,
+            labels=(10, 25, 100, 400),
+            low=2.4,
+            high=high,
+            interval_low=1.3,
+            interval_high=None,
+            said=f"{'' if high else 'at least '}2.4x the labels at 40 % success [1.3x, unbounded]",
+            p_value=0.03,
+            runs=RUNS,
+            trials=TRIALS,
+            plateau="keeps its sign" if high else "not checked",
+        )
+        for first, high in zip(names[1:3], (2.4, None), strict=True)
+    )
+
+
+def _measures(names: tuple[str, ...]) -> tuple[Measure, ...]:
+    """A share under two conditions, and a figure that only one arm has."""
+    shares = [
+        Measure(
+            name="following",
+            arm=name,
+            condition=condition,
+            value=0.2 + 0.3 * index,
+            unit="share",
+            interval=wilson(60 + 90 * index, TRIALS),
+            trials=TRIALS,
+            note="SYNTHETIC: trials whose first touch is on the named object",
+        )
+        for index, name in enumerate(names)
+        for condition in ("seen pairs", "swapped pairs")
+    ]
+    shift = Measure(
+        name="shift",
+        arm=names[1],
+        condition="empty",
+        value=0.41,
+        unit="ratio",
+        interval=None,
+        trials=60,
+        note="SYNTHETIC: shift of the planned chunk",
+    )
+    return (*shares, shift)
 
 
 def _effect(name: str, first: str, second: str, condition: str, value: float, unit: str = "points") -> Effect:

@@ -15,6 +15,11 @@ def computed(recipe: Recipe) -> Axes:
     return Axes(paradigm=_paradigm(recipe), architecture=_architecture(recipe), integration=_integration(recipe))
 
 
+def imagines(recipe: Recipe) -> bool:
+    """Whether the policy makes future frames before, or while, it acts."""
+    return _paradigm(recipe) in ("inverse_dynamics", "joint_prediction")
+
+
 def _paradigm(recipe: Recipe) -> Paradigm:
     stage = recipe.stage
     future = {stream.name for stream in stage.streams if stream.carries == "video" and stream.objective is not None}

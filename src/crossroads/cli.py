@@ -247,15 +247,12 @@ class Study:
     """Print what a cell of every arm would spend, in every currency, and do nothing."""
 
     def run(self) -> None:
-        import shutil
-
         from crossroads.cores import usable_cores
         from crossroads.pilot.budget import show, this_processor
         from crossroads.pilot.design import design_of
-        from crossroads.pilot.grid import run_jobs
         from crossroads.pilot.run import choose_executor
         from crossroads.pilot.study_found import as_text
-        from crossroads.pilot.study_run import plan_of, prepare_study, write_study
+        from crossroads.pilot.study_run import plan_of, prepare_study, run_study, write_study
 
         design, device = design_of(self.design, self.profile), this_processor()
         print(show(plan_of(design, device)), file=sys.stdout if self.plan else sys.stderr)
@@ -264,9 +261,7 @@ class Study:
         executor = choose_executor(jobs=self.jobs, ray=self.ray, cpus_per_cell=None, gpus_per_cell=None)
         out = self.out or Path("runs/study") / self.design
         prepared = prepare_study(out, design, num_workers=usable_cores())
-        results = run_jobs(prepared.tasks, executor=executor, folder=out, title=design.title)
-        shutil.rmtree(out / "features", ignore_errors=True)  # gigabytes that nothing reads any more
-        print(as_text(write_study(prepared, results, device)))
+        print(as_text(write_study(prepared, run_study(prepared, executor=executor), device)))
 
 
 @dataclass(frozen=True, kw_only=True)

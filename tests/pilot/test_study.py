@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,15 @@ import pytest
 
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.errors import InputError
+from crossroads.evaluate.records import EpisodeRecord
 from crossroads.pilot.budget import this_processor
 from crossroads.pilot.design import DESIGNS, Design, design_of, study_cells
 from crossroads.pilot.plain import from_plain
 from crossroads.pilot.study import Study
 from crossroads.pilot.study_cell import trainings_of, trials_of
-from crossroads.pilot.study_found import as_text, study_of, table_of
+from crossroads.pilot.study_effects import compared, significant, table_of, to_double
+from crossroads.pilot.study_found import as_text, study_of
+from crossroads.pilot.study_measures import cell_name
 from crossroads.pilot.study_run import StudyRun, plan_of, prepare_study, write_study
 from crossroads.recipes.nano import CAMERAS
 from crossroads.sim.tabletop.env import TABLETOP_SPACE, TabletopEnv
@@ -66,21 +69,52 @@ def test_an_unknown_design_suggests_the_nearest() -> None:
         design_of("groundig", "laptop")
 
 
-def results_of(design: Design, share: dict[str, float], *, noise: float = 0.0) -> list[dict]:
-    """Cells whose arms succeed with these probabilities on scenes of equal difficulty."""
+def results_of(design: Design, share: dict[str, float], *, noise: float = 0.0, doubled: bool = False) -> list[dict]:
+    """Cells whose arms succeed with these probabilities (by arm, or by arm and labels); all scenes alike."""
     found = []
     for index, cell in enumerate(study_cells(design)):
         rng = np.random.default_rng((index, 1))
-        p = share.get(cell.route, 0.5) + noise * rng.normal()
+        p = share.get(f"{cell.route} {cell.labels}", share.get(cell.route, 0.5)) + noise * rng.normal()
         conditions = {c.name: (rng.random(design.num_trials) < p).astype(int).tolist() for c in design.conditions}
-        found.append(
-            {"route": cell.route, "labels": cell.labels, "seed": cell.seed, "seconds": 2.0, "conditions": conditions}
-        )
+        shifts = [{"instruction": name, "relative": 0.5} for name in ("other", "empty")]
+        words = {"probe": {"shifts": shifts, "num_states": 60}, "motion": [1, 1, 0, 0], "video": [1, 0, 1, 0]}
+        cells = {**asdict(cell), "doubled": doubled, "seconds": 2.0, "conditions": conditions, "words": words}
+        found.append(cells)
     return found
 
 
+def records_of(design: Design, results: list[dict]) -> dict[str, list[EpisodeRecord]]:
+    """Trials in which the first thing touched is the named one exactly when the trial succeeds."""
+    return {
+        cell_name(result): [
+            EpisodeRecord(
+                arm=result["route"],
+                cell=condition.name,
+                training_seed=result["seed"],
+                seed=scene,
+                family="reach",
+                text="reach the red cube",
+                goal="reach the red cube",
+                named_object="red cube",
+                num_objects=4,
+                swapped=condition.swapped,
+                success=bool(success),
+                touched=("red cube" if success else "blue cube",),
+                achieved=("reach the red cube",) if success else (),
+                old_goal_achieved=False,
+                num_steps=9,
+                latencies_s=(),
+            )
+            for condition in design.conditions
+            for scene, success in enumerate(result["conditions"][condition.name])
+        ]
+        for result in results
+    }
+
+
 def study(design: Design, results: list[dict]) -> Study:
-    return study_of(design, results, space=TABLETOP_SPACE, cameras=CAMERAS, device=this_processor())
+    records = records_of(design, results)
+    return study_of(design, results, records, space=TABLETOP_SPACE, cameras=CAMERAS, device=this_processor())
 
 
 def test_a_large_effect_is_settled_and_named_in_the_finding_with_its_sign() -> None:
@@ -104,8 +138,7 @@ def test_equal_arms_settle_nothing_in_most_experiments() -> None:
             result["conditions"] = {
                 name: rng.permutation(values).tolist() for name, values in result["conditions"].items()
             }
-        found = study(design, results)
-        wrong += any(e.p_value is not None and e.p_value <= 0.05 for e in found.effects)
+        wrong += any(significant(found) for found in compared(design, results))
     assert wrong <= 4
 
 
@@ -122,6 +155,71 @@ def test_a_study_without_results_says_that_nothing_can_be_said() -> None:
     found = study(design_of("labels", "laptop"), [])
     assert found.finding.startswith("Nothing can be said")
     assert found.points == ()
+
+
+def test_the_interaction_is_the_difference_of_differences() -> None:
+    design = replace(design_of("video-loss", "laptop"), num_trials=300)
+    found = study(design, results_of(design, {"loss, imagination": 0.9, "no loss, imagination": 0.3}))
+    share = {(point.arm, point.condition): point.share for point in found.points}
+    crossing = design.crossings[0]
+    for effect in (effect for effect in found.effects if effect.name == crossing.name):
+        at = {arm: share[arm, effect.condition] for arm in (route.name for route in design.routes)}
+        expected = at[crossing.both] - at[crossing.only_first] - at[crossing.only_second] + at[crossing.neither]
+        assert effect.value == pytest.approx(expected)
+        assert effect.p_value is not None
+        assert effect.p_value < 0.05
+
+
+def test_the_label_multiplier_reads_both_curves_at_the_level_of_the_design() -> None:
+    design = replace(design_of("labels", "laptop"), num_trials=2000)
+    shares = {"pi0 20": 0.1, "pi0 60": 0.4, "pi0 300": 0.8, "fast_wam_idm 20": 0.4, "fast_wam_idm 60": 0.6}
+    found = study(design, results_of(design, {**shares, "fast_wam_idm 300": 0.9}))
+    one = next(one for one in found.multipliers if one.name == "WAM instead of VLA, labels alone")
+    assert (one.labels, one.level) == ((20, 60, 300), 0.4)
+    assert one.low == pytest.approx(3, rel=0.2)
+    assert one.interval_low <= 3
+    assert one.interval_high is None or one.interval_high >= 3
+    assert f"pi0 needs {one.said}, compared with fast_wam_idm" in as_text(found)
+
+
+def test_what_would_be_settled_is_trained_twice_as_long_and_nothing_else_is() -> None:
+    design = replace(design_of("grounding", "laptop"), num_trials=200)
+    good, usual = "pi0 + counterfactual video (motion)", "pi0"
+    results = results_of(design, {good: 0.8, usual: 0.1})
+    asked = to_double(design, results)
+    assert {good, usual} <= {cell.route for cell in asked}
+    assert "fast_wam_idm + counterfactual video (motion)" not in {cell.route for cell in asked}
+    assert all(cell.doubled and cell.name.endswith("-twice") for cell in asked)
+    assert to_double(design, results_of(design, {route.name: 0.5 for route in design.routes})) == ()
+
+
+def test_an_effect_that_turns_with_twice_the_steps_is_not_settled() -> None:
+    design = replace(design_of("grounding", "laptop"), num_trials=200)
+    good, usual = "pi0 + counterfactual video (motion)", "pi0"
+    results = results_of(design, {good: 0.8, usual: 0.1})
+    name = "counterfactual video, VLA (hand)"
+    unchecked = study(design, results)
+    longer = {"keeps its sign": {good: 0.9, usual: 0.6}, "turns": {good: 0.5, usual: 0.9}}
+    for expected, shares in longer.items():
+        found = study(design, [*results, *results_of(design, shares, doubled=True)])
+        assert {effect.plateau for effect in found.effects if effect.name == name} == {expected}
+        values = [[effect.value for effect in one.effects] for one in (found, unchecked)]
+        assert values[0] == values[1]
+        assert (f"Not settled, because it turns when its arms train twice as long: {name}" in found.finding) == (
+            expected == "turns"
+        )
+    assert next(guard for guard in unchecked.guards if guard.name == "plateau").status == "not checked"
+
+
+def test_measures_share_out_the_blame_between_video_and_decoder() -> None:
+    design = design_of("grounding", "laptop")
+    found = study(design, results_of(design, {}))
+    of_arm = {m.name: m.value for m in found.measures if m.arm == "fast_wam_idm" and m.condition == "swapped"}
+    assert of_arm["video right, decoder wrong"] == of_arm["video wrong, motion right"] == 0.25
+    assert of_arm["video wrong, motion follows"] == 0.25
+    shares = {(point.arm, point.condition): point.share for point in found.points}
+    assert of_arm["first touch on the named object"] == pytest.approx(shares["fast_wam_idm", "swapped"])
+    assert "imagined hand to the named thing" in as_text(found)
 
 
 @pytest.fixture(scope="module")
@@ -162,11 +260,28 @@ def test_a_cell_labels_video_trains_and_is_not_run_again(prepared: StudyRun) -> 
     assert result["steps"] == prepared.design.steps
     assert set(result["conditions"]) == {"seen pairing", "swapped"}
     assert json.loads(task.result.read_text()) == result
+    assert [shift["instruction"] for shift in result["words"]["probe"]["shifts"]] == [
+        "other",
+        "paraphrase",
+        "empty",
+        "nonsense",
+    ]
+    assert "video" not in result["words"]
     assert sorted(path.name for path in task.folder.iterdir()) == ["episodes.jsonl", "inverse", "policy", "result.json"]
 
 
+def test_an_arm_that_imagines_says_where_its_imagined_hand_goes(prepared: StudyRun) -> None:
+    task = next(task for task in prepared.tasks if task.cell.route == "fast_wam_idm")
+    words = task.run(lambda share: None)["words"]
+    assert len(words["video"]) == len(words["motion"]) > 0
+    assert 0 <= words["reader"] <= 1
+    assert "reader" in [path.name for path in task.folder.iterdir()]
+
+
 def test_what_a_study_writes_is_what_it_found(prepared: StudyRun) -> None:
-    found = write_study(prepared, results_of(prepared.design, {}), this_processor())
+    results = [json.loads(task.result.read_text()) for task in prepared.tasks if task.result.is_file()]
+    found = write_study(prepared, results, this_processor())
+    assert {measure.arm for measure in found.measures} == {result["route"] for result in results}
     read = from_plain(Study, json.loads((prepared.out / "study.json").read_text(encoding="utf-8")))
     assert read == found
     assert found.finding in as_text(found)

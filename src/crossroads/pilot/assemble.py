@@ -19,7 +19,7 @@ from crossroads.cost.flops import flops
 from crossroads.data.cache import FrameCache
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
-from crossroads.evaluate.grounding import grounding, rate_over_runs
+from crossroads.evaluate.grounding import grounding, grounding_matrix, rate_over_runs
 from crossroads.evaluate.latency import Latency
 from crossroads.evaluate.offline import action_error, predictability
 from crossroads.evaluate.records import EpisodeRecord, read_records
@@ -211,7 +211,8 @@ def _closed_loop(run: Run, records: dict, at: int) -> page.ClosedLoop:
             share = rate_over_runs(usual, lambda record: record.success)
             if share is not None:
                 families.append(page.FamilyRate(arm=arm, family=family, rate=share))
-        grounded.append(page.ArmGrounding(arm=arm, grounding=grounding(found), matrix=None))
+        matrix = grounding_matrix(found, told=lambda record: _verb(record.goal), achieved=_verb)
+        grounded.append(page.ArmGrounding(arm=arm, grounding=grounding(found), matrix=matrix))
     return page.ClosedLoop(
         environment="tabletop",
         at=f"{at} labelled demonstrations ({run.plan.control}: {max(run.subsets)})",
@@ -220,6 +221,10 @@ def _closed_loop(run: Run, records: dict, at: int) -> page.ClosedLoop:
         families=tuple(families),
         grounding=tuple(grounded),
     )
+
+
+def _verb(goal: str) -> str:
+    return goal.split(" ")[0]
 
 
 def _budget(run: Run, result: dict[str, Any], recipes: dict[str, Recipe]) -> page.Budget:

@@ -75,6 +75,17 @@ class Contrast:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Crossing:
+    """A 2x2: does one change help more where the other is made too?"""
+
+    name: str
+    both: str
+    only_first: str
+    only_second: str
+    neither: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Design:
     """One experiment."""
 
@@ -84,6 +95,9 @@ class Design:
     routes: tuple[Route, ...]
     contrasts: tuple[Contrast, ...]
     """Fixed beforehand; p-values are corrected over all of them, at every number of labels and condition."""
+    crossings: tuple[Crossing, ...] = ()
+    level: float = 0.0
+    """The success at which labels needed are compared, for every contrast; 0: not compared."""
     parts: tuple[Part, ...]
     conditions: tuple[Condition, ...]
     seeds: tuple[int, ...]
@@ -127,11 +141,13 @@ class StudyCell:
     route: str
     labels: int
     seed: int
+    doubled: bool = False
+    """Trained with twice the steps, for the plateau check."""
 
     @property
     def name(self) -> str:
         plain = "".join(c if c.isalnum() else "-" for c in self.route).strip("-")
-        return f"{plain}-{self.labels}-{self.seed}"
+        return f"{plain}-{self.labels}-{self.seed}{'-twice' if self.doubled else ''}"
 
 
 def study_cells(design: Design) -> tuple[StudyCell, ...]:
@@ -218,6 +234,7 @@ LABELS = Design(
             second="imagined + inverse (scene)",
         ),
     ),
+    level=0.4,
     parts=(
         Part(role="labels", num=300, first_seed=3_000_000),
         Part(role="video", num=120, first_seed=3_100_000),
@@ -285,6 +302,15 @@ VIDEO_LOSS = Design(
             name="future instead of current frame",
             first="loss, no imagination",
             second="current-frame loss, no imagination",
+        ),
+    ),
+    crossings=(
+        Crossing(
+            name="video loss helps more when imagining",
+            both="loss, imagination",
+            only_first="loss, no imagination",
+            only_second="no loss, imagination",
+            neither="no loss, no imagination",
         ),
     ),
     parts=(Part(role="labels", num=60, first_seed=3_000_000),),

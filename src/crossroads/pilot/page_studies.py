@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -11,10 +11,10 @@ from crossroads.pilot import plots_studies
 from crossroads.pilot.drawing import study_styles, swatch
 from crossroads.pilot.page_budget import amounts
 from crossroads.pilot.report import Arm, ArmLetters, CurvePoint
-from crossroads.pilot.study import Effect, Study, StudyArm, StudyPoint
+from crossroads.pilot.study import Effect, Measure, Study, StudyArm, StudyPoint
 from crossroads.pilot.tips import Tips, size, span
 from crossroads.pilot.verdict import Guard
-from crossroads.pilot.words import p_value, plural
+from crossroads.pilot.words import decimal, p_value, percent, plural, points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,25 @@ class EffectRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasureCell:
+    """One figure as text."""
+
+    value: str
+    span: str
+    tip: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureTable:
+    """One measure: arms by conditions."""
+
+    name: str
+    note: str
+    conditions: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[MeasureCell | None, ...]], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyView:
     """One design, ready for the template."""
 
@@ -45,6 +64,9 @@ class StudyView:
     swatch: dict[str, Markup]
     rows: tuple[ArmRow, ...]
     effects: tuple[EffectRow, ...]
+    checked: bool
+    """Whether any comparison was asked again with twice the steps."""
+    measures: tuple[MeasureTable, ...]
     points_plot: Markup
     effect_plots: tuple[Markup, ...]
     common: str
@@ -88,8 +110,39 @@ def view(study: Study, arms: Sequence[Arm], tips: Tips) -> StudyView:
             )
             for effect in study.effects
         ),
+        checked=any(one.plateau != "not checked" for one in (*study.effects, *study.multipliers)),
+        measures=tuple(_measures(study, tips)),
         points_plot=Markup(plots_studies.study_points(study, look, tips)),
         effect_plots=tuple(Markup(plots_studies.effect_forest(study, unit, tips)) for unit in units),
         common=common(study.points),
         doubts=tuple(guard for guard in study.guards if guard.status != "pass"),
+    )
+
+
+def _measures(study: Study, tips: Tips) -> Iterator[MeasureTable]:
+    for name in dict.fromkeys(measure.name for measure in study.measures):
+        mine = [measure for measure in study.measures if measure.name == name]
+        conditions = tuple(dict.fromkeys(measure.condition for measure in mine))
+        at = {(measure.arm, measure.condition): measure for measure in mine}
+        yield MeasureTable(
+            name=name,
+            note=mine[0].note,
+            conditions=conditions,
+            rows=tuple(
+                (arm, tuple(_cell(at.get((arm, condition)), tips) for condition in conditions))
+                for arm in dict.fromkeys(measure.arm for measure in mine)
+            ),
+        )
+
+
+def _cell(found: Measure | None, tips: Tips) -> MeasureCell | None:
+    if found is None:
+        return None
+    write = {"share": percent, "points": points, "ratio": decimal}[found.unit]
+    value = write(found.value)
+    interval = "" if found.interval is None else f"{write(found.interval.low)} to {write(found.interval.high)}"
+    trials = f"{found.trials} trials" if found.trials else ""
+    said = ", ".join(part for part in (interval and f"95 % interval {interval}", trials) if part)
+    return MeasureCell(
+        value=value, span=interval, tip=tips.measured(f"{found.arm}, {found.condition}: {found.name} {value}, {said}")
     )

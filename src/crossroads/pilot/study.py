@@ -12,6 +12,8 @@ from crossroads.evaluate.statistics import Interval
 from crossroads.pilot.verdict import Guard
 
 Currency = Literal["samples", "steps", "flops", "seconds", "device_hours", "money", "parameters"]
+Plateau = Literal["keeps its sign", "turns", "not checked"]
+"""What becomes of an effect when its arms train with twice the steps; asked only of effects that would be settled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +99,56 @@ class Effect:
     """Corrected over the effects of the design (Holm); None where no test exists."""
     runs: int
     trials: int
+    plateau: Plateau = "not checked"
 
     @property
     def decided(self) -> bool:
-        """True when the interval leaves out 'no effect'."""
+        """True when the interval leaves out 'no effect' and twice the training does not turn it."""
         nothing = 0.0 if self.unit == "points" else 1.0
-        return not self.interval.low <= nothing <= self.interval.high
+        return self.plateau != "turns" and not self.interval.low <= nothing <= self.interval.high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multiplier:
+    """How many labels of ``second`` one label of ``first`` is worth, at the same success."""
+
+    name: str
+    first: str
+    second: str
+    condition: str
+    level: float
+    """The success at which they are compared, fixed by the design."""
+    labels: tuple[int, ...]
+    """The numbers at which both were measured; beyond them nothing is said."""
+    low: float
+    """Low = high where both curves cross the level, else the bounds that the measured numbers leave."""
+    high: float | None
+    """None: unbounded."""
+    interval_low: float
+    interval_high: float | None
+    said: str
+    """The estimate and its interval in words."""
+    p_value: float
+    """Against equal needs, corrected with the effects of the design (Holm)."""
+    runs: int
+    trials: int
+    plateau: Plateau = "not checked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A figure of one arm that is no success: a rate, a distance, an attribution."""
+
+    name: str
+    arm: str
+    condition: str
+    value: float
+    unit: Literal["share", "points", "ratio"]
+    interval: Interval | None
+    """Over training runs and trials; None where it has none."""
+    trials: int
+    note: str
+    """What exactly was counted; the same for every arm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +163,8 @@ class Study:
     """In their order; a number of labels, or a kind of trial."""
     points: tuple[StudyPoint, ...]
     effects: tuple[Effect, ...]
+    multipliers: tuple[Multiplier, ...]
+    measures: tuple[Measure, ...]
     finding: str
     """One honest paragraph, written from the effects by the same rules for every result."""
     guards: tuple[Guard, ...]

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from crossroads.axes import imagines
 from crossroads.backbones.load import SHIPPED, load_backbones, load_weights_of
 from crossroads.build import build, fit_normalisers
 from crossroads.cost.flops import parameters
@@ -29,6 +30,7 @@ from crossroads.pilot.design import Condition, Design, Route, StudyCell
 from crossroads.pilot.inverse import (
     Imagined,
     InverseModel,
+    Sees,
     label,
     motion_recipe,
     reader_parameters,
@@ -37,6 +39,7 @@ from crossroads.pilot.inverse import (
     vision,
 )
 from crossroads.pilot.plan import TRIAL_SEED, fingerprint, fit
+from crossroads.pilot.study_words import reader_check, starts_of, words_of
 from crossroads.policy import Policy, StreamPolicy
 from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import recipe
@@ -83,7 +86,7 @@ class StudyTask:
         self.folder.mkdir(parents=True, exist_ok=True)
         dataset = LeRobotDataset.open(self.data)
         started = time.perf_counter()
-        policy, curve = _train(self, dataset, report)
+        policy, curve, inverse = _train(self, dataset, report)
         seconds = time.perf_counter() - started
         trainings = trainings_of(self.design, self.route, dataset.space, dataset.cameras)
         report(0.7)
@@ -99,10 +102,26 @@ class StudyTask:
             "seconds": seconds,
             "losses": curve,
             "conditions": {name: [int(record.success) for record in found] for name, found in records.items()},
+            "words": self._words(dataset, policy, inverse),
         }
         write_json(self.result, result)
         report(1.0)
         return result
+
+    def _words(self, dataset: LeRobotDataset, policy: Policy, inverse: InverseModel | None) -> dict[str, Any] | None:
+        """What the words change before anything moves, where the design has swapped trials."""
+        swapped = next((condition for condition in self.design.conditions if condition.swapped), None)
+        if swapped is None or self.cell.doubled:
+            return None
+        labelled, route = self.subsets[self.cell.labels], self.route
+        scale = np.array(dataset.statistics("action", labelled).std)
+        reader = None
+        if route.recipe is None or imagines(recipe(route.recipe)):
+            reader = inverse or _inverse(self, dataset, labelled, "motion", "reader")
+        found = words_of(policy, starts_of(trials_of(self.design, swapped)), scale, reader)
+        if reader is not None and self.answers:
+            found["reader"] = reader_check(reader, dataset, self.answers)
+        return found
 
     def _trials(self, policy: Policy, report: Report) -> dict[str, tuple[EpisodeRecord, ...]]:
         found = {}
@@ -176,14 +195,17 @@ def _widened(sized: Recipe, phase: str, wanted: int) -> Recipe:
     return sized.vary({place: max(8, width)})
 
 
-def _train(task: StudyTask, dataset: LeRobotDataset, report: Report) -> tuple[Policy, list[dict[str, float]]]:
+def _train(
+    task: StudyTask, dataset: LeRobotDataset, report: Report
+) -> tuple[Policy, list[dict[str, float]], InverseModel | None]:
+    """The cell's policy, its losses, and its inverse model if it has one."""
     design, route, cell = task.design, task.route, task.cell
     labelled = task.subsets[cell.labels]
-    inverse = _inverse(task, dataset, labelled) if route.inverse else None
+    inverse = _inverse(task, dataset, labelled, route.inverse, "inverse") if route.inverse else None
     report(0.25 if inverse else 0.05)
     if route.recipe is None:
         assert inverse is not None
-        return Imagined(_planner(dataset.space, cell.seed), inverse), []
+        return Imagined(_planner(dataset.space, cell.seed), inverse), [], inverse
     sized = recipe_of(design, route, dataset.space, dataset.cameras)
     policy = build(sized, dataset.space, seed=cell.seed)
     load_backbones(policy)
@@ -207,7 +229,7 @@ def _train(task: StudyTask, dataset: LeRobotDataset, report: Report) -> tuple[Po
         windows = Windows(dataset, sized.window, episodes=own, cache=cache, stride=design.window_stride)
         batches = WindowBatches(windows, usable(windows, set(own)), design.batch_size, cell.seed)
         result = train(policy, batches, config, task.folder / "policy", **settings)
-    return policy, [{"step": line.step, **line.losses} for line in result.curve]
+    return policy, [{"step": line.step, **line.losses} for line in result.curve], inverse
 
 
 def _config(task: StudyTask) -> TrainConfig:
@@ -225,22 +247,22 @@ def _planner(space: ActionSpace, seed: int) -> StreamPolicy:
     return planner
 
 
-def _inverse(task: StudyTask, dataset: LeRobotDataset, labelled: tuple[int, ...]) -> InverseModel:
-    """The arm's inverse model, trained on the labelled episodes."""
-    route, design = task.route, task.design
-    assert route.inverse is not None
+def _inverse(
+    task: StudyTask, dataset: LeRobotDataset, labelled: tuple[int, ...], sees: Sees, folder: str
+) -> InverseModel:
+    """An inverse model trained on the labelled episodes: the arm's own, or a reader of what it imagines."""
     eyes = vision(dataset.space, dataset.cameras)
     store, places = _inverse_store(task, dataset, eyes)
-    sized = inverse_recipe_of(design, route, dataset.space, dataset.cameras)
+    route = replace(task.route, inverse=sees)
     return train_inverse(
-        route.inverse,
+        sees,
         eyes,
         store,
         _rows(places, labelled),
         state=dataset.statistics("state", labelled),
         actions=dataset.statistics("action", labelled),
-        recipe=sized,
-        folder=task.folder / "inverse",
+        recipe=inverse_recipe_of(task.design, route, dataset.space, dataset.cameras),
+        folder=task.folder / folder,
         config=_config(task),
     )
 

@@ -9,48 +9,32 @@ from typing import Any
 import numpy as np
 
 from crossroads.cost.price import Device
-from crossroads.evaluate.statistics import (
-    Interval,
-    difference_over_runs,
-    holm,
-    mcnemar_exact,
-    paired_counts,
-    paired_difference,
-    success_interval,
-)
+from crossroads.evaluate.statistics import success_interval
 from crossroads.pilot.budget import spend
-from crossroads.pilot.design import Contrast, Design
-from crossroads.pilot.study import Amounts, Effect, Study, StudyArm, StudyPoint
+from crossroads.pilot.design import Design
+from crossroads.pilot.study import Amounts, Effect, Measure, Multiplier, Study, StudyArm, StudyPoint
 from crossroads.pilot.study_cell import trainings_of
+from crossroads.pilot.study_effects import ALPHA, Compared, Table, column_name, columns, compared, significant, table_of
+from crossroads.pilot.study_measures import Records, measures_of
 from crossroads.pilot.verdict import Guard
 from crossroads.space import ActionSpace
 
-ALPHA = 0.05
 FLOOR, CEILING = 0.60, 0.95
-Table = dict[tuple[str, int, str], np.ndarray]
-"""Successes, training runs x scenes, by arm, labels and condition."""
-
-
-def table_of(results: Sequence[dict[str, Any]], design: Design) -> Table:
-    """The successes of finished cells; an arm whose seeds are not all finished is left out."""
-    rows: dict[tuple[str, int, str], dict[int, list[int]]] = {}
-    for result in results:
-        for condition, successes in result["conditions"].items():
-            rows.setdefault((result["route"], result["labels"], condition), {})[result["seed"]] = successes
-    return {
-        key: np.array([found[seed] for seed in design.seeds])
-        for key, found in rows.items()
-        if set(found) == set(design.seeds)
-    }
 
 
 def study_of(
-    design: Design, results: Sequence[dict[str, Any]], *, space: ActionSpace, cameras: tuple[str, ...], device: Device
+    design: Design,
+    results: Sequence[dict[str, Any]],
+    records: Records,
+    *,
+    space: ActionSpace,
+    cameras: tuple[str, ...],
+    device: Device,
 ) -> Study:
     """The whole study. Nothing is filled in for cells that have not run."""
     table = table_of(results, design)
-    effects = _corrected([effect for contrast in design.contrasts for effect in _effects(design, contrast, table)])
-    guards = (_floor(design, table), _ceiling(table), _runs(design), _plateau())
+    found = compared(design, results)
+    guards = (_floor(table), _ceiling(table), _runs(design), _plateau(found))
     return Study(
         key=design.key,
         title=design.title,
@@ -60,22 +44,33 @@ def study_of(
                 name=route.name,
                 summary=route.summary,
                 trained=_account(
-                    [result for result in results if result["route"] == route.name],
+                    [
+                        result
+                        for result in results
+                        if result["route"] == route.name and not result.get("doubled", False)
+                    ],
                     spend(trainings_of(design, route, space, cameras), device),
                 ),
             )
             for route in design.routes
         ),
-        conditions=tuple(_name(design, labels, condition) for labels, condition in _columns(design)),
+        conditions=tuple(column_name(design, labels, condition) for labels, condition in columns(design)),
         points=tuple(_points(design, table)),
-        effects=effects,
-        finding=finding(effects, guards, complete=len(results) == _num_cells(design)),
+        effects=tuple(one for one in found if isinstance(one, Effect)),
+        multipliers=tuple(one for one in found if isinstance(one, Multiplier)),
+        measures=measures_of(design, results, records),
+        finding=finding(found, guards, complete=len(_main(results)) == _num_cells(design)),
         guards=guards,
     )
 
 
 def _num_cells(design: Design) -> int:
     return len(design.seeds) * sum(len(route.labels) for route in design.routes)
+
+
+def _main(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the cells of the plateau check."""
+    return [result for result in results if not result.get("doubled", False)]
 
 
 def _account(results: Sequence[dict[str, Any]], planned: Amounts) -> Amounts:
@@ -86,26 +81,14 @@ def _account(results: Sequence[dict[str, Any]], planned: Amounts) -> Amounts:
     return dataclasses.replace(planned, seconds=seconds, device_hours=seconds / 3600, money=None)
 
 
-def _columns(design: Design) -> list[tuple[int, str]]:
-    sizes = sorted({size for route in design.routes for size in route.labels})
-    return [(size, condition.name) for size in sizes for condition in design.conditions]
-
-
-def _name(design: Design, labels: int, condition: str) -> str:
-    if len(design.conditions) == 1:
-        return str(labels) if design.key == "labels" else f"{labels} labels"
-    sizes = {size for route in design.routes for size in route.labels}
-    return condition if len(sizes) == 1 else f"{labels} labels, {condition}"
-
-
 def _points(design: Design, table: Table):
-    for labels, condition in _columns(design):
+    for labels, condition in columns(design):
         for route in design.routes:
             found = table.get((route.name, labels, condition))
             if found is not None:
                 yield StudyPoint(
                     arm=route.name,
-                    condition=_name(design, labels, condition),
+                    condition=column_name(design, labels, condition),
                     successes=int(found.sum()),
                     trials=found.size,
                     runs=len(found),
@@ -113,75 +96,41 @@ def _points(design: Design, table: Table):
                 )
 
 
-def _effects(design: Design, contrast: Contrast, table: Table):
-    for labels, condition in _columns(design):
-        a = table.get((contrast.first, labels, condition))
-        b = table.get((contrast.second, labels, condition))
-        if a is None or b is None:
-            continue
-        interval, p_value = _difference(a, b)
-        yield Effect(
-            name=contrast.name,
-            first=contrast.first,
-            second=contrast.second,
-            condition=_name(design, labels, condition),
-            value=float(a.mean() - b.mean()),
-            unit="points",
-            interval=interval,
-            p_value=p_value,
-            runs=len(a),
-            trials=a.size,
-        )
-
-
-def _difference(a: np.ndarray, b: np.ndarray) -> tuple[Interval, float]:
-    """Over training runs and scenes where there are several runs; over scenes alone for one."""
-    if len(a) > 1:
-        found = difference_over_runs(a, b, 1 - ALPHA)
-        return found.interval, found.p_value
-    counts = paired_counts(a, b)
-    return paired_difference(counts, 1 - ALPHA), mcnemar_exact(
-        counts.both, counts.only_a, counts.only_b, counts.neither
-    )
-
-
-def _corrected(effects: Sequence[Effect]) -> tuple[Effect, ...]:
-    """Holm over every effect of the design."""
-    names = [f"{index}" for index in range(len(effects))]
-    adjusted = holm({name: effect.p_value for name, effect in zip(names, effects, strict=True) if effect.p_value})
-    return tuple(
-        dataclasses.replace(effect, p_value=adjusted.get(name, effect.p_value))
-        for name, effect in zip(names, effects, strict=True)
-    )
-
-
-def finding(effects: Sequence[Effect], guards: Sequence[Guard], *, complete: bool) -> str:
+def finding(found: Sequence[Compared], guards: Sequence[Guard], *, complete: bool) -> str:
     """The paragraph, by the same rules for every result: what is settled, what is not, what forbids reading it."""
-    if not effects:
+    if not found:
         return "Nothing can be said yet: no comparison has all its training runs."
-    settled = [effect for effect in effects if effect.p_value is not None and effect.p_value <= ALPHA]
-    open_ = [effect for effect in effects if effect not in settled]
+    turned = [one for one in found if significant(one) and one.plateau == "turns"]
+    settled = [one for one in found if significant(one) and one.plateau != "turns"]
+    open_ = [one for one in found if not significant(one)]
     parts = [] if complete else ["Not every cell has run; what follows is from those that have."]
     if settled:
-        parts.append(f"Settled at p <= {ALPHA} after Holm's correction over {len(effects)} effects:")
-        parts += [f"{_said(effect)};" for effect in settled]
-        parts[-1] = parts[-1][:-1] + "."
+        parts.append(f"Settled at p <= {ALPHA} after Holm's correction over {len(found)} comparisons:")
+        parts.append("; ".join(map(_said, settled)) + ".")
     else:
-        parts.append(f"None of the {len(effects)} effects is settled at p <= {ALPHA} after Holm's correction.")
+        parts.append(f"None of the {len(found)} comparisons is settled at p <= {ALPHA} after Holm's correction.")
+    if turned:
+        parts.append("Not settled, because it turns when its arms train twice as long:")
+        parts.append("; ".join(map(_said, turned)) + ".")
     if open_:
-        widest = max(open_, key=lambda effect: abs(effect.value))
-        parts.append(f"{len(open_)} are open; the largest of these: {_said(widest)}.")
+        differences = [one for one in open_ if isinstance(one, Effect)]
+        parts.append(f"{len(open_)} are open")
+        if differences:
+            parts[-1] += f"; the largest difference of these: {_said(max(differences, key=lambda one: abs(one.value)))}"
+        parts[-1] += "."
     for guard in guards:
         if guard.status in ("fail", "caution", "not checked"):
             parts.append(f"{guard.name.capitalize()}: {guard.note}")
     return " ".join(parts)
 
 
-def _said(effect: Effect) -> str:
-    low, high = effect.interval.low, effect.interval.high
+def _said(found: Compared) -> str:
+    if isinstance(found, Multiplier):
+        return f"{found.name}: {found.second} needs {found.said}, compared with {found.first}"
+    low, high = found.interval.low, found.interval.high
     return (
-        f"{effect.name}, {effect.condition}: {_signed(effect.value)} points "
-        f"[{_signed(low)}, {_signed(high)}] ({effect.first} against {effect.second})"
+        f"{found.name}, {found.condition}: {_signed(found.value)} points "
+        f"[{_signed(low)}, {_signed(high)}] ({found.first} against {found.second})"
     )
 
 
@@ -189,7 +138,7 @@ def _signed(share: float) -> str:
     return f"{100 * share:+.0f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _floor(design: Design, table: Table) -> Guard:
+def _floor(table: Table) -> Guard:
     best = max((float(found.mean()) for found in table.values()), default=0.0)
     status = "pass" if best >= FLOOR else "fail"
     note = f"the best arm of the design reaches {100 * best:.0f} %"
@@ -209,9 +158,24 @@ def _runs(design: Design) -> Guard:
     return Guard(name="training runs", status="pass" if num >= 3 else "caution", value=float(num), limit=3.0, note=note)
 
 
-def _plateau() -> Guard:
-    note = "not checked: the arms were not trained twice as long; a short training can turn the sign of a difference."
-    return Guard(name="plateau", status="not checked", value=None, limit=None, note=note)
+def _plateau(found: Sequence[Compared]) -> Guard:
+    """Whether what would be settled keeps its sign when its arms train with twice the steps."""
+    asked = [one for one in found if significant(one)]
+    turned = [one for one in asked if one.plateau == "turns"]
+    unchecked = [one for one in asked if one.plateau == "not checked"]
+    status = "fail" if turned else "not checked" if unchecked else "pass"
+    if not asked:
+        note = "nothing is settled, so nothing had to be trained twice as long."
+    elif turned:
+        note = f"{len(turned)} of {len(asked)} effects turn with twice the steps and are not settled."
+    elif unchecked:
+        note = (
+            f"not checked for {len(unchecked)} of {len(asked)} effects: their arms were not trained twice as long; "
+            "a short training can turn the sign of a difference."
+        )
+    else:
+        note = f"all {len(asked)} settled effects keep their sign with twice the steps."
+    return Guard(name="plateau", status=status, value=float(len(turned)) if asked else None, limit=0.0, note=note)
 
 
 def as_text(study: Study) -> str:
@@ -229,5 +193,24 @@ def as_text(study: Study) -> str:
     lines.append("")
     for effect in study.effects:
         p = "" if effect.p_value is None else f", p {effect.p_value:.2g}"
-        lines.append(f"{_said(effect)}{p}")
+        lines.append(f"{_said(effect)}{p}{_checked(effect)}")
+    lines += [f"{_said(one)}, p {one.p_value:.2g}{_checked(one)}" for one in study.multipliers]
+    for name in dict.fromkeys(measure.name for measure in study.measures):
+        rows = [measure for measure in study.measures if measure.name == name]
+        lines += ["", f"{name}: {rows[0].note}", *(f"  {row.arm}, {row.condition}: {_valued(row)}" for row in rows)]
     return "\n".join([*lines, "", study.finding])
+
+
+def _checked(found: Compared) -> str:
+    return f"; with twice the steps it {found.plateau}" if found.plateau != "not checked" else ""
+
+
+def _valued(measure: Measure) -> str:
+    scale = 1 if measure.unit == "ratio" else 100
+    unit = {"share": " %", "points": " points", "ratio": ""}[measure.unit]
+    digits = 2 if measure.unit == "ratio" else 0
+    value = f"{scale * measure.value:.{digits}f}{unit}"
+    if measure.interval is None:
+        return f"{value}, {measure.trials} trials"
+    low, high = scale * measure.interval.low, scale * measure.interval.high
+    return f"{value} [{low:.{digits}f}, {high:.{digits}f}], {measure.trials} trials"

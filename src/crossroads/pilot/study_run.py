@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.split import nested_subsets
 from crossroads.data.writer import LeRobotWriter
 from crossroads.errors import InputError
+from crossroads.evaluate.records import read_records
 from crossroads.pilot.budget import Budget, compare, spend
 from crossroads.pilot.design import Design, Part, Role, study_cells
+from crossroads.pilot.grid import Executor, run_jobs
 from crossroads.pilot.plain import to_plain
 from crossroads.pilot.plan import fingerprint
 from crossroads.pilot.study import BudgetTable, Study
 from crossroads.pilot.study_cell import StudyTask, trainings_of
+from crossroads.pilot.study_effects import to_double
 from crossroads.pilot.study_found import as_text, study_of
 from crossroads.recipes.nano import CAMERAS, IMAGE_HW
 from crossroads.sim.tabletop.env import TABLETOP_SPACE
@@ -63,19 +67,28 @@ def prepare_study(out: Path, design: Design, *, num_workers: int) -> StudyRun:
     roles = _roles(design)
     sizes = sorted({size for route in design.routes for size in route.labels})
     subsets = nested_subsets(dataset, sizes, 0, among=roles["labels"], family=lambda ep: ep.text.split(" ")[0])
-    tasks = tuple(
-        StudyTask(
-            cell=cell,
-            design=design,
-            data=data.resolve(),
-            out=out.resolve(),
-            subsets=subsets,
-            video=roles["video"],
-            answers=roles["answers"],
-        )
-        for cell in study_cells(design)
+    task = StudyTask(
+        cell=study_cells(design)[0],
+        design=design,
+        data=data.resolve(),
+        out=out.resolve(),
+        subsets=subsets,
+        video=roles["video"],
+        answers=roles["answers"],
     )
-    return StudyRun(out=out, design=design, data=data, tasks=tasks)
+    return StudyRun(out=out, design=design, data=data, tasks=tuple(replace(task, cell=c) for c in study_cells(design)))
+
+
+def run_study(run: StudyRun, *, executor: Executor) -> list[dict[str, Any]]:
+    """Run every cell that is not finished, then the plateau check of every effect that would be settled."""
+    title = run.design.title
+    results = run_jobs(run.tasks, executor=executor, folder=run.out, title=title)
+    longer = replace(run.design, steps=2 * run.design.steps)
+    doubled = [replace(run.tasks[0], cell=cell, design=longer) for cell in to_double(run.design, results)]
+    if doubled:
+        results = [*results, *run_jobs(doubled, executor=executor, folder=run.out, title=f"{title}: plateau check")]
+    shutil.rmtree(run.out / "features", ignore_errors=True)  # gigabytes that nothing reads any more
+    return results
 
 
 def _roles(design: Design) -> dict[Role, tuple[int, ...]]:
@@ -120,7 +133,9 @@ def plan_of(design: Design, device: Device) -> BudgetTable:
 
 def write_study(run: StudyRun, results: Sequence[dict[str, Any]], device: Device) -> Study:
     """``study.json`` and ``study.txt`` in the study's folder, from the cells that have run."""
-    found = study_of(run.design, results, space=TABLETOP_SPACE, cameras=CAMERAS, device=device)
+    names = [task.name for task in run.tasks if task.result.is_file()]
+    records = {name: read_records(run.out / "cells" / name / "episodes.jsonl") for name in names}
+    found = study_of(run.design, results, records, space=TABLETOP_SPACE, cameras=CAMERAS, device=device)
     for name, text in (
         ("study.json", json.dumps(to_plain(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n"),
         ("study.txt", as_text(found) + "\n"),

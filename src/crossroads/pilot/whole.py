@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from crossroads.axes import computed
+from crossroads.axes import imagines
 from crossroads.pilot.assemble import to_double, verdict_labels
 from crossroads.pilot.cell import Task
 from crossroads.pilot.executability import ExecutabilityTask
@@ -31,8 +31,6 @@ def _clips(run: Run, tasks: Sequence[Task]) -> list[ExecutabilityTask]:
     """One job per arm that imagines while acting, on its first run with all labels; needs a simulator."""
     if not run.closed_loop:
         return []
-    imagining = [
-        arm for arm in run.plan.arms if computed(recipe(arm)).paradigm in ("inverse_dynamics", "joint_prediction")
-    ]
+    imagining = [arm for arm in run.plan.arms if imagines(recipe(arm))]
     wanted = {Cell(arm=arm, labels=max(run.subsets), seed=run.plan.seeds[0]) for arm in imagining}
     return [ExecutabilityTask(cell=task, inverse_labels=verdict_labels(run)) for task in tasks if task.cell in wanted]
