@@ -16,6 +16,7 @@ from crossroads.evaluate.statistics import (
     holm,
     mcnemar_exact,
     mcnemar_power,
+    mean_over_runs,
     minimum_detectable_effect,
     paired_counts,
     paired_difference,
@@ -182,3 +183,11 @@ def test_counts_are_taken_trial_by_trial() -> None:
         paired_counts(np.zeros(3), np.zeros(4))
     with pytest.raises(InputError, match="no trials"):
         wilson(0, 0)
+
+
+def test_a_mean_over_runs_has_students_interval_and_a_single_run_has_none() -> None:
+    assert mean_over_runs([0.4]) is None
+    rng = np.random.default_rng(0)
+    inside = [mean_over_runs(rng.normal(2.0, 0.3, size=3).tolist()) for _ in range(4000)]
+    covered = np.mean([found is not None and found.low <= 2.0 <= found.high for found in inside])
+    assert 0.93 <= covered <= 0.97

@@ -13,7 +13,8 @@ from crossroads.data.lerobot import LeRobotDataset
 from crossroads.errors import InputError
 from crossroads.evaluate.records import EpisodeRecord
 from crossroads.pilot.budget import this_processor
-from crossroads.pilot.design import DESIGNS, Design, design_of, study_cells
+from crossroads.pilot.design import Design, study_cells
+from crossroads.pilot.designs import DESIGNS, design_of
 from crossroads.pilot.plain import from_plain
 from crossroads.pilot.study import Study
 from crossroads.pilot.study_cell import trainings_of, trials_of

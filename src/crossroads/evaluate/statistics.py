@@ -358,6 +358,15 @@ def success_interval(successes: Shaped[np.ndarray, "runs episodes"], *, confiden
     return Interval(low=max(0.0, centre - half), high=min(1.0, centre + half))
 
 
+def mean_over_runs(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """Student's interval of a figure's mean over independent training runs; None for a single run."""
+    if len(values) < 2:
+        return None
+    half = float(stats.t.isf((1 - confidence) / 2, len(values) - 1) * np.std(values, ddof=1)) / math.sqrt(len(values))
+    mean = float(np.mean(values))
+    return Interval(low=mean - half, high=mean + half)
+
+
 def _residual_variance(x: Float[np.ndarray, "runs episodes"]) -> float:
     """What neither the run nor the scene explains, per trial."""
     residual = x - x.mean(axis=0, keepdims=True) - x.mean(axis=1, keepdims=True) + x.mean()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from crossroads.evaluate.grounding import Rate, grounding, rate_over_runs
 from crossroads.evaluate.records import EpisodeRecord
-from crossroads.evaluate.statistics import Interval, success_interval
+from crossroads.evaluate.statistics import mean_over_runs, success_interval
 from crossroads.pilot.design import Design, Route, StudyCell
 from crossroads.pilot.study import Measure
 
@@ -128,18 +126,13 @@ def _rate(name: str, route: Route, condition: str, found: Rate) -> Measure:
 
 
 def _over_runs(name: str, route: Route, condition: str, values: Sequence[float], unit: Any, trials: int) -> Measure:
-    """The mean over training runs with Student's interval; none for a single run."""
-    mean, interval = float(np.mean(values)), None
-    if len(values) > 1:
-        half = float(stats.t.isf(0.025, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-        interval = Interval(low=mean - half, high=mean + half)
     return Measure(
         name=name,
         arm=route.name,
         condition=condition,
-        value=mean,
+        value=float(np.mean(values)),
         unit=unit,
-        interval=interval,
+        interval=mean_over_runs(values),
         trials=trials * len(values),
         note=NOTES[name],
     )

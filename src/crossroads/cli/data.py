@@ -1,0 +1,147 @@
+"""Datasets and what is made from them: record, check, audit, the shipped backbones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, subcommand
+
+from crossroads.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecord:
+    """Record expert demonstrations of an embedded world as a LeRobot v3 dataset."""
+
+    world: Positional[Literal["tabletop"]]
+    out: Path
+    """The folder to write; it must not exist."""
+    episodes: int = 200
+    """Labelled demonstrations."""
+    action_free: int = 0
+    """Further episodes of which only video and text are kept."""
+    seed: int = 0
+    families: tuple[str, ...] = ()
+    """Task families; all of them when not given."""
+    image_size: int = 64
+    """Pixels of a side of each camera's picture."""
+    split: Literal["train", "held_out", "all"] = "train"
+    """held_out: only compositions of words that `train` never names."""
+    paraphrase: bool = False
+    """Vary the wording of the instructions."""
+
+    def run(self) -> None:
+        from tqdm import tqdm
+
+        from crossroads.cores import usable_cores
+        from crossroads.data.writer import LeRobotWriter
+        from crossroads.sim.tabletop.env import CAMERAS, TABLETOP_SPACE
+        from crossroads.sim.tabletop.record import record_dataset
+        from crossroads.sim.tabletop.tasks import ALL_FAMILIES
+        from crossroads.sim.tabletop.vector import Options
+
+        image_hw = (self.image_size, self.image_size)
+        cameras: dict[str, tuple[int, int]] = dict.fromkeys(CAMERAS, image_hw)
+        tables = Options(
+            families=self.families or ALL_FAMILIES, image_hw=image_hw, split=self.split, paraphrase=self.paraphrase
+        )
+        bar = tqdm(total=self.episodes + self.action_free, desc="record", unit="episode")
+
+        def show(num_done: int) -> None:
+            bar.update(num_done - bar.n)
+
+        with bar, LeRobotWriter(self.out, fps=TABLETOP_SPACE.control_hz, cameras=cameras, space=TABLETOP_SPACE) as to:
+            tally = record_dataset(
+                to,
+                tables,
+                num_episodes=self.episodes,
+                num_action_free=self.action_free,
+                seed=self.seed,
+                num_workers=usable_cores(),
+                report=show,
+            )
+        print(f"{self.out}: {self.episodes + self.action_free} episodes; the expert failed {tally.failed} times more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCheck:
+    """Look at every file of a dataset and say what is wrong with it; exit status 2 when something is."""
+
+    folder: Positional[Path]
+
+    def run(self) -> int:
+        from crossroads.data.check import check
+
+        report = check(self.folder)
+        print(report)
+        return 0 if report.sound else 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What a dataset will do to a policy: faults with episodes and frames, and indicators, before any training.
+
+    Findings are reported, not judged: the exit status is 0 with findings as without.
+    """
+
+    data: Path | None = None
+    """A LeRobot v3 dataset folder."""
+    json: Path | None = None
+    """A file to write all of it to as well: every episode and frame of every finding."""
+    pilots: tuple[Path, ...] = ()
+    """Folders with report.json files of pilots: how well did the predictability gap tell who won?"""
+    quiet: bool = False
+    """No progress bar."""
+
+    def run(self) -> None:
+        import json
+
+        if self.data is None and not self.pilots:
+            do = "Give --data DIR to audit a dataset, or --pilots DIR for the gap over finished pilots."
+            raise InputError(where="crossroads audit", expected="--data or --pilots", got="neither", do=do)
+        if self.json is not None and self.data is None:
+            raise InputError(
+                where="crossroads audit", expected="--data beside --json", got="none", do="Name a dataset."
+            )
+        if self.json is not None and not self.json.parent.is_dir():
+            got = f"no folder {self.json.parent}"
+            raise InputError(where=f"--json {self.json}", expected="an existing folder", got=got, do="Make it first.")
+        if self.data is not None:
+            from crossroads.data.audit import audit
+
+            found = audit(self.data, progress=not self.quiet)
+            print(found)
+            if self.json is not None:
+                self.json.write_text(
+                    json.dumps(found.to_plain(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+                )
+        if self.pilots:
+            from crossroads.pilot.gaps import gap_table, read_outcomes
+
+            print(gap_table(read_outcomes(self.pilots)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Record or check datasets."""
+
+    command: Annotated[DataRecord, subcommand("record")] | Annotated[DataCheck, subcommand("check")]
+
+    def run(self) -> int | None:
+        return self.command.run()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbones:
+    """Rebuild the two nano backbones from nothing; hours on a CPU, minutes on a GPU."""
+
+    out: Path = Path("runs/backbones")
+    """The folder of the work; the same command again continues in it."""
+    device: str = "cpu"
+
+    def run(self) -> None:
+        from crossroads.backbones.make import make_backbones
+
+        print(make_backbones(self.out, device=self.device))

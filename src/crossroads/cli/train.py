@@ -1,0 +1,109 @@
+"""Train one recipe, and measure trained policies in closed loop."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train one recipe on one dataset; the same command again continues, or returns at once when all is done."""
+
+    recipe: Positional[str]
+    data: Path
+    """A LeRobot v3 dataset folder."""
+    out: Path
+    """The folder of this run."""
+    phase: Literal["head", "full"] = "head"
+    """head: frozen backbone and cached features; full: everything is fine-tuned."""
+    steps: int = 2000
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    seed: int = 0
+    quiet: bool = False
+    """No progress bar."""
+
+    def run(self) -> None:
+        from crossroads.pilot.single import Training, train_recipe
+        from crossroads.train.log import short
+
+        settings = Training(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+            phase=self.phase,
+        )
+        result = train_recipe(self.recipe, self.data, self.out, settings, progress=not self.quiet)
+        print(f"{self.recipe}: {result.steps} steps in {result.seconds:.1f} s, {short(result.final_losses)}")
+        print(self.out / "policy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Run policies in closed loop on the same scenes: success, grounding, latency, paired tests, and films.
+
+    A server that wants an API key gets the one in the environment variable CROSSROADS_API_KEY.
+    """
+
+    arm: tyro.conf.UseAppendAction[tuple[str, ...]]
+    """Repeat for each policy: what `crossroads train` wrote, a cell of a pilot, or ws://host:port of a server that
+    speaks openpi's WebSocket protocol. The others are compared with the first."""
+    env: Literal["tabletop"]
+    out: Path
+    """The folder of the results; the same command again continues in it."""
+    families: tuple[str, ...] = ("reach", "press", "push")
+    trials: int = 100
+    """Usual trials; the scenes are the same for every policy."""
+    swapped: int = 50
+    """Of these scenes, how many are run again told another of their instructions."""
+    execute_steps: int = 6
+    """Steps of each chunk that are executed before the next is asked for."""
+    videos: int = 4
+    """Rollouts of each policy to keep as mp4 files."""
+    until_settled: bool = False
+    """End as soon as it is settled, for every other policy, whether it is better or worse than the first or equal."""
+    margin: float = 0.1
+    """With --until-settled: the smallest difference of success that matters to you."""
+    remote_keys: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """TOML file: which camera and which numbers a server wants under which names; repeat for each server in order."""
+    timeout_s: float = 120.0
+    """Longest wait for one answer of a server; the first may take long, while it compiles."""
+    quiet: bool = False
+    """No progress bar."""
+
+    def run(self) -> None:
+        from tqdm import tqdm
+
+        from crossroads.evaluate.versus import Stopping
+        from crossroads.pilot.arena import Settings, evaluate_arms
+        from crossroads.pilot.arms import Wire, open_arms
+        from crossroads.pilot.scoreboard import summary
+        from crossroads.sim.tabletop.tasks import check_families
+
+        check_families(self.families)
+        settings = Settings(
+            families=self.families,
+            num_trials=self.trials,
+            num_swapped=self.swapped,
+            execute_steps=self.execute_steps,
+            num_videos=self.videos,
+            stopping=Stopping(margin=self.margin) if self.until_settled else None,
+        )
+        wire = Wire(
+            keys=self.remote_keys, timeout_s=self.timeout_s, api_key=os.environ.get("CROSSROADS_API_KEY") or None
+        )
+        most = len(self.arm) * (self.trials + min(self.swapped, self.trials))
+        with (
+            open_arms(self.arm, wire) as arms,
+            tqdm(total=most, desc="evaluate", unit="episode", disable=self.quiet) as bar,
+        ):
+            found = evaluate_arms(arms, settings, self.out, bar.update)
+        print(summary(found))
+        print(self.out / "evaluation.json")
