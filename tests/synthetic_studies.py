@@ -11,6 +11,7 @@ from crossroads.pilot.study import (
     Amounts,
     BudgetTable,
     Convergence,
+    Correlation,
     Effect,
     Executability,
     Measure,
@@ -223,11 +224,15 @@ def executability(names: tuple[str, ...]) -> tuple[Executability, ...]:
             error_imagined=0.52 + 0.1 * index,
             error_real=0.397,
             chunks=640,
-            video_against_action=0.18 - 0.3 * index,
-            video_against_failure=None if index else 0.05,
+            video_against_action=_correlation(0.18 - 0.3 * index),
+            video_against_failure=None if index else _correlation(0.05),
         )
         for index, name in enumerate(names)
     )
+
+
+def _correlation(value: float) -> Correlation:
+    return Correlation(value=value, interval=Interval(low=value - 0.4, high=value + 0.4), episodes=20)
 
 
 def letters(names: tuple[str, ...]) -> tuple[ArmLetters, ...]:

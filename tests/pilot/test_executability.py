@@ -43,9 +43,11 @@ def test_the_ratio_is_one_where_imagined_clips_read_like_real_ones_and_two_at_tw
 def test_correlations_have_the_sign_of_the_ranks_and_are_absent_where_nothing_varies() -> None:
     rising, failed = np.arange(1.0, 21.0), np.arange(20) >= 10
     found = summarise(clips(rising**3, rising, failed), np.ones(5))
-    assert found.video_against_action == pytest.approx(1.0)
+    assert found.video_against_action is not None
     assert found.video_against_failure is not None
-    assert found.video_against_failure > 0.8
+    assert found.video_against_action.value == pytest.approx(1.0)
+    assert found.video_against_failure.value > 0.8
+    assert 0 < found.video_against_failure.interval.low < found.video_against_failure.value
     assert summarise(clips(rising, rising, np.ones(20)), np.ones(5)).video_against_failure is None
 
 

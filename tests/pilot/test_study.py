@@ -12,7 +12,7 @@ import pytest
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.errors import InputError
 from crossroads.evaluate.records import EpisodeRecord
-from crossroads.pilot.budget import this_processor
+from crossroads.pilot.budget import this_device
 from crossroads.pilot.design import Design, study_cells
 from crossroads.pilot.designs import DESIGNS, design_of
 from crossroads.pilot.plain import from_plain
@@ -40,7 +40,7 @@ def test_contrasts_name_arms_that_share_a_number_of_labels(design: Design) -> No
 
 @every_design
 def test_all_arms_are_equal_in_summed_samples_steps_and_parameters(design: Design) -> None:
-    table = plan_of(design, this_processor())
+    table = plan_of(design, this_device())
     assert table.matched == ("samples", "steps", "parameters")
     assert {row.planned.steps for row in table.rows} == {design.steps}
 
@@ -115,7 +115,7 @@ def records_of(design: Design, results: list[dict]) -> dict[str, list[EpisodeRec
 
 def study(design: Design, results: list[dict]) -> Study:
     records = records_of(design, results)
-    return study_of(design, results, records, space=TABLETOP_SPACE, cameras=CAMERAS, device=this_processor())
+    return study_of(design, results, records, space=TABLETOP_SPACE, cameras=CAMERAS, device=this_device())
 
 
 def test_a_large_effect_is_settled_and_named_in_the_finding_with_its_sign() -> None:
@@ -281,7 +281,7 @@ def test_an_arm_that_imagines_says_where_its_imagined_hand_goes(prepared: StudyR
 
 def test_what_a_study_writes_is_what_it_found(prepared: StudyRun) -> None:
     results = [json.loads(task.result.read_text()) for task in prepared.tasks if task.result.is_file()]
-    found = write_study(prepared, results, this_processor())
+    found = write_study(prepared, results, this_device())
     assert {measure.arm for measure in found.measures} == {result["route"] for result in results}
     read = from_plain(Study, json.loads((prepared.out / "study.json").read_text(encoding="utf-8")))
     assert read == found

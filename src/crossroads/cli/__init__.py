@@ -15,7 +15,7 @@ import tyro
 from crossroads.cli.data import Audit, Backbones, Data, DataCheck, DataRecord
 from crossroads.cli.pilot import Pilot, Study
 from crossroads.cli.recipes import Cost, Diff, Recipes, Show
-from crossroads.cli.train import Eval, Train
+from crossroads.cli.train import Eval, Train, Video
 from crossroads.errors import InputError, nearest
 
 COMMANDS: Mapping[str, type] = {
@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, type] = {
     "diff": Diff,
     "train": Train,
     "eval": Eval,
+    "video": Video,
     "pilot": Pilot,
     "study": Study,
     "data": Data,
@@ -99,5 +100,6 @@ def _extra_of(package: str) -> str:
         "report": ("jinja2", "matplotlib", "scipy", "markupsafe"),
         "serve": ("websockets", "msgpack"),
         "ray": ("ray",),
+        "video": ("lpips",),
     }
     return next((extra for extra, packages in extras.items() if package.split(".")[0] in packages), "")

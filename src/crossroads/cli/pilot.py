@@ -97,17 +97,17 @@ class Study:
 
     def run(self) -> None:
         from crossroads.cores import usable_cores
-        from crossroads.pilot.budget import show, this_processor
+        from crossroads.pilot.budget import show, this_device
         from crossroads.pilot.designs import design_of
         from crossroads.pilot.run import choose_executor
         from crossroads.pilot.study_found import as_text
-        from crossroads.pilot.study_run import plan_of, prepare_study, run_study, write_study
+        from crossroads.pilot.study_run import plan_of, prepare_study, run_study
 
-        design, device = design_of(self.design, self.profile), this_processor()
+        design, device = design_of(self.design, self.profile), this_device()
         print(show(plan_of(design, device)), file=sys.stdout if self.plan else sys.stderr)
         if self.plan:
             return
         executor = choose_executor(jobs=self.jobs, ray=self.ray, cpus_per_cell=None, gpus_per_cell=None)
         out = self.out or Path("runs/study") / self.design
         prepared = prepare_study(out, design, num_workers=usable_cores())
-        print(as_text(write_study(prepared, run_study(prepared, executor=executor), device)))
+        print(as_text(run_study(prepared, executor=executor, device=device)))

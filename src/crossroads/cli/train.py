@@ -107,3 +107,28 @@ class Eval:
             found = evaluate_arms(arms, settings, self.out, bar.update)
         print(summary(found))
         print(self.out / "evaluation.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """Compare a policy's imagined frames with recorded ones: PSNR and SSIM, and on request LPIPS, FID, FVD."""
+
+    run_folder: Positional[Path]
+    """What `crossroads train` wrote, or a cell of a pilot."""
+    data: Path
+    """A LeRobot v3 dataset that the policy was not trained on."""
+    windows: int = 256
+    """Windows to imagine from, evenly spread."""
+    lpips: Literal["alex", "vgg"] | None = None
+    """Also LPIPS with this network; needs the package `lpips`."""
+    features: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """Also a Frechet distance on the features of this TorchScript file: FID with inception-2015-12-05.pt, FVD with
+    i3d_torchscript.pt; on any other file the distance is named after it."""
+
+    def run(self) -> None:
+        from crossroads.pilot.imagined import score_imagined, scores_text
+
+        found = score_imagined(
+            self.run_folder, self.data, num_windows=self.windows, lpips=self.lpips, features=self.features
+        )
+        print(scores_text(found))

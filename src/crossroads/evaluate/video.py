@@ -3,7 +3,7 @@
 Always beside "repeat the last seen frame", because a still background alone earns a high score, and beside an even
 grey, because where something moves a dull guess beats a sharp wrong one. These numbers say how a prediction looks, not
 whether a robot can act on it. Sources: Wang et al. 2004 (IEEE TIP 13:600) for SSIM, with its 11 x 11
-Gaussian window of 1.5 px and constants 0.01 and 0.03. LPIPS and FVD need pretrained networks and are left out.
+Gaussian window of 1.5 px and constants 0.01 and 0.03. LPIPS, FID and FVD are in ``published_metrics``.
 """
 
 from __future__ import annotations

@@ -360,7 +360,7 @@ def _costs(results: Sequence[dict[str, Any]], recipes: dict[str, Recipe], run: R
                 arm=arm,
                 seconds=sum(r["train_seconds"] for r in own),
                 flops=float(sum(_flops(run, r, recipes) for r in own)),
-                device="cpu, one thread per cell",
+                device=own[0]["device"],
             )
         )
     return tuple(costs)

@@ -17,6 +17,7 @@ from typing import get_args
 
 import torch
 
+from crossroads.cores import device_name, training_device
 from crossroads.cost.flops import flops, parameters
 from crossroads.cost.price import Device
 from crossroads.errors import InputError
@@ -195,21 +196,23 @@ def gap_between(planned: Mapping[str, Amounts], name: Currency) -> Gap | None:
     return Gap(currency=name, least=ranked[0], most=ranked[-1])
 
 
-def this_processor(*, price_per_hour: float | None = None, utilisation: float = 0.25) -> Device:
-    """One thread of this machine: the peak is the best of some matrix products, timed now."""
-    a = torch.randn(512, 512)
+def this_device(*, price_per_hour: float | None = None, utilisation: float = 0.25) -> Device:
+    """What cells train on here, one thread or the GPU: the peak is the best of some matrix products, timed now."""
+    where = training_device()
+    size = 4096 if where == "cuda" else 512
+    a = torch.randn(size, size, device=where)
     threads, best = torch.get_num_threads(), math.inf
     torch.set_num_threads(1)
     try:
         for _ in itertools.repeat(None, 12):
             started = time.perf_counter()
-            torch.mm(a, a)
+            torch.mm(a, a)[0, 0].item()  # the number is waited for
             best = min(best, time.perf_counter() - started)
     finally:
         torch.set_num_threads(threads)
     return Device(
-        name="one thread of this processor",
-        peak_flop_per_s=2 * 512**3 / best,
+        name=device_name(where) if where == "cuda" else "one thread of this processor",
+        peak_flop_per_s=2 * size**3 / best,
         utilisation=utilisation,
         price_per_hour=price_per_hour,
     )

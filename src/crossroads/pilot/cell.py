@@ -19,6 +19,7 @@ import torch
 
 from crossroads.backbones.load import load_backbones
 from crossroads.build import build, fit_normalisers
+from crossroads.cores import device_name, training_device
 from crossroads.data.cache import FrameCache
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
@@ -89,6 +90,7 @@ def run_cell(task: Task, report: Report) -> dict[str, Any]:
     policy, hashes = make_policy(task, dataset)
     opened = _open(task, dataset, policy)
     trained = _train(task, policy, opened, report)
+    policy.to("cpu")  # figures are measured there for every arm, wherever it was trained
     save_policy(
         task.folder / "policy",
         policy,
@@ -101,6 +103,7 @@ def run_cell(task: Task, report: Report) -> dict[str, Any]:
         "steps": trained.steps,
         "samples": trained.samples,
         "train_seconds": trained.seconds,
+        "device": device_name(training_device()),
         "losses": [{"step": line.step, **line.losses} for line in trained.curve],
         "parameters": sum(p.numel() for p in policy.parameters()),
         "trainable": sum(p.numel() for p in policy.parameters() if p.requires_grad),
@@ -174,7 +177,7 @@ def _train(task: Task, policy: StreamPolicy, opened: Opened, report: Report) -> 
     steps = plan.steps_of(cell.arm, cell.labels, largest=max(task.subsets)) * (2 if cell.doubled else 1)
     config = finetuning(steps, batch_size=plan.batch_size, learning_rate=plan.learning_rate, seed=cell.seed)
     mark = fingerprint(policy.recipe, task.subsets[cell.labels])
-    settings = {"device": "cpu", "progress": False, "recipe_name": cell.arm, "fingerprint": mark}
+    settings = {"device": training_device(), "progress": False, "recipe_name": cell.arm, "fingerprint": mark}
     if policy.phase.name == "head":
         every = usable(opened.windows, set(task.subsets[max(task.subsets)]))
         folder = task.out / "features" / task.cell.arm

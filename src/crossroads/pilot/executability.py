@@ -25,12 +25,14 @@ from crossroads.evaluate.statistics import Interval
 from crossroads.pilot.cell import Report, Task, make_policy, shared_store, usable, write_json
 from crossroads.pilot.inverse import InverseModel, scene_recipe, train_inverse, vision
 from crossroads.pilot.plan import TRIAL_SEED
+from crossroads.pilot.study import Correlation
 from crossroads.policy import StreamPolicy
 from crossroads.sim.tabletop.vector import Options, VectorTabletop
 from crossroads.train.checkpoint import load_weights
 from crossroads.train.optim import finetuning
 
 NUM_SCENES = 20
+"""At most; never more than the plan's trials."""
 INVERSE_STEPS = 300
 NUM_DRAWS = 1000
 
@@ -71,7 +73,9 @@ class ExecutabilityTask:
         scale = np.where(spread > 1e-6, spread, np.inf)  # a dimension that never moves has no error in its own units
         real = _real_errors(inverse, dataset, self.cell.held_out, scale)
         report(0.6)
-        clips = play(policy, inverse, families=self.cell.plan.families, scale=scale)
+        plan = self.cell.plan
+        num_scenes = min(NUM_SCENES, plan.num_trials)
+        clips = play(policy, inverse, families=plan.families, num_scenes=num_scenes, scale=scale)
         result = {"arm": self.cell.cell.arm, **asdict(summarise(clips, real))}
         write_json(self.result, result)
         report(1.0)
@@ -143,21 +147,23 @@ def chunk_error(
 
 
 @torch.no_grad()
-def play(policy: StreamPolicy, inverse: InverseModel, *, families: tuple[str, ...], scale: np.ndarray) -> Clips:
+def play(
+    policy: StreamPolicy, inverse: InverseModel, *, families: tuple[str, ...], num_scenes: int, scale: np.ndarray
+) -> Clips:
     """Run scenes with whole chunks, looking whenever the imagined clip has a frame."""
     camera, times = inverse.camera, inverse.times_s
-    seeds = tuple(range(TRIAL_SEED, TRIAL_SEED + NUM_SCENES))
+    seeds = tuple(range(TRIAL_SEED, TRIAL_SEED + num_scenes))
     generator = torch.Generator().manual_seed(0)
     episode, squared, pixels = [], [], []
-    with VectorTabletop(num_envs=NUM_SCENES, options=Options(families=families, cameras=(camera,))) as tables:
+    with VectorTabletop(num_envs=num_scenes, options=Options(families=families, cameras=(camera,))) as tables:
         looks = np.round(np.array(times) * tables.control_hz).astype(int)
-        step, memory = tables.reset(seeds), policy.start(NUM_SCENES)
+        step, memory = tables.reset(seeds), policy.start(num_scenes)
         while not step.done.all():
             rows = np.flatnonzero(~step.done)
             obs = observation(step.obs, rows, (camera,), 0.0)
             chunk, memory = policy.act(obs, memory, generator=generator, show=True)
             before = np.array([info["num_steps"] for info in step.infos])[rows]
-            values = np.zeros((NUM_SCENES, *chunk.values.shape[1:]), dtype=np.float32)
+            values = np.zeros((num_scenes, *chunk.values.shape[1:]), dtype=np.float32)
             values[rows] = chunk.values.numpy()
             shown, start = [], 0
             for look in looks:
@@ -196,8 +202,8 @@ class Found:
     error_imagined: float
     error_real: float
     chunks: int
-    video_against_action: float | None
-    video_against_failure: float | None
+    video_against_action: Correlation | None
+    video_against_failure: Correlation | None
 
 
 def summarise(clips: Clips, real: Float[np.ndarray, " m"]) -> Found:
@@ -224,8 +230,9 @@ def summarise(clips: Clips, real: Float[np.ndarray, " m"]) -> Found:
     )
 
 
-def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> Correlation | None:
     """None where one of the two does not vary, or with fewer than ten episodes."""
     if len(a) < 10 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    return rank_correlation(a, b).value
+    found = rank_correlation(a, b)
+    return Correlation(value=found.value, interval=found.interval, episodes=found.episodes)

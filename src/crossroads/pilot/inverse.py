@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from crossroads.backbones.load import load_backbones
 from crossroads.build import build, fit_normalisers
 from crossroads.codecs.pixels import Patches
+from crossroads.cores import training_device
 from crossroads.pilot.plan import fingerprint, fit
 from crossroads.policy import Memory, StreamPolicy
 from crossroads.recipe import Recipe
@@ -228,16 +229,18 @@ def train_inverse(
     fit_normalisers(policy, state=_every_moment(state) if sees == "motion" else None, actions=actions)
     model = InverseModel(sees, eyes, reader, policy)
     source = FeatureSource(store=store, rows=rows, batch_size=config.batch_size, seed=config.seed)
+    training = _Training(model)
     train(
-        _Training(model),
+        training,
         source,
         config,
         folder,
-        device="cpu",
+        device=training_device(),
         progress=False,
         recipe_name=recipe.name,
         fingerprint=fingerprint(recipe, rows.tolist()),
     )
+    training.to("cpu")
     return model
 
 

@@ -16,7 +16,7 @@ from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.split import hold_out, nested_subsets
 from crossroads.data.writer import LeRobotWriter
 from crossroads.errors import InputError
-from crossroads.pilot.budget import Budget, this_processor
+from crossroads.pilot.budget import Budget, this_device
 from crossroads.pilot.cell import Task
 from crossroads.pilot.grid import Executor, Local
 from crossroads.pilot.plain import from_plain, to_plain
@@ -112,7 +112,7 @@ def plan_on(data: Path, plan: Profile, budget: Budget) -> BudgetTable:
 def _planned(
     plan: Profile, budget: Budget, sizes: Sequence[int], space: ActionSpace, cameras: tuple[str, ...]
 ) -> tuple[Profile, BudgetTable]:
-    device = this_processor(price_per_hour=budget.price_per_hour)
+    device = this_device(price_per_hour=budget.price_per_hour)
     return with_budget(plan, budget, sizes=sizes, space=space, cameras=cameras, device=device)
 
 

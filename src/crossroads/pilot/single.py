@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from crossroads.backbones.load import load_backbones
 from crossroads.build import build, fit_normalisers
+from crossroads.cores import training_device
 from crossroads.data.cache import FrameCache
 from crossroads.data.check import require_sound
 from crossroads.data.lerobot import LeRobotDataset
@@ -81,8 +81,9 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
 
 
 def _train(policy, source, config: TrainConfig, out: Path, name: str, mark: str, progress: bool) -> TrainResult:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return train(policy, source, config, out, device=device, progress=progress, recipe_name=name, fingerprint=mark)
+    return train(
+        policy, source, config, out, device=training_device(), progress=progress, recipe_name=name, fingerprint=mark
+    )
 
 
 def _config(settings: Training) -> TrainConfig:

@@ -183,6 +183,15 @@ class Convergence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Correlation:
+    """Spearman's rank correlation over episodes."""
+
+    value: float
+    interval: Interval
+    episodes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Executability:
     """Whether an imagined clip can be acted out: the motion an inverse model reads from it against the executed one."""
 
@@ -194,6 +203,6 @@ class Executability:
     error_real: float
     """Root mean square, standard deviations of the actions."""
     chunks: int
-    video_against_action: float | None
+    video_against_action: Correlation | None
     """Rank correlation, over episodes, of imagined-video error with action error."""
-    video_against_failure: float | None
+    video_against_failure: Correlation | None

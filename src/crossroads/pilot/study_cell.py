@@ -18,6 +18,7 @@ import numpy as np
 from crossroads.axes import imagines
 from crossroads.backbones.load import SHIPPED, load_backbones, load_weights_of
 from crossroads.build import build, fit_normalisers
+from crossroads.cores import training_device
 from crossroads.cost.flops import parameters
 from crossroads.data.cache import FrameCache
 from crossroads.data.lerobot import LeRobotDataset
@@ -214,7 +215,7 @@ def _train(
     policy.enter(sized.phase(route.phase))
     config = _config(task)
     mark = fingerprint(sized, own, route)
-    settings = {"device": "cpu", "progress": False, "recipe_name": sized.name, "fingerprint": mark}
+    settings = {"device": training_device(), "progress": False, "recipe_name": sized.name, "fingerprint": mark}
     if route.phase == "head":
         store, places = _store(task, dataset, policy, sized.name, sized.window, _episodes(task))
         rows = _rows(places, own)
@@ -229,6 +230,7 @@ def _train(
         windows = Windows(dataset, sized.window, episodes=own, cache=cache, stride=design.window_stride)
         batches = WindowBatches(windows, usable(windows, set(own)), design.batch_size, cell.seed)
         result = train(policy, batches, config, task.folder / "policy", **settings)
+    policy.to("cpu")
     return policy, [{"step": line.step, **line.losses} for line in result.curve], inverse
 
 

@@ -79,16 +79,21 @@ def prepare_study(out: Path, design: Design, *, num_workers: int) -> StudyRun:
     return StudyRun(out=out, design=design, data=data, tasks=tuple(replace(task, cell=c) for c in study_cells(design)))
 
 
-def run_study(run: StudyRun, *, executor: Executor) -> list[dict[str, Any]]:
-    """Run every cell that is not finished, then the plateau check of every effect that would be settled."""
+def run_study(run: StudyRun, *, executor: Executor, device: Device) -> Study:
+    """Run every cell that is not finished, then the plateau check of every effect that would be settled.
+
+    What was found is written after each of the two, so that a study cut off in its plateau check says what it knows.
+    """
     title = run.design.title
     results = run_jobs(run.tasks, executor=executor, folder=run.out, title=title)
+    found = write_study(run, results, device)
     longer = replace(run.design, steps=2 * run.design.steps)
     doubled = [replace(run.tasks[0], cell=cell, design=longer) for cell in to_double(run.design, results)]
     if doubled:
-        results = [*results, *run_jobs(doubled, executor=executor, folder=run.out, title=f"{title}: plateau check")]
+        further = run_jobs(doubled, executor=executor, folder=run.out, title=f"{title}: plateau check")
+        found = write_study(run, [*results, *further], device)
     shutil.rmtree(run.out / "features", ignore_errors=True)  # gigabytes that nothing reads any more
-    return results
+    return found
 
 
 def _roles(design: Design) -> dict[Role, tuple[int, ...]]:
