@@ -183,6 +183,17 @@ def test_the_label_multiplier_reads_both_curves_at_the_level_of_the_design() -> 
     assert f"pi0 needs {one.said}, compared with fast_wam_idm" in as_text(found)
 
 
+def test_convergence_is_compared_run_by_run_and_described_only() -> None:
+    design = design_of("grounding", "laptop")
+    results = results_of(design, {})
+    for result in results:
+        speed = 20 if result["route"] == "fast_wam_idm" else 40
+        result["losses"] = [{"step": s, "action": 1 + np.exp(-s / speed)} for s in range(1, 400, 3)]
+    found = [e for e in study(design, results).effects if e.name.endswith(": WAM instead of VLA")]
+    assert [(effect.unit, effect.condition, effect.p_value) for effect in found] == [("times", "100 labels", None)]
+    assert found[0].value == pytest.approx(0.5, rel=0.1)
+
+
 def test_what_would_be_settled_is_trained_twice_as_long_and_nothing_else_is() -> None:
     design = replace(design_of("grounding", "laptop"), num_trials=200)
     good, usual = "pi0 + counterfactual video (motion)", "pi0"

@@ -83,6 +83,13 @@ def steps_to_plateau(
     )
 
 
+def plateaus_of(curves: Sequence[Sequence[tuple[float, float]]]) -> list[Plateau] | None:
+    """The plateau of every run's loss curve (step, loss); None where a curve is too short or a run did not learn."""
+    if not curves or min(map(len, curves)) < 5 or any(curve[-1][1] >= curve[0][1] for curve in curves):
+        return None
+    return [steps_to_plateau(*map(np.array, zip(*curve, strict=True)), better="lower") for curve in curves]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Convergence:
     """A number of steps (or a ratio of two) over training runs: geometric mean, its interval, and a p-value."""

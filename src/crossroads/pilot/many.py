@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from crossroads.evaluate.convergence import steps_over_runs, steps_to_plateau
+from crossroads.evaluate.convergence import plateaus_of, steps_over_runs
 from crossroads.evaluate.sequential import compact_letters
 from crossroads.evaluate.statistics import (
     difference_over_runs,
@@ -61,11 +61,9 @@ def convergences(plan: Profile, results: Sequence[Mapping[str, Any]]) -> tuple[C
         own = [r for r in results if r["arm"] == arm and not r["doubled"]]
         most = max((r["labels"] for r in own), default=0)
         curves = [[(line["step"], line["action"]) for line in r["losses"]] for r in own if r["labels"] == most]
-        if len(curves) < 2 or min(map(len, curves)) < 5:
+        plateaus = plateaus_of(curves)
+        if plateaus is None or len(plateaus) < 2:
             continue
-        if any(curve[-1][1] >= curve[0][1] for curve in curves):
-            continue  # a run that did not learn has no plateau
-        plateaus = [steps_to_plateau(*map(np.array, zip(*curve, strict=True)), better="lower") for curve in curves]
         over = steps_over_runs(plateaus)
         found.append(
             Convergence(

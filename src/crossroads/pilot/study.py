@@ -12,7 +12,7 @@ from crossroads.evaluate.statistics import Interval
 from crossroads.pilot.verdict import Guard
 
 Currency = Literal["samples", "steps", "flops", "seconds", "device_hours", "money", "parameters"]
-Plateau = Literal["keeps its sign", "turns", "not checked"]
+Longer = Literal["keeps its sign", "turns", "not checked"]
 """What becomes of an effect when its arms train with twice the steps; asked only of effects that would be settled."""
 
 
@@ -99,7 +99,7 @@ class Effect:
     """Corrected over the effects of the design (Holm); None where no test exists."""
     runs: int
     trials: int
-    plateau: Plateau = "not checked"
+    plateau: Longer = "not checked"
 
     @property
     def decided(self) -> bool:
@@ -132,7 +132,7 @@ class Multiplier:
     """Against equal needs, corrected with the effects of the design (Holm)."""
     runs: int
     trials: int
-    plateau: Plateau = "not checked"
+    plateau: Longer = "not checked"
 
 
 @dataclass(frozen=True, kw_only=True)

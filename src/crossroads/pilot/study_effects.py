@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from crossroads.evaluate.convergence import Plateau, plateaus_of, steps_ratio
 from crossroads.evaluate.interaction import interaction
 from crossroads.evaluate.label_curves import ratio_interval
 from crossroads.evaluate.statistics import (
@@ -25,7 +26,7 @@ from crossroads.evaluate.statistics import (
     paired_difference,
 )
 from crossroads.pilot.design import Contrast, Crossing, Design, StudyCell
-from crossroads.pilot.study import Effect, Multiplier, Plateau
+from crossroads.pilot.study import Effect, Longer, Multiplier
 
 ALPHA = 0.05
 Table = dict[tuple[str, int, str], np.ndarray]
@@ -62,6 +63,46 @@ def table_of(results: Sequence[dict[str, Any]], design: Design, *, doubled: bool
 def compared(design: Design, results: Sequence[dict[str, Any]]) -> tuple[Compared, ...]:
     """Every comparison whose arms have all their runs, in the order of the design."""
     return tuple(found for _, found in _answers(design, results))
+
+
+def convergences(design: Design, results: Sequence[dict[str, Any]]) -> tuple[Effect, ...]:
+    """Per contrast and number of labels, how many times the steps the first arm needs to 90 % of its plateau.
+
+    Described, not tested: seeds are paired, and runs whose loss still falls at the end are told as such.
+    """
+    found = []
+    for contrast in design.contrasts:
+        for labels in sorted({size for route in design.routes for size in route.labels}):
+            both = [_plateaus(design, results, arm, labels) for arm in (contrast.first, contrast.second)]
+            first, second = both
+            if first is None or second is None or len(first) < 2:
+                continue
+            ratio = steps_ratio(first, second, same_seeds=True)
+            moving = any(plateau.still_moving for plateau in (*first, *second))
+            found.append(
+                Effect(
+                    name=f"steps to 90 % of the plateau: {contrast.name}",
+                    first=contrast.first,
+                    second=contrast.second,
+                    condition=f"{labels} labels{', still learning at the end' if moving else ''}",
+                    value=ratio.value,
+                    unit="times",
+                    interval=ratio.interval,
+                    p_value=None,
+                    runs=ratio.runs,
+                    trials=0,
+                )
+            )
+    return tuple(found)
+
+
+def _plateaus(design: Design, results: Sequence[dict[str, Any]], arm: str, labels: int) -> list[Plateau] | None:
+    """Of every seed, in their order; None where a seed is missing or an arm has no loss of actions."""
+    own = {r["seed"]: r for r in results if (r["route"], r["labels"]) == (arm, labels) and not r.get("doubled")}
+    if set(own) != set(design.seeds):
+        return None
+    losses = [own[seed].get("losses") or [] for seed in design.seeds]
+    return plateaus_of([[(line["step"], line["action"]) for line in one] for one in losses])
 
 
 def to_double(design: Design, results: Sequence[dict[str, Any]]) -> tuple[StudyCell, ...]:
@@ -107,12 +148,12 @@ def _answers(design: Design, results: Sequence[dict[str, Any]]) -> list[tuple[As
     asked = [one for one in _questions(design) if one.answerable(table)]
     found = _corrected([one.compute(table) for one in asked])
     return [
-        (one, dataclasses.replace(answer, plateau=_plateau(one, answer, doubled)))
+        (one, dataclasses.replace(answer, plateau=_turned(one, answer, doubled)))
         for one, answer in zip(asked, found, strict=True)
     ]
 
 
-def _plateau(asked: Asked, found: Compared, doubled: Table) -> Plateau:
+def _turned(asked: Asked, found: Compared, doubled: Table) -> Longer:
     if not asked.answerable(doubled):
         return "not checked"
     return "turns" if sign(asked.compute(doubled)) * sign(found) < 0 else "keeps its sign"

@@ -14,7 +14,17 @@ from crossroads.pilot.budget import spend
 from crossroads.pilot.design import Design
 from crossroads.pilot.study import Amounts, Effect, Measure, Multiplier, Study, StudyArm, StudyPoint
 from crossroads.pilot.study_cell import trainings_of
-from crossroads.pilot.study_effects import ALPHA, Compared, Table, column_name, columns, compared, significant, table_of
+from crossroads.pilot.study_effects import (
+    ALPHA,
+    Compared,
+    Table,
+    column_name,
+    columns,
+    compared,
+    convergences,
+    significant,
+    table_of,
+)
 from crossroads.pilot.study_measures import Records, measures_of
 from crossroads.pilot.verdict import Guard
 from crossroads.space import ActionSpace
@@ -56,7 +66,7 @@ def study_of(
         ),
         conditions=tuple(column_name(design, labels, condition) for labels, condition in columns(design)),
         points=tuple(_points(design, table)),
-        effects=tuple(one for one in found if isinstance(one, Effect)),
+        effects=(*(one for one in found if isinstance(one, Effect)), *convergences(design, results)),
         multipliers=tuple(one for one in found if isinstance(one, Multiplier)),
         measures=measures_of(design, results, records),
         finding=finding(found, guards, complete=len(_main(results)) == _num_cells(design)),
@@ -128,6 +138,9 @@ def _said(found: Compared) -> str:
     if isinstance(found, Multiplier):
         return f"{found.name}: {found.second} needs {found.said}, compared with {found.first}"
     low, high = found.interval.low, found.interval.high
+    if found.unit == "times":
+        pair = f"{found.first} against {found.second}"
+        return f"{found.name}, {found.condition}: {found.value:.2f} times [{low:.2f}, {high:.2f}] ({pair})"
     return (
         f"{found.name}, {found.condition}: {_signed(found.value)} points "
         f"[{_signed(low)}, {_signed(high)}] ({found.first} against {found.second})"
