@@ -27,6 +27,10 @@ def test_gaussians_that_differ_in_mean_and_spread_have_the_known_distance() -> N
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-6)
 
 
+# The published files are TorchScript, which torch has begun to deprecate.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+
 class Means(nn.Module):
     """Mean colours, in the form of a published detector or not."""
 

@@ -178,14 +178,18 @@ def test_plan_and_account_stand_together_and_only_deviations_are_remarked(full: 
 def test_what_would_change_the_verdict_names_guards_sample_sizes_and_unequal_budgets() -> None:
     report = synthetic_report(decision=True)
     leads = [change.lead for change in changes(report)]
-    assert leads == ["more episodes", "plateau: not checked", "arms unequal"]
+    assert leads == ["more episodes", "arms unequal"]
     assert "1.62 times" in changes(report)[-1].text
-    assert changes(report)[1].text.startswith("the arms were not trained twice as long")
     winner = synthetic_report(gap=0.25)
     low = winner.verdict.interval
     assert winner.verdict.status == "winner"
     assert low is not None
-    assert [change.lead for change in changes(winner)] == ["a repeat that disagrees", *leads[1:]]
+    assert [change.lead for change in changes(winner)] == [
+        "a repeat that disagrees",
+        "plateau: not checked",
+        "arms unequal",
+    ]
+    assert changes(winner)[1].text.startswith("the arms were not trained twice as long")
     assert f"{round(100 * low.low)} points" in changes(winner)[0].text
     failed = synthetic_report(gap=-0.9, num_arms=3)
     failed = dataclasses.replace(failed, verdict=_tripped(failed))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crossroads.errors import InputError
-from crossroads.pilot.verdict import Rules, decide, without_closed_loop
+from crossroads.pilot.verdict import Rules, claimed, decide, without_closed_loop
 
 RULES = Rules(vla="pi0", wams=("fast_wam", "fast_wam_idm", "fast_wam_joint"))
 GOOD = {"pi0": np.ones((3, 10)) * 1.0, "fast_wam": np.ones((3, 10)) * 1.0}
@@ -105,6 +105,18 @@ def test_a_sign_that_turns_with_longer_training_leaves_the_verdict_inconclusive(
     verdict = decide(arms=arms, oracle=GOOD, rules=RULES, at="x", doubled=turned)
     assert (verdict.status, verdict.winner) == ("inconclusive", None)
     assert verdict.sentence.startswith("Inconclusive at x: the difference changes its sign")
+
+
+def test_only_a_difference_that_would_be_claimed_is_trained_twice_as_long() -> None:
+    rng = np.random.default_rng(6)
+    far = draw(rng, equal(0.45) | {"fast_wam": 0.75}, runs=3, scenes=150)
+    near = draw(rng, equal(0.5), runs=3, scenes=150)
+    assert claimed(far, RULES) == "fast_wam"
+    assert claimed(near, RULES) is None
+    unchecked = decide(arms=far, oracle=GOOD, rules=RULES, at="x")
+    assert next(g for g in unchecked.guards if g.name == "plateau").status == "not checked"
+    open_ = decide(arms=near, oracle=GOOD, rules=RULES, at="x")
+    assert next(g for g in open_.guards if g.name == "plateau").status == "pass"
 
 
 def test_one_run_wins_only_with_a_caution() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,9 @@ def _hash(path: Path) -> str:
 
 def _network(path: Path) -> torch.jit.ScriptModule:
     try:
-        return torch.jit.load(os.fspath(path), map_location="cpu").eval()
+        with warnings.catch_warnings():  # TorchScript is deprecated, and it is the form in which these are published
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return torch.jit.load(os.fspath(path), map_location="cpu").eval()
     except RuntimeError as problem:
         raise InputError(
             where=str(path), expected="a TorchScript file", got=str(problem).splitlines()[0][:80], do="Fetch it again."

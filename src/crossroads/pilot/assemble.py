@@ -35,7 +35,7 @@ from crossroads.pilot.plan import TRIAL_SEED, Cell, fingerprint, fit
 from crossroads.pilot.run import Run
 from crossroads.pilot.spending import accounted, budget_guard
 from crossroads.pilot.study import BudgetTable, Executability, Study
-from crossroads.pilot.verdict import Rules, Verdict, best_wam, decide, without_closed_loop
+from crossroads.pilot.verdict import Rules, Verdict, claimed, decide, without_closed_loop
 from crossroads.recipe import Recipe, diff
 from crossroads.recipes.catalogue import recipe
 from crossroads.recipes.nano import FUTURE_S
@@ -133,12 +133,14 @@ def verdict_labels(run: Run) -> int:
 
 
 def to_double(run: Run, results: Sequence[dict[str, Any]]) -> tuple[Cell, ...]:
-    """The cells of the plateau check: the VLA and the WAM arm that the verdict speaks of, trained twice as long."""
+    """The cells of the plateau check: the two arms of a difference that would be a win, trained twice as long."""
     if not run.closed_loop:
         return ()
     at, records = verdict_labels(run), _records(run, results)
     arms = {arm: _successes(run, records, arm, at) for arm in run.plan.arms}
-    chosen = best_wam(arms, Rules(vla=run.plan.vla, wams=run.plan.wams))
+    chosen = claimed(arms, Rules(vla=run.plan.vla, wams=run.plan.wams))
+    if chosen is None:
+        return ()
     return tuple(
         Cell(arm=arm, labels=at, seed=seed, doubled=True) for seed in run.plan.seeds for arm in (run.plan.vla, chosen)
     )

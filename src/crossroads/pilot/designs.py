@@ -93,12 +93,12 @@ LABELS = Design(
     ),
     conditions=(Condition(name="usual"),),
     seeds=(0, 1, 2),
-    steps=400,
-    batch_size=32,
-    learning_rate=3e-3,
+    steps=300,
+    batch_size=16,
+    learning_rate=2e-3,
     trained_parameters=3_000_000,
     match=("samples", "steps", "parameters"),
-    num_trials=60,
+    num_trials=40,
 )
 
 VIDEO_LOSS = Design(
@@ -168,9 +168,7 @@ VIDEO_LOSS = Design(
     parts=(Part(role="labels", num=60, first_seed=3_000_000),),
     conditions=(
         Condition(name="usual"),
-        Condition(name="light", perturbation=Perturbation(light=1.0)),
         Condition(name="distractors", perturbation=Perturbation(distractors=1.0)),
-        Condition(name="noise", perturbation=Perturbation(noise=1.0)),
         Condition(name="start pose", perturbation=Perturbation(start=1.0)),
     ),
     seeds=(0, 1, 2),
@@ -179,7 +177,7 @@ VIDEO_LOSS = Design(
     learning_rate=1e-3,
     trained_parameters=0,
     match=("samples", "steps", "parameters"),
-    num_trials=60,
+    num_trials=40,
 )
 
 GROUNDING = Design(
@@ -250,12 +248,12 @@ GROUNDING = Design(
         Condition(name="swapped", pairing="leftmost", swapped=True),
     ),
     seeds=(0, 1, 2),
-    steps=400,
-    batch_size=32,
-    learning_rate=3e-3,
+    steps=300,
+    batch_size=16,
+    learning_rate=2e-3,
     trained_parameters=3_000_000,
     match=("samples", "steps", "parameters"),
-    num_trials=60,
+    num_trials=40,
 )
 
 

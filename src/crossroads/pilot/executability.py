@@ -33,7 +33,7 @@ from crossroads.train.optim import finetuning
 
 NUM_SCENES = 20
 """At most; never more than the plan's trials."""
-INVERSE_STEPS = 300
+INVERSE_STEPS = 200
 NUM_DRAWS = 1000
 
 

@@ -9,7 +9,7 @@ wrong motion is the video's fault (the imagined hand goes wrong too) or the deco
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,8 @@ def words_of(policy: Policy, starts: Starts, scale: np.ndarray, reader: InverseM
 def reader_check(reader: InverseModel, dataset: LeRobotDataset, episodes: Sequence[int]) -> float:
     """Share of real expert clips, from an episode's start, in which the way that it reads is within 45 degrees of the
     hand's true way: what its word on imagined clips is worth at best."""
-    windows = Windows(dataset, reader.eyes.recipe.window, episodes=episodes)
+    window = replace(reader.eyes.recipe.window, num_state=dataset.space.num_state)
+    windows = Windows(dataset, window, episodes=episodes, cache=None)
     first = [row for row, (_, frame) in enumerate(windows.places()) if frame == 0]
     batch = windows.batch(np.array(first))
     _, places = reader.read(batch.obs.images[reader.camera], batch.future[reader.camera])

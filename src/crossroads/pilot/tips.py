@@ -75,7 +75,8 @@ class Tips:
             f"{found.name}, {found.condition}: {found.first} against {found.second}: {size(found)}",
             f"95 % interval {span(found)}",
             "no test" if found.p_value is None else f"p {p_value(found.p_value)}, corrected",
-            f"{plural(found.trials, 'episode') + ', ' if found.trials else ''}{plural(found.runs, 'training run')} per arm",
+            plural(found.trials, "episode") if found.trials else "no episodes",
+            f"{plural(found.runs, 'training run')} per arm",
         )
 
     def latency(self, found: Latency) -> str:

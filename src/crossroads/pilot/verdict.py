@@ -118,8 +118,8 @@ def decide(
     """Compare the VLA arm with the pre-named WAM arms at one label budget (``at``, in words).
 
     ``oracle`` holds the same arms trained with all labels; ``doubled`` the same cell trained twice as long, for the
-    plateau check: where the difference does not keep its sign, the verdict is inconclusive. ``further`` guards (the
-    budget's account) forbid a verdict like the floor's when they fail.
+    plateau check of a difference that would be a win: where it does not keep its sign, the verdict is inconclusive.
+    ``further`` guards (the budget's account) forbid a verdict like the floor's when they fail.
     """
     _check(arms, rules)
     compared = (rules.vla, *rules.wams)
@@ -128,7 +128,7 @@ def decide(
     guards = (
         _floor_guard(oracle, compared, rules),
         _ceiling_guard(arms, compared, rules),
-        _plateau_guard(doubled, chosen),
+        _plateau_guard(doubled, chosen, rules),
         _runs_guard(chosen),
         *further,
     )
@@ -138,7 +138,7 @@ def decide(
     if failed:
         verdict = dataclasses.replace(found, status="no verdict", guards=guards, comparisons=comparisons)
         return dataclasses.replace(verdict, sentence="No verdict: " + " ".join(guard.note for guard in failed))
-    if chosen.p_adjusted <= rules.alpha and chosen.difference != 0 and not turned:
+    if _told_apart(chosen, rules) and not turned:
         winner = "WAM" if chosen.difference > 0 else "VLA"
         found = dataclasses.replace(
             found,
@@ -277,7 +277,21 @@ def best_wam(arms: Successes, rules: Rules) -> str:
     return max(rules.wams, key=lambda arm: arms[arm].mean())
 
 
-def _plateau_guard(doubled: Successes | None, chosen: Comparison) -> Guard:
+def claimed(arms: Successes, rules: Rules) -> str | None:
+    """The WAM arm of the difference that would be called a win of either side, if no guard forbids it."""
+    best = best_wam(arms, rules)
+    chosen = next(c for c in _compare_all(arms, rules) if c.wam == best)
+    return best if _told_apart(chosen, rules) else None
+
+
+def _told_apart(chosen: Comparison, rules: Rules) -> bool:
+    return chosen.p_adjusted <= rules.alpha and chosen.difference != 0
+
+
+def _plateau_guard(doubled: Successes | None, chosen: Comparison, rules: Rules) -> Guard:
+    if not _told_apart(chosen, rules):
+        note = "No difference is claimed, so none has to hold when the arms train twice as long."
+        return Guard(name=PLATEAU, status="pass", value=None, limit=None, note=note)
     if doubled is None or chosen.wam not in doubled or chosen.vla not in doubled:
         note = (
             "Not checked: the arms were not trained twice as long. A short training can turn the sign of a difference."
