@@ -104,7 +104,10 @@ class Predictability:
 
 
 def predictability(train: Batch, held_out: Batch, camera: str, mean: np.ndarray, scale: np.ndarray) -> Predictability:
-    """Ridge regression from small pictures and the state to the chunk's mean action; penalty by a split of train."""
+    """Ridge regression from small pictures and the state to the chunk's mean action.
+
+    The penalty is chosen on the second half of ``train``: give its episodes in a random order, each in one piece.
+    """
     scores = []
     for future in (False, True):
         x, y = _regressors(train, camera, future), _mean_action(train, mean, scale)

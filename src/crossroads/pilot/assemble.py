@@ -281,7 +281,9 @@ def _from_data_alone(
     window = replace(found.window, future_s=FUTURE_S)
     cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
     most = max(run.subsets)
-    train = Windows(dataset, window, episodes=run.subsets[most], cache=cache)
+    # The read-out's penalty is chosen on the second half: recorded in order, that would be other instructions.
+    mixed = np.random.default_rng(0).permutation(run.subsets[most]).tolist()
+    train = Windows(dataset, window, episodes=mixed, cache=cache)
     held = Windows(dataset, window, episodes=run.held_out, cache=cache)
     chosen = usable(train, set(run.subsets[most]))
     chosen = chosen[:: max(1, len(chosen) // 2000)]
