@@ -173,7 +173,7 @@ def _record(where: Path, plan: Profile) -> None:
 
 
 def main_cells(run: Run) -> tuple[Cell, ...]:
-    """The plan's cells with the sizes this dataset could give."""
+    """The plan's cells with the sizes this dataset could give, one seed after the other."""
     sizes = sorted(run.subsets)
     found = [cell for cell in cells(run.plan) if cell.labels in sizes]
     largest = [
@@ -181,7 +181,8 @@ def main_cells(run: Run) -> tuple[Cell, ...]:
         for seed in run.plan.seeds
         for arm in (*run.plan.arms, run.plan.control)
     ]
-    return tuple(dict.fromkeys([*found, *largest]))
+    # Longest first: several at once then end together.
+    return tuple(sorted(dict.fromkeys([*largest, *found]), key=lambda cell: (cell.seed, -cell.labels)))
 
 
 def choose_executor(
