@@ -17,6 +17,7 @@ from crossroads.errors import InputError
 from crossroads.evaluate.records import read_records
 from crossroads.pilot.assemble import assemble
 from crossroads.pilot.grid import Local
+from crossroads.pilot.imagined import score_imagined, scores_text
 from crossroads.pilot.plan import SMOKE, Cell
 from crossroads.pilot.report import write_report
 from crossroads.pilot.run import choose_executor, prepare
@@ -64,6 +65,17 @@ def test_every_cell_is_measured_and_the_report_names_every_arm(finished: Path) -
     assert all(name in html for name in ("pi0", "fast_wam_idm", "cloning"))
     assert json.loads((finished / "report.json").read_text())["verdict"]["status"] == "no verdict"
     assert not (finished / "features").exists()
+
+
+def test_imagined_frames_of_a_cell_are_scored_and_an_arm_that_imagines_nothing_is_refused(finished: Path) -> None:
+    cells = finished / "cells"
+    run = cells / Cell(arm="fast_wam_idm", labels=4, seed=0).name
+    found = score_imagined(run, finished / "data", num_windows=3, lpips=None, features=())
+    assert (found.recipe, found.num_windows) == ("fast_wam_idm", 3)
+    assert {score.num_clips for score in found.scores} == {3}
+    assert f"{found.scores[-1].psnr_db:.2f}" in scores_text(found)
+    with pytest.raises(InputError, match="imagines frames while it acts, got pi0"):
+        score_imagined(cells / "pi0-4-0", finished / "data", num_windows=3, lpips=None, features=())
 
 
 def test_a_second_call_trains_nothing_and_a_lost_cell_alone_is_run_again(finished: Path) -> None:
