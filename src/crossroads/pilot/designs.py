@@ -48,13 +48,6 @@ LABELS = Design(
             inverse="motion",
             labels=FEW,
         ),
-        Route(
-            name="imagined + inverse (scene)",
-            summary="video model imagines, an inverse model reads the actions from whole pictures",
-            recipe=None,
-            inverse="scene",
-            labels=FEW,
-        ),
     ),
     contrasts=(
         Contrast(name="action-free video, VLA (hand)", first="pi0 + pseudo-labels (motion)", second="pi0"),
@@ -76,14 +69,9 @@ LABELS = Design(
             second="pi0 + pseudo-labels (motion)",
         ),
         Contrast(
-            name="seeing the hand instead of the scene, relabelling",
+            name="seeing the hand instead of the scene",
             first="pi0 + pseudo-labels (motion)",
             second="pi0 + pseudo-labels (scene)",
-        ),
-        Contrast(
-            name="seeing the hand instead of the scene, imagining",
-            first="imagined + inverse (motion)",
-            second="imagined + inverse (scene)",
         ),
     ),
     level=0.4,
