@@ -156,7 +156,6 @@ VIDEO_LOSS = Design(
     parts=(Part(role="labels", num=60, first_seed=3_000_000),),
     conditions=(
         Condition(name="usual"),
-        Condition(name="distractors", perturbation=Perturbation(distractors=1.0)),
         Condition(name="start pose", perturbation=Perturbation(start=1.0)),
     ),
     seeds=(0, 1, 2),
