@@ -159,7 +159,7 @@ VIDEO_LOSS = Design(
         Condition(name="start pose", perturbation=Perturbation(start=1.0)),
     ),
     seeds=(0, 1, 2),
-    steps=200,
+    steps=150,
     batch_size=8,
     learning_rate=1e-3,
     trained_parameters=0,
