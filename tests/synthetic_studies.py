@@ -199,7 +199,7 @@ def _effect(name: str, first: str, second: str, condition: str, value: float, un
         value=value,
         unit=unit,  # pyright: ignore[reportArgumentType]
         interval=Interval(low=value - half, high=value + half),
-        p_value=0.004 if unit == "points" else None,
+        p_value=(0.004 if abs(value) > 0.1 else 0.2) if unit == "points" else None,
         runs=RUNS,
         trials=TRIALS,
     )

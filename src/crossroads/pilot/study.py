@@ -11,6 +11,8 @@ from typing import Literal
 from crossroads.evaluate.statistics import Interval
 from crossroads.pilot.verdict import Guard
 
+ALPHA = 0.05
+"""What a corrected p-value may be at most where something is called settled."""
 Currency = Literal["samples", "steps", "flops", "seconds", "device_hours", "money", "parameters"]
 Longer = Literal["keeps its sign", "turns", "not checked"]
 """What becomes of an effect when its arms train with twice the steps; asked only of effects that would be settled."""
@@ -103,9 +105,10 @@ class Effect:
 
     @property
     def decided(self) -> bool:
-        """True when the interval leaves out 'no effect' and twice the training does not turn it."""
+        """True when interval and corrected test (if any) leave out 'no effect', and no plateau check turned it."""
         nothing = 0.0 if self.unit == "points" else 1.0
-        return self.plateau != "turns" and not self.interval.low <= nothing <= self.interval.high
+        tested = self.p_value is None or self.p_value <= ALPHA
+        return tested and self.plateau != "turns" and not self.interval.low <= nothing <= self.interval.high
 
 
 @dataclass(frozen=True, kw_only=True)

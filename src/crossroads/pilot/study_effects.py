@@ -26,9 +26,8 @@ from crossroads.evaluate.statistics import (
     paired_difference,
 )
 from crossroads.pilot.design import Contrast, Crossing, Design, StudyCell
-from crossroads.pilot.study import Effect, Longer, Multiplier
+from crossroads.pilot.study import ALPHA, Effect, Longer, Multiplier
 
-ALPHA = 0.05
 Table = dict[tuple[str, int, str], np.ndarray]
 """Successes, training runs x scenes, by arm, labels and condition."""
 Compared = Effect | Multiplier

@@ -12,10 +12,9 @@ from crossroads.cost.price import Device
 from crossroads.evaluate.statistics import success_interval
 from crossroads.pilot.budget import spend
 from crossroads.pilot.design import Design
-from crossroads.pilot.study import Amounts, Effect, Measure, Multiplier, Study, StudyArm, StudyPoint
+from crossroads.pilot.study import ALPHA, Amounts, Effect, Measure, Multiplier, Study, StudyArm, StudyPoint
 from crossroads.pilot.study_cell import trainings_of
 from crossroads.pilot.study_effects import (
-    ALPHA,
     Compared,
     Table,
     column_name,
