@@ -10,6 +10,8 @@ from crossroads.cost.flops import flops, parameters
 from crossroads.cost.price import Device
 from crossroads.errors import InputError
 from crossroads.pilot.budget import CURRENCIES, TEXT_TOKENS, Budget, Training, compare, scaled, show, spend
+from crossroads.pilot.plan import PROFILES
+from crossroads.pilot.run import plan_without_data
 from crossroads.recipes.catalogue import recipe
 
 SLOW = Device(name="a slow device", peak_flop_per_s=1e10, utilisation=0.5, price_per_hour=2.0)
@@ -81,3 +83,12 @@ def test_the_plan_names_every_currency_and_where_its_estimates_come_from() -> No
     text = show(compare({"pi0": spend(trainings("pi0", 60), FREE)}, Budget(), FREE))
     assert all(name.replace("_", " ") in text for name in CURRENCIES)
     assert "no price stated" in text
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_every_profile_can_be_planned_as_it_is(name: str) -> None:
+    table = plan_without_data(PROFILES[name], Budget())
+    assert {"samples", "steps"} <= set(table.matched)
+    assert ("parameters" in table.matched) == (PROFILES[name].phase == "head")
+    if "parameters" not in table.matched:
+        assert any(gap.startswith("parameters") for gap in table.unequal)

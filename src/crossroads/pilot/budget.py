@@ -74,7 +74,8 @@ class Budget:
     price_per_hour: float | None = None
     """Of the training device, in US dollars; nothing is assumed."""
     match: tuple[Currency, ...] = ()
-    """Empty: what is given, or samples, steps and parameters when nothing is."""
+    """Empty: what is given, or samples, steps and parameters when nothing is (a pilot of whole networks: the first
+    two)."""
     tolerance: float = 0.05
 
     def __post_init__(self) -> None:

@@ -27,8 +27,12 @@ def with_budget(
     """The profile with every arm's steps set by the budget, and the plan as a table; refuses arms that are not equal.
 
     ``sizes`` are the numbers of labels that the data can give. The control is outside the comparison and keeps its
-    steps, and so do the cells of the plateau check, which are not part of any arm's budget.
+    steps, and so do the cells of the plateau check, which are not part of any arm's budget. Where whole networks train,
+    which parts of a backbone stay frozen is the published design's (the text encoder of a WAM, of a VLA nothing): then
+    parameters are stated and, unless asked for, not matched.
     """
+    if plan.phase == "full" and not budget.match and not budget.given:
+        budget = replace(budget, match=("samples", "steps"))
     steps: list[tuple[str, int, int]] = []
     planned: dict[str, Amounts] = {}
     for arm in plan.arms:
