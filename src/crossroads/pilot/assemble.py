@@ -3,13 +3,9 @@ what needs only the data (trivial baselines, predictability)."""
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +27,8 @@ from crossroads.pilot.budget import TEXT_TOKENS
 from crossroads.pilot.cell import usable
 from crossroads.pilot.many import convergences, letters
 from crossroads.pilot.plain import from_plain
-from crossroads.pilot.plan import TRIAL_SEED, Cell, fingerprint, fit
+from crossroads.pilot.plan import Cell, fit
+from crossroads.pilot.provenance import provenance
 from crossroads.pilot.run import Run
 from crossroads.pilot.spending import accounted, budget_guard
 from crossroads.pilot.study import BudgetTable, Executability, Study
@@ -89,7 +86,7 @@ def assemble(run: Run, results: Sequence[dict[str, Any]], *, command: str) -> pa
         costs=_costs(results, recipes, run),
         price=None,
         limits=LIMITS,
-        provenance=_provenance(run, dataset, command, results),
+        provenance=provenance(run, dataset, command, results),
         budget=table,
         studies=_studies(run),
         convergence=convergences(run.plan, results),
@@ -368,36 +365,3 @@ def _costs(results: Sequence[dict[str, Any]], recipes: dict[str, Recipe], run: R
             )
         )
     return tuple(costs)
-
-
-def _provenance(run: Run, dataset: LeRobotDataset, command: str, results: Sequence[dict[str, Any]]) -> page.Provenance:
-    wanted = ("crossroads", "torch", "numpy", "mujoco", "scipy")
-    versions = {"python": platform.python_version()}
-    for name in wanted:
-        versions[name] = importlib.metadata.version(name)
-    for r in results:
-        for name, mark in r["backbones"].items():
-            versions[f"weights {name}"] = mark
-    plan = json.loads((run.out / "plan.json").read_text())
-    scenes = f"{TRIAL_SEED} to {TRIAL_SEED + run.plan.num_trials - 1}" if run.closed_loop else "none"
-    return page.Provenance(
-        run_id=fingerprint(plan["fingerprint"], dataset.content_hash()),
-        command=command,
-        date=datetime.date.today().isoformat(),
-        machine=f"{platform.system()} {platform.machine()}, {_processor()}",
-        device="cpu",
-        training_seeds=run.plan.seeds,
-        scene_seeds=scenes,
-        data=plan["data"],
-        data_hash=dataset.content_hash()[:16],
-        versions=versions,
-    )
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown processor"
