@@ -53,12 +53,12 @@ class LabelMultiplier:
     def __str__(self) -> str:
         ends = f"[{_times(self.interval.low)}, {_times(self.interval.high)}]"
         words = {
-            "value": _times(self.ratio.low),
-            "at least": f"at least {_times(self.ratio.low)}",
-            "at most": f"at most {_times(self.ratio.high)}",
-            "unknown": "not measurable",
+            "value": f"{_times(self.ratio.low)} the labels",
+            "at least": f"at least {_times(self.ratio.low)} the labels",
+            "at most": f"at most {_times(self.ratio.high)} the labels",
+            "unknown": "a number of labels that cannot be told",
         }
-        return f"{words[self.bound]} the labels at {100 * self.level:.0f} % success {ends}"
+        return f"{words[self.bound]} at {100 * self.level:.0f} % success {ends}"
 
 
 def ratio_interval(
