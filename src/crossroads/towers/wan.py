@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from crossroads.streams import linear_flops, linear_parameters
-from crossroads.towers.spec import QKV, Context, Heads, Places, axis_angles, rotate_adjacent
+from crossroads.towers.spec import QKV, Context, Heads, Places, axis_angles, rotate_adjacent, turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class WanCondition:
 
     head: Float[Tensor, "b l w"]
     block: Float[Tensor, "b l six w"]
-    angle: Float[Tensor, "n half"]
+    turn: Complex[Tensor, "n half"]
     context: Context | None
 
 
@@ -120,8 +120,8 @@ class WanFrame(nn.Module):
         if context is not None:
             hidden = self.context_out(functional.gelu(self.context_in(context.hidden), approximate="tanh"))
             context = Context(hidden=hidden, valid=context.valid)
-        angle = axis_angles(places.grid, self.spec.rotary, 1e4)
-        return WanCondition(head=told, block=block, angle=angle, context=context)
+        turn = turns(axis_angles(places.grid, self.spec.rotary, 1e4))
+        return WanCondition(head=told, block=block, turn=turn, context=context)
 
     def enter(self, x: Float[Tensor, "b n w"], condition: WanCondition) -> Float[Tensor, "b n w"]:
         return x
@@ -155,12 +155,11 @@ class WanBlock(nn.Module):
             (self.table.float() + condition.block.float()).to(x.dtype).unbind(dim=-2)
         )  # six slices cost six zero fills
         y = _modulate(x, told[0], told[1], self.spec.eps)
-        split = {"h": self.spec.heads}
         q, k, v = (
-            rearrange(flat, "b n (h d) -> b n h d", **split)
+            flat.unflatten(-1, (self.spec.heads, -1))
             for flat in (self.norm_q(self.q(y)), self.norm_k(self.k(y)), self.v(y))
         )
-        return QKV(q=rotate_adjacent(q, condition.angle), k=rotate_adjacent(k, condition.angle), v=v), told
+        return QKV(q=rotate_adjacent(q, condition.turn), k=rotate_adjacent(k, condition.turn), v=v), told
 
     def after(
         self,
@@ -170,11 +169,11 @@ class WanBlock(nn.Module):
         condition: WanCondition,
     ) -> Float[Tensor, "b n w"]:
         told = carry
-        x = x + told[2] * self.out(attended)
+        x = torch.addcmul(x, told[2], self.out(attended))
         if condition.context is not None:
             x = x + self._cross(x, condition.context)
         y = _modulate(x, told[3], told[4], self.spec.eps)
-        return x + told[5] * self.down(functional.gelu(self.up(y), approximate="tanh"))
+        return torch.addcmul(x, told[5], self.down(functional.gelu(self.up(y), approximate="tanh")))
 
     def _cross(self, x: Tensor, context: Context) -> Tensor:
         """Text cross-attention: no gate, no rotation, no modulation."""
@@ -194,7 +193,7 @@ class WanBlock(nn.Module):
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     """Layer norm without weights in float32, then scale and shift."""
     normed = functional.layer_norm(x.float(), x.shape[-1:], eps=eps)
-    return (normed * (1 + scale) + shift).to(x.dtype)
+    return torch.addcmul(shift, normed, 1 + scale).to(x.dtype)
 
 
 def timestep_sinusoid(level: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b n f"]:

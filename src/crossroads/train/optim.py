@@ -149,9 +149,8 @@ class RunningAverage:
     @torch.no_grad()
     def update(self, parameters: Mapping[str, nn.Parameter], step: int) -> None:
         """Move the average toward the weights after the update number ``step``."""
-        share = 1 - self.decay_at(step)
-        for name, parameter in parameters.items():
-            self.values[name].lerp_(parameter.detach().float(), share)
+        wide = [parameters[name].detach().float() for name in self.values]
+        torch._foreach_lerp_(list(self.values.values()), wide, 1 - self.decay_at(step))  # as torch's swa_utils does
 
     @torch.no_grad()
     def copy_to(self, parameters: Mapping[str, Tensor]) -> None:
