@@ -20,6 +20,7 @@ from crossroads.net import StreamNet
 from crossroads.policy import StreamPolicy
 from crossroads.recipe import Recipe, Stage
 from crossroads.space import ActionSpace, Statistics
+from crossroads.towers.cosmos import Cosmos, CosmosBlock, CosmosFrame
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
 from crossroads.towers.given import Given, GivenFrame
 from crossroads.towers.joint import Joint, JointLayer
@@ -35,6 +36,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     VideoLatents: LatentCodec,
 }
 TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
+    Cosmos: (CosmosFrame, CosmosBlock),
     Gemma: (GemmaFrame, GemmaBlock),
     Given: (GivenFrame, nn.Identity),
     Plain: (PlainFrame, PlainBlock),

@@ -21,16 +21,24 @@ from crossroads.errors import InputError
 from crossroads.streams import ViewKind, linear_flops, linear_parameters
 from crossroads.types import NOTHING, Batch, Observation, Window
 
+NUM_MARKS = 2
+"""Channels beside the latent's own: clean, padded."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoLatents:
-    """Future frames at ``future_s`` (a multiple of 4 of them), patches of ``patch`` latents square."""
+    """Future frames at ``future_s`` (a multiple of 4 of them), patches of ``patch`` latents square.
+
+    ``marked``: the ends of Cosmos-Predict2, without biases and with two more channels in: one is 1 on clean tokens
+    (level 0), one marks padded pixels, of which there are none.
+    """
 
     cameras: tuple[str, ...]
     image_hw: tuple[int, int]
     future_s: tuple[float, ...]
     autoencoder: NanoAutoencoder | WanAutoencoder
     patch: int = 1
+    marked: bool = False
 
     def __post_init__(self) -> None:
         if len(self.future_s) % TIME_FACTOR:
@@ -55,6 +63,11 @@ class VideoLatents:
         return self.autoencoder.channels * self.patch**2
 
     @property
+    def enter_size(self) -> int:
+        """Numbers of a patch as the tower's first linear map takes it."""
+        return self.patch_size + (NUM_MARKS * self.patch**2 if self.marked else 0)
+
+    @property
     def views(self) -> tuple[ViewKind, ...]:
         return ("now", "noised", "clean")
 
@@ -68,10 +81,12 @@ class VideoLatents:
 
     def num_parameters(self, width: int) -> int:
         """The autoencoder's are counted apart: no phase trains them."""
+        if self.marked:
+            return width * (self.enter_size + self.patch_size)
         return linear_parameters(self.patch_size, width) + linear_parameters(width, self.patch_size)
 
     def embed_flops(self, view: ViewKind, width: int) -> int:
-        return linear_flops(self.num_tokens(view), self.patch_size, width)
+        return linear_flops(self.num_tokens(view), self.enter_size, width)
 
     def read_flops(self, view: ViewKind, width: int) -> int:
         return linear_flops(self.num_tokens(view), width, self.patch_size)
@@ -96,8 +111,8 @@ class LatentCodec(nn.Module):
         self.spec = spec
         small = isinstance(spec.autoencoder, NanoAutoencoder)
         self.autoencoder = NanoAutoencoderNet(spec.autoencoder) if small else WanAutoencoderNet(spec.autoencoder)  # pyright: ignore[reportArgumentType]
-        self.enter = nn.Linear(spec.patch_size, width)
-        self.leave = nn.Linear(width, spec.patch_size)
+        self.enter = nn.Linear(spec.enter_size, width, bias=not spec.marked)
+        self.leave = nn.Linear(width, spec.patch_size, bias=not spec.marked)
 
     def canvas(self, images: dict[str, Tensor]) -> Float[Tensor, "b t h w 3"]:
         """Cameras side by side, pixels in -1..1."""
@@ -126,7 +141,14 @@ class LatentCodec(nn.Module):
         return (self.spec.num_tokens(view), self.spec.patch_size)
 
     def embed(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n w"]:
-        return self.enter(latent)
+        return self.enter(self._marked(latent, level) if self.spec.marked else latent)
+
+    def _marked(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n d"]:
+        """The two marking channels behind the latent's own, at every place of a patch."""
+        places = latent.unflatten(-1, (self.spec.patch**2, -1))
+        marks = latent.new_zeros(*places.shape[:-1], NUM_MARKS)
+        marks[..., 0] = (level == 0).to(latent.dtype)[..., None].expand(places.shape[:-1])
+        return torch.cat([places, marks], dim=-1).flatten(-2)
 
     def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n c"]:
         return self.leave(hidden)

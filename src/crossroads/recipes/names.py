@@ -42,7 +42,8 @@ def imported(renamed: Iterable[Renamed], published: Mapping[str, Tensor]) -> dic
             if name not in published:
                 raise InputError(where="published weights", expected=name, got="none", do=nearest(name, published))
         parts = [published[name] for name in entry.theirs]
-        weights[entry.ours] = torch.cat([rearrange(part, entry.shape) if entry.shape else part for part in parts])
+        axes = dict(entry.axes)
+        weights[entry.ours] = torch.cat([rearrange(part, entry.shape, **axes) if entry.shape else part for part in parts])
     return weights
 
 
@@ -207,3 +208,48 @@ def fast_wam_names(size: FastWamSize) -> tuple[Renamed, ...]:
         *wan_names("towers.expert", "action_expert.", size.expert.depth, "original"),
         *linear("codecs.state.enter", "proprio_encoder"),
     )
+
+
+COSMOS = {  # ours: (original, diffusers)
+    **{"q": ("self_attn.q_proj", "attn1.to_q"), "k": ("self_attn.k_proj", "attn1.to_k")},
+    **{"v": ("self_attn.v_proj", "attn1.to_v"), "out": ("self_attn.output_proj", "attn1.to_out.0")},
+    **{"norm_q": ("self_attn.q_norm", "attn1.norm_q"), "norm_k": ("self_attn.k_norm", "attn1.norm_k")},
+    **{"narrow": ("adaln_modulation_self_attn.1", "norm1.linear_1")},
+    **{"wide": ("adaln_modulation_self_attn.2", "norm1.linear_2")},
+    **{"cross_q": ("cross_attn.q_proj", "attn2.to_q"), "cross_k": ("cross_attn.k_proj", "attn2.to_k")},
+    **{"cross_v": ("cross_attn.v_proj", "attn2.to_v"), "cross_out": ("cross_attn.output_proj", "attn2.to_out.0")},
+    **{"norm_cross_q": ("cross_attn.q_norm", "attn2.norm_q"), "norm_cross_k": ("cross_attn.k_norm", "attn2.norm_k")},
+    **{"cross_narrow": ("adaln_modulation_cross_attn.1", "norm2.linear_1")},
+    **{"cross_wide": ("adaln_modulation_cross_attn.2", "norm2.linear_2")},
+    **{"up": ("mlp.layer1", "ff.net.0.proj"), "down": ("mlp.layer2", "ff.net.2")},
+    **{"mlp_narrow": ("adaln_modulation_mlp.1", "norm3.linear_1")},
+    **{"mlp_wide": ("adaln_modulation_mlp.2", "norm3.linear_2")},
+}
+COSMOS_FRAME = {
+    "level_in": ("t_embedder.1.linear_1", "time_embed.t_embedder.linear_1"),
+    "level_out": ("t_embedder.1.linear_2", "time_embed.t_embedder.linear_2"),
+    "level_norm": ("t_embedding_norm", "time_embed.norm"),
+    "head_narrow": ("final_layer.adaln_modulation.1", "norm_out.linear_1"),
+    "head_wide": ("final_layer.adaln_modulation.2", "norm_out.linear_2"),
+}
+COSMOS_ENDS = {"enter": ("x_embedder.proj.1", "patch_embed.proj"), "leave": ("final_layer.linear", "proj_out")}
+
+
+def cosmos_names(
+    codec: str, tower: str, prefix: str, *, depth: int, patch: int, dialect: Literal["original", "diffusers"]
+) -> list[Renamed]:
+    """A Cosmos-Predict2 video model with its ends. A patch enters as (channel, row, column) and leaves channels last."""
+    which = 0 if dialect == "original" else 1
+    blocks = f"{prefix}{'blocks' if dialect == 'original' else 'transformer_blocks'}"
+    enter, leave = (f"{prefix}{COSMOS_ENDS[end][which]}.weight" for end in ("enter", "leave"))
+    sizes = (("p", patch), ("q", patch))
+    found = [
+        Renamed(ours=f"{codec}.enter.weight", theirs=(enter,), shape="w (c p q) -> w (p q c)", axes=sizes),
+        Renamed(ours=f"{codec}.leave.weight", theirs=(leave,)),
+    ]
+    found += [weight_of(f"{tower}.frame.{part}", f"{prefix}{COSMOS_FRAME[part][which]}") for part in COSMOS_FRAME]
+    for layer in range(depth):
+        found += [
+            weight_of(f"{tower}.layers.{layer}.{part}", f"{blocks}.{layer}.{COSMOS[part][which]}") for part in COSMOS
+        ]
+    return found

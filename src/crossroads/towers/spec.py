@@ -106,16 +106,27 @@ class Block(Protocol):
     ) -> Float[Tensor, "b n w"]: ...
 
 
-def axis_angles(places: Float[Tensor, "n axes"], split: tuple[int, ...], theta: float) -> Float[Tensor, "n half"]:
+def axis_angles(
+    places: Float[Tensor, "n axes"], split: tuple[int, ...], theta: float | tuple[float, ...]
+) -> Float[Tensor, "n half"]:
     """Rotation angles with the head split over the leading axes: ``split`` dims for (time, row, column) or time only.
 
     Angles in float64, as the Wan reference does; frequency ``theta^(-2 i / d)`` per axis.
     """
+    bases = theta if isinstance(theta, tuple) else (theta,) * len(split)
     angles = []
-    for axis, size in enumerate(split):
-        frequency = theta ** (-torch.arange(0, size, 2, dtype=torch.float64, device=places.device) / size)
+    for axis, (size, base) in enumerate(zip(split, bases, strict=True)):
+        frequency = base ** (-torch.arange(0, size, 2, dtype=torch.float64, device=places.device) / size)
         angles.append(places[:, axis, None].double() * frequency)
     return torch.cat(angles, dim=-1)
+
+
+def sinusoid(value: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b n width"]:
+    """``[cos, sin](value / 10000^(i / half))``; angles in float64."""
+    half = width // 2
+    step = torch.arange(half, dtype=torch.float64, device=value.device) / half
+    angle = value.double().unsqueeze(-1) * 1e4**-step
+    return torch.cat([angle.cos(), angle.sin()], dim=-1).float()
 
 
 def turns(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossroads.streams import linear_flops, linear_parameters
-from crossroads.towers.spec import QKV, Context, Heads, Places, axis_angles, rotate_adjacent, turns
+from crossroads.towers.spec import QKV, Context, Heads, Places, axis_angles, rotate_adjacent, sinusoid, turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,8 @@ class WanFrame(nn.Module):
         context: Context | None,
         modulation: Tensor | None,
     ) -> WanCondition:
-        told = self.level_out(functional.silu(self.level_in(timestep_sinusoid(level, self.spec.frequency_width))))
+        wave = sinusoid(level.double() * 1000, self.spec.frequency_width)  # the reference counts levels to 1000
+        told = self.level_out(functional.silu(self.level_in(wave)))
         if modulation is not None:
             told = told + modulation
         block = rearrange(self.level_project(functional.silu(told)), "b n (six w) -> b n six w", six=6)
@@ -194,10 +195,3 @@ def _modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     """Layer norm without weights in float32, then scale and shift."""
     normed = functional.layer_norm(x.float(), x.shape[-1:], eps=eps)
     return torch.addcmul(shift, normed, 1 + scale).to(x.dtype)
-
-
-def timestep_sinusoid(level: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b n f"]:
-    """``[cos, sin](1000 t / 10000^(i / half))`` (Wan ``sinusoidal_embedding_1d``); angles in float64."""
-    half = torch.arange(width // 2, dtype=torch.float64, device=level.device)
-    angle = rearrange(level.double() * 1000, "b n -> b n 1") * 10000 ** (-half / (width // 2))
-    return torch.cat([angle.cos(), angle.sin()], dim=-1).float()
