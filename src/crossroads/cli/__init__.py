@@ -14,7 +14,7 @@ import tyro
 
 from crossroads.cli.data import Audit, Backbones, Data, DataCheck, DataRecord
 from crossroads.cli.pilot import Pilot, Study
-from crossroads.cli.recipes import Cost, Diff, Recipes, Show
+from crossroads.cli.recipes import Cost, Diff, Export, Import, Recipes, Show
 from crossroads.cli.train import Eval, Train, Video
 from crossroads.errors import InputError, nearest
 
@@ -22,6 +22,8 @@ COMMANDS: Mapping[str, type] = {
     "recipes": Recipes,
     "show": Show,
     "diff": Diff,
+    "import": Import,
+    "export": Export,
     "train": Train,
     "eval": Eval,
     "video": Video,
@@ -82,7 +84,7 @@ def _check_spelling(arguments: Sequence[str]) -> None:
         if chosen is Data:
             known = dict(DATA_COMMANDS)
             continue
-        options = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(chosen)}
+        options = {f"--{field.name.rstrip('_').replace('_', '-')}" for field in dataclasses.fields(chosen)}
         options |= {f"--no-{option[2:]}" for option in options} | {"--help"}
         for word in words:
             option = word.split("=")[0].replace("_", "-")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,3 +130,41 @@ class Cost:
         if self.json is not None:
             write_answer(self.json, values)
         print(said)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Read a published release into its recipe, weight by weight, and keep it under our names."""
+
+    recipe: Positional[str]
+    from_: Annotated[str, arg(name="from")]
+    """A folder of safetensors files, or a repository of the model hub (owner/name)."""
+    out: Path
+    """A new folder."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+
+    def run(self) -> None:
+        import torch
+
+        from crossroads.recipes.transfer import import_release, official
+
+        released = official(self.recipe)
+        net = import_release(released, self.from_, self.out, dtype=getattr(torch, self.dtype))
+        num = sum(parameter.numel() for parameter in net.parameters())
+        print(f"{self.recipe}: {len(released.names)} weights, {num:,} numbers, every one accounted for\n{self.out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write an imported folder back under the published names."""
+
+    folder: Positional[Path]
+    """What `crossroads import` wrote."""
+    to: Path
+    """The folder of the release."""
+
+    def run(self) -> None:
+        from crossroads.recipes.transfer import export_release, official, sidecar
+
+        for path in export_release(official(sidecar(self.folder)["recipe"]), self.folder, self.to):
+            print(path)

@@ -1,0 +1,104 @@
+"""A published release as a folder of ours, and back: the same map of names both ways."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from crossroads.errors import InputError, nearest
+from crossroads.net import StreamNet
+from crossroads.recipe import Recipe
+from crossroads.recipes import fast_wam_sizes
+from crossroads.recipes import pi0 as pi0_sizes
+from crossroads.recipes.catalogue import PUBLISHED, RECIPES
+from crossroads.recipes.names import Renamed, fast_wam_names, pi0_names
+from crossroads.recipes.release import Release, empty_net, fetched, load_release, write_release
+
+SIDECAR = "import.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Official:
+    """A recipe at the size of a release, the release's names, and patterns of those that have no use."""
+
+    recipe: Recipe
+    names: tuple[Renamed, ...]
+    unused: tuple[str, ...] = ()
+
+
+NAMES: Mapping[str, Callable[[], tuple[tuple[Renamed, ...], tuple[str, ...]]]] = {
+    "fast_wam": lambda: (fast_wam_names(fast_wam_sizes.PUBLISHED), ()),
+    "fast_wam_idm": lambda: (fast_wam_names(fast_wam_sizes.PUBLISHED), ()),
+    "fast_wam_joint": lambda: (fast_wam_names(fast_wam_sizes.PUBLISHED), ()),
+    "pi0": lambda: (pi0_names(pi0_sizes.PUBLISHED), (r"paligemma_with_expert\..*lm_head\.weight",)),
+}
+
+
+def official(name: str) -> Official:
+    """The release of a recipe by the recipe's name."""
+    if name not in NAMES:
+        known = name in RECIPES
+        raise InputError(
+            where=f"recipe {name!r}",
+            expected=f"a recipe that was released: {', '.join(NAMES)}",
+            got="one of our own, without a release" if known else "an unknown name",
+            do="Train it instead." if known else nearest(name, NAMES),
+        )
+    names, unused = NAMES[name]()
+    return Official(recipe=PUBLISHED[name](), names=names, unused=unused)
+
+
+def import_release(released: Official, source: str, out: Path, *, dtype: torch.dtype) -> StreamNet:
+    """Read a release into the recipe's network and keep it in ``out`` under our names; returns the network.
+
+    Raises:
+        InputError: ``out`` is in use, or the release does not fit the recipe weight by weight.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise InputError(where=str(out), expected="a new folder", got="one in use", do="Choose another --out.")
+    net = empty_net(released.recipe.stage, device="cpu", dtype=dtype)
+    with Release(fetched(source)) as published:
+        load_release(net, released.names, published, unused=released.unused, dtype=dtype)
+    write_release(net, _ours(released), out)
+    kept = {"recipe": released.recipe.name, "source": source, "dtype": str(dtype).removeprefix("torch.")}
+    (out / SIDECAR).write_text(json.dumps(kept, indent=1))
+    return net
+
+
+def export_release(released: Official, folder: Path, to: Path) -> list[Path]:
+    """Write what ``import_release`` kept in ``folder`` under the published names again; returns the files."""
+    kept = sidecar(folder)
+    if kept["recipe"] != released.recipe.name:
+        raise InputError(
+            where=str(folder),
+            expected=f"weights of {released.recipe.name!r}",
+            got=repr(kept["recipe"]),
+            do="Export them as the recipe that they were imported for.",
+        )
+    dtype = getattr(torch, kept["dtype"])
+    net = empty_net(released.recipe.stage, device="cpu", dtype=dtype)
+    with Release(folder) as ours:
+        load_release(net, _ours(released), ours, dtype=dtype)
+    return write_release(net, released.names, to)
+
+
+def sidecar(folder: Path) -> Mapping[str, str]:
+    """What ``import_release`` noted beside the weights."""
+    path = folder / SIDECAR
+    if not path.exists():
+        raise InputError(
+            where=str(folder),
+            expected=f"a folder that `crossroads import` wrote, with its {SIDECAR}",
+            got="none",
+            do="Run `crossroads import RECIPE --from RELEASE --out FOLDER` first.",
+        )
+    return json.loads(path.read_text())
+
+
+def _ours(released: Official) -> tuple[Renamed, ...]:
+    """The map of our public names to themselves."""
+    return tuple(Renamed(ours=entry.ours, theirs=(entry.ours,)) for entry in released.names)
