@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from crossroads.codecs.banks import BankedLinear
 from crossroads.codecs.spec import Codec, Latent
 from crossroads.layout import Layout
 from crossroads.streams import Group
@@ -40,6 +41,12 @@ class StreamNet(nn.Module):
     def own_codec(self, stream: str) -> Codec:
         """The codec of a stream by the stream's name."""
         return self.codec(next(name for name, group in self.layout.groups.items() if group.stream.name == stream))
+
+    def address(self, robot: tuple[str, ...]) -> None:
+        """Choose the weights of each sample's robot in every codec that keeps some per robot."""
+        for module in self.codecs.modules():
+            if isinstance(module, BankedLinear):
+                module.address(robot)
 
     def observe(self, name: str, obs: Observation) -> Latent:
         """The latent of a ``now`` group."""

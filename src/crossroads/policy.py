@@ -93,6 +93,7 @@ class StreamPolicy(nn.Module):
         levels: dict[str, Tensor] = {}
         owed: dict[str, Corrupted] = {}
         targets: dict[str, Latent] = {}
+        self.net.address(batch.obs.robot)
         obs = batch.obs.foreseeing(batch.future, self.recipe.window.future_s)
         for name in sorted(names):
             group = self.net.group(name)

@@ -87,6 +87,7 @@ class Interpreter:
 
     def __init__(self, net: StreamNet, obs: Observation, generator: torch.Generator, *, caching: bool = True) -> None:
         self.net, self.obs, self.generator, self.caching = net, obs, generator, caching
+        net.address(obs.robot)
         self.latents: dict[str, Latent] = {}
         self.levels: dict[str, float] = {}
         self.states: dict[str, GroupState] = {}

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossroads.codecs.banks import end_flops, end_parameters, make_end
 from crossroads.codecs.spec import Latent
 from crossroads.space import Normaliser, NormaliserKind
 from crossroads.streams import ViewKind, linear_flops, linear_parameters
@@ -22,7 +23,9 @@ class ActionTokens:
     """A chunk of ``num_actions`` actions.
 
     ``level_in_codec``: the level enters by a two-layer MLP beside the action (pi0, openpi ``action_time_mlp``);
-    otherwise the tower is told the level (Wan-style modulation).
+    otherwise the tower is told the level (Wan-style modulation). ``hidden`` and ``robots``: widths of networks in and
+    out, and the robots with weights of their own at the raw end (``codecs.banks``). ``first_place``: the rotary index
+    of the first action.
     """
 
     num_actions: int
@@ -30,6 +33,9 @@ class ActionTokens:
     control_hz: float
     normaliser: NormaliserKind = "mean_std"
     level_in_codec: bool = False
+    hidden: tuple[int, ...] = ()
+    robots: tuple[str, ...] = ()
+    first_place: int = 0
 
     @property
     def views(self) -> tuple[ViewKind, ...]:
@@ -43,16 +49,18 @@ class ActionTokens:
         return Window(**{**vars(NOTHING), **asked})
 
     def num_parameters(self, width: int) -> int:
-        ends = linear_parameters(self.action_size, width) + linear_parameters(width, self.action_size)
+        sizes, num = (self.action_size, width, self.hidden), len(self.robots)
+        ends = end_parameters(*sizes, num) + end_parameters(*sizes, num, back=True)
         told = linear_parameters(2 * width, width) + linear_parameters(width, width)
         return ends + (told if self.level_in_codec else 0)
 
     def embed_flops(self, view: ViewKind, width: int) -> int:
         told = linear_flops(self.num_actions, 2 * width, width) + linear_flops(self.num_actions, width, width)
-        return linear_flops(self.num_actions, self.action_size, width) + (told if self.level_in_codec else 0)
+        enter = end_flops(self.num_actions, self.action_size, width, self.hidden)
+        return enter + (told if self.level_in_codec else 0)
 
     def read_flops(self, view: ViewKind, width: int) -> int:
-        return linear_flops(self.num_actions, width, self.action_size)
+        return end_flops(self.num_actions, self.action_size, width, self.hidden)
 
     def encode_flops(self, view: ViewKind) -> int:
         return 0
@@ -69,8 +77,8 @@ class ActionCodec(nn.Module):
         self.spec = spec
         self.width = width
         self.normaliser = Normaliser(spec.action_size)
-        self.enter = nn.Linear(spec.action_size, width)
-        self.leave = nn.Linear(width, spec.action_size)
+        self.enter = make_end(spec.action_size, width, spec.hidden, spec.robots)
+        self.leave = make_end(spec.action_size, width, spec.hidden, spec.robots, back=True)
         if spec.level_in_codec:
             self.told_in = nn.Linear(2 * width, width)
             self.told_out = nn.Linear(width, width)
@@ -99,7 +107,7 @@ class ActionCodec(nn.Module):
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
         places = torch.zeros(num_tokens, 3)
-        places[:, 0] = torch.arange(num_tokens)
+        places[:, 0] = torch.arange(num_tokens) + self.spec.first_place
         return places
 
 

@@ -1,4 +1,4 @@
-"""Robot state as one token: normalise, one linear map (pi0, arXiv 2410.24164; Fast-WAM's proprio token)."""
+"""Robot state as one token: normalise, one linear map or a small network (pi0, arXiv 2410.24164; Fast-WAM's proprio token)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from crossroads.codecs.banks import end_flops, end_parameters, make_end
 from crossroads.codecs.spec import Latent
 from crossroads.space import Normaliser, NormaliserKind
-from crossroads.streams import ViewKind, linear_flops, linear_parameters
+from crossroads.streams import ViewKind
 from crossroads.types import NOTHING, Batch, Observation, Window
 
 
 @dataclass(frozen=True, kw_only=True)
 class StateToken:
-    """The state vector as a single token."""
+    """The state vector as a single token; ``hidden`` and ``robots`` as in ``ActionTokens``."""
 
     num_state: int
     normaliser: NormaliserKind = "mean_std"
+    hidden: tuple[int, ...] = ()
+    robots: tuple[str, ...] = ()
 
     @property
     def views(self) -> tuple[ViewKind, ...]:
@@ -33,10 +36,10 @@ class StateToken:
         return Window(**{**vars(NOTHING), "num_state": self.num_state})
 
     def num_parameters(self, width: int) -> int:
-        return linear_parameters(self.num_state, width)
+        return end_parameters(self.num_state, width, self.hidden, len(self.robots))
 
     def embed_flops(self, view: ViewKind, width: int) -> int:
-        return linear_flops(1, self.num_state, width)
+        return end_flops(1, self.num_state, width, self.hidden)
 
     def read_flops(self, view: ViewKind, width: int) -> int:
         return 0
@@ -55,7 +58,7 @@ class StateCodec(nn.Module):
         super().__init__()
         self.spec = spec
         self.normaliser = Normaliser(spec.num_state)
-        self.enter = nn.Linear(spec.num_state, width)
+        self.enter = make_end(spec.num_state, width, spec.hidden, spec.robots)
 
     def observe(self, obs: Observation) -> Latent:
         values = rearrange(self.normaliser.normalise(obs.state), "b s -> b 1 s")

@@ -17,6 +17,7 @@ from torch import Tensor
 from crossroads.errors import InputError, nearest
 from crossroads.net import StreamNet
 from crossroads.recipes.fast_wam_sizes import FastWamSize
+from crossroads.recipes.gigaworld import GigaWorldSize
 from crossroads.recipes.pi0 import Pi0Size
 
 
@@ -168,14 +169,26 @@ WAN_DIFFUSERS = {
 }
 
 
-def wan_names(ours: str, prefix: str, depth: int, dialect: Literal["original", "diffusers"]) -> list[Renamed]:
-    """A Wan tower without its ends (patches in, patches out, modulated head)."""
+def wan_names(
+    ours: str,
+    prefix: str,
+    depth: int,
+    dialect: Literal["original", "diffusers"],
+    *,
+    expert: str = "",
+    frame_prefix: str = "",
+) -> list[Renamed]:
+    """A Wan tower without its ends (patches in, patches out, modulated head).
+
+    ``expert``: what follows the number of a block where blocks hold several experts; ``frame_prefix``: what stands
+    before the names of that expert's level and text embedders.
+    """
     theirs = WAN_ORIGINAL if dialect == "original" else WAN_DIFFUSERS
     found: list[Renamed] = []
     for part in ("level_in", "level_out", "level_project", "context_in", "context_out"):
-        found += linear(f"{ours}.frame.{part}", f"{prefix}{theirs[part]}")
+        found += linear(f"{ours}.frame.{part}", f"{prefix}{frame_prefix}{theirs[part]}")
     for layer in range(depth):
-        here, there = f"{ours}.layers.{layer}", f"{prefix}blocks.{layer}"
+        here, there = f"{ours}.layers.{layer}", f"{prefix}blocks.{layer}{expert}"
         for part in WAN_LINEAR:
             found += linear(f"{here}.{part}", f"{there}.{theirs[part]}")
         found += [weight_of(f"{here}.{part}", f"{there}.{theirs[part]}") for part in WAN_NORM]
@@ -253,3 +266,19 @@ def cosmos_names(
             weight_of(f"{tower}.layers.{layer}.{part}", f"{blocks}.{layer}.{COSMOS[part][which]}") for part in COSMOS
         ]
     return found
+
+
+def gigaworld_names(size: GigaWorldSize) -> tuple[Renamed, ...]:
+    """GigaWorld-Policy 0.5 (``CasualWorldActionTransformer_MoT``); its end networks have three layers."""
+    depth = size.expert.depth
+    found = [
+        *wan_ends("codecs.video", "towers.video", "", size.video.patch, "diffusers"),
+        *wan_names("towers.video", "", depth, "diffusers", expert=".visual_expert"),
+        *wan_names("towers.expert", "", depth, "diffusers", expert=".action_expert", frame_prefix="action_"),
+        Renamed(ours="towers.expert.frame.head_table", theirs=("action_scale_shift_table",), shape="1 n w -> n w"),
+    ]
+    ends = {"codecs.state.enter": "state_encoder", "codecs.action.enter": "action_encoder"}
+    for ours, theirs in {**ends, "codecs.action.leave": "action_decoder"}.items():
+        for layer, part in enumerate(("in_proj", "mid_proj", "out_proj")):
+            found += linear(f"{ours}.layers.{layer}", f"{theirs}.{part}")
+    return tuple(found)
