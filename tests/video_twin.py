@@ -1,56 +1,25 @@
-"""A video tower of ours on its own beside a twin from diffusers: built small, run on a latent clip, gradients by name."""
+"""A video tower of ours on its own beside a twin from diffusers: run on a latent clip, gradients by name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import torch
-from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from crossroads.build import build_net
-from crossroads.codecs.latents import VideoLatents
-from crossroads.codecs.published_text import TextFeatures
-from crossroads.codecs.wan_autoencoder import WanAutoencoder
 from crossroads.net import StreamNet
-from crossroads.objectives import Flow
-from crossroads.recipe import Stage, Tower
+from crossroads.parity.alone import Alone
 from crossroads.recipes.names import Renamed, exported, imported, load_weights
-from crossroads.schedule import Denoise
-from crossroads.streams import NOISED, Stream, reads
 from crossroads.towers.cosmos import Cosmos
-from crossroads.towers.given import Given
-from crossroads.towers.spec import Places
 from crossroads.towers.wan import Wan
 
-WORDS, FRAMES, ROWS, COLUMNS, CHANNELS, PATCH = 16, 3, 3, 2, 4, 2
+WORDS, CHANNELS, PATCH = 16, 4, 2
 
 
-def net_of(tower: Cosmos | Wan) -> StreamNet:
-    """A clip that reads itself and, across, the words."""
-    video = VideoLatents(
-        cameras=("front",),
-        image_hw=(8 * PATCH * ROWS, 8 * PATCH * COLUMNS),
-        future_s=tuple(float(step) for step in range(4 * FRAMES)),
-        autoencoder=WanAutoencoder(source="none", channels=CHANNELS, space_factor=8),
-        patch=PATCH,
-        marked=isinstance(tower, Cosmos),
-    )
-    text = TextFeatures(source="none", width=WORDS, max_tokens=7)
-    return build_net(
-        Stage(
-            name="video",
-            streams=(
-                Stream(name="text", carries="text", codec=text, tower="text"),
-                Stream(name="video", carries="video", codec=video, tower="video", views=(NOISED,), objective=Flow()),
-            ),
-            edges=(*reads("text", "text"), *reads("video", "video"), *reads("video", "text", via="cross")),
-            towers=(
-                Tower(name="text", spec=Given(width=WORDS)),
-                Tower(name="video", spec=replace(tower, context_width=WORDS)),
-            ),
-            schedule=(Denoise(streams=("video",), steps=1),),
-        )
+def alone(tower: Cosmos | Wan) -> Alone:
+    """The tower with a small clip: 3 frames of 3 x 2 patches."""
+    return Alone(
+        tower=replace(tower, context_width=WORDS), channels=CHANNELS, latents=(3, 6, 4), patch=PATCH, num_words=7
     )
 
 
@@ -64,30 +33,18 @@ class Clip:
 
     @classmethod
     def drawn(cls, level: list[list[float]]) -> Clip:
-        x = torch.randn(len(level), CHANNELS, FRAMES, PATCH * ROWS, PATCH * COLUMNS)
+        x = torch.randn(len(level), CHANNELS, 3, 6, 4)
         return cls(x=x, level=torch.tensor(level), words=torch.randn(len(level), 7, WORDS))
 
-    @property
-    def token_level(self) -> Tensor:
-        return repeat(self.level, "b t -> b (t n)", n=ROWS * COLUMNS) if self.level.shape[1] > 1 else self.level
 
-
-def answer_of(net: StreamNet, clip: Clip) -> Tensor:
+def answer_of(net: StreamNet, tower: Cosmos | Wan, clip: Clip) -> Tensor:
     """The raw output of our network, channels first as published."""
-    sizes = {"p": PATCH, "q": PATCH}
-    tokens = rearrange(clip.x, "b c t (h p) (w q) -> b (t h w) (p q c)", **sizes)
-    valid = {"text": torch.ones(clip.words.shape[:2]).bool(), "video": torch.ones(tokens.shape[:2]).bool()}
-    grid = torch.cartesian_prod(torch.arange(FRAMES), torch.arange(ROWS), torch.arange(COLUMNS)).float()
-    video = net.embed("video", tokens, clip.token_level, valid)
-    video = replace(video, places=Places(index=video.places.index, grid=grid))
-    words = net.embed("text", clip.words, torch.zeros(len(clip.words), 1), valid)
-    read = net.codec("video").read(net({"text": words, "video": video}, {})["video"].hidden)
-    return rearrange(read, "b (t h w) (p q c) -> b c t (h p) (w q)", t=FRAMES, h=ROWS, w=COLUMNS, **sizes)
+    return alone(tower).answer(net, alone(tower).inputs(net, clip.x, clip.level, clip.words))
 
 
 def with_weights_of(twin: nn.Module, tower: Cosmos | Wan, names: tuple[Renamed, ...]) -> StreamNet:
     """Our network with every weight of the twin."""
-    net = net_of(tower)
+    net = alone(tower).net()
     load_weights(net, imported(names, {name: weight.detach() for name, weight in twin.named_parameters()}))
     return net
 

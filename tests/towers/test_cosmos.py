@@ -65,4 +65,4 @@ def test_the_cosmos_tower_is_diffusers_own_forward_and_backward(cosmos: Cosmos, 
         ),
         return_dict=False,
     )[0]
-    assert_one_network(answer_of(net, clip), theirs, net, twin, names)
+    assert_one_network(answer_of(net, cosmos, clip), theirs, net, twin, names)

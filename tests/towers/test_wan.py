@@ -39,11 +39,12 @@ def test_the_wan_tower_is_diffusers_own_forward_and_backward(wan: Wan, level: li
         *wan_names("towers.video", "", wan.depth, "diffusers"),
     )
     net, clip = with_weights_of(twin, wan, names), Clip.drawn(level)
-    timestep = 1000 * clip.token_level
+    per_token = clip.level.shape[1] > 1
+    timestep = 1000 * (clip.level.repeat_interleave(6, dim=1) if per_token else clip.level[:, 0])
     theirs = twin(
         clip.x,
-        timestep=timestep[:, 0] if timestep.shape[1] == 1 else timestep,
+        timestep=timestep,
         encoder_hidden_states=clip.words,
         return_dict=False,
     )[0]
-    assert_one_network(answer_of(net, clip), theirs, net, twin, names)
+    assert_one_network(answer_of(net, wan, clip), theirs, net, twin, names)

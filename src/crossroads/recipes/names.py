@@ -44,7 +44,9 @@ def imported(renamed: Iterable[Renamed], published: Mapping[str, Tensor]) -> dic
                 raise InputError(where="published weights", expected=name, got="none", do=nearest(name, published))
         parts = [published[name] for name in entry.theirs]
         axes = dict(entry.axes)
-        weights[entry.ours] = torch.cat([rearrange(part, entry.shape, **axes) if entry.shape else part for part in parts])
+        weights[entry.ours] = torch.cat(
+            [rearrange(part, entry.shape, **axes) if entry.shape else part for part in parts]
+        )
     return weights
 
 
@@ -251,7 +253,7 @@ COSMOS_ENDS = {"enter": ("x_embedder.proj.1", "patch_embed.proj"), "leave": ("fi
 def cosmos_names(
     codec: str, tower: str, prefix: str, *, depth: int, patch: int, dialect: Literal["original", "diffusers"]
 ) -> list[Renamed]:
-    """A Cosmos-Predict2 video model with its ends. A patch enters as (channel, row, column) and leaves channels last."""
+    """A Cosmos-Predict2 video model with its ends; a patch enters as (channel, row, column), leaves channels last."""
     which = 0 if dialect == "original" else 1
     blocks = f"{prefix}{'blocks' if dialect == 'original' else 'transformer_blocks'}"
     enter, leave = (f"{prefix}{COSMOS_ENDS[end][which]}.weight" for end in ("enter", "leave"))

@@ -181,9 +181,7 @@ def _check_names(
     """Every weight of ours has its published tensors, and every published tensor has a use or is known to have none."""
     used = {name for entry in renamed for name in entry.theirs}
     missing = sorted(used - set(published))
-    left = sorted(
-        name for name in set(published) - used if not any(re.fullmatch(pattern, name) for pattern in unused)
-    )
+    left = sorted(name for name in set(published) - used if not any(re.fullmatch(pattern, name) for pattern in unused))
     unmapped = sorted(wanted - {entry.ours for entry in renamed})
     assert not unmapped, f"the weight map lacks {unmapped[:5]}"
     for kind, names in (("missing", missing), ("unexpected", left)):
@@ -200,7 +198,7 @@ def _check_names(
 def write_release(
     net: StreamNet, renamed: Iterable[Renamed], folder: Path, *, shard_bytes: int = SHARD_BYTES
 ) -> list[Path]:
-    """Write a network's weights under their published names: one file, or shards of at most ``shard_bytes`` and an index.
+    """Write weights under their published names: one file, or shards of at most ``shard_bytes`` and an index.
 
     The files appear under their names only when all are whole.
     """

@@ -150,7 +150,8 @@ class RunningAverage:
     def update(self, parameters: Mapping[str, nn.Parameter], step: int) -> None:
         """Move the average toward the weights after the update number ``step``."""
         wide = [parameters[name].detach().float() for name in self.values]
-        torch._foreach_lerp_(list(self.values.values()), wide, 1 - self.decay_at(step))  # as torch's swa_utils does
+        share = 1 - self.decay_at(step)
+        torch._foreach_lerp_(list(self.values.values()), wide, share)  # pyright: ignore[reportPrivateImportUsage]
 
     @torch.no_grad()
     def copy_to(self, parameters: Mapping[str, Tensor]) -> None:
