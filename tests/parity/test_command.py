@@ -125,6 +125,14 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         "this one cannot be run",
     ),
     "no outputs file": (lambda folder: (folder / "outputs.safetensors").unlink(), "outputs.safetensors"),
+    "no outputs": (
+        lambda folder: edit(folder / "outputs.safetensors", lambda outputs: outputs.clear()),
+        "expected tensors, got none",
+    ),
+    "inputs are a folder": (
+        lambda folder: ((folder / "inputs.safetensors").unlink(), (folder / "inputs.safetensors").mkdir()),
+        "inputs.safetensors: expected",
+    ),
     "broken inputs": (lambda folder: (folder / "inputs.safetensors").write_bytes(b"x"), "safetensors format"),
     "no input": (spoil_inputs(lambda inputs: inputs.pop("noise_action")), "expected 'noise_action'"),
     "an input of another size": (

@@ -120,8 +120,8 @@ def load_case(folder: Path) -> GoldenCase:
 def _meta(path: Path) -> Named[Any]:
     try:
         read = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise _unreadable(path, "a file", "nothing there") from None
+    except OSError as error:
+        raise _unreadable(path, "a file", str(error) if path.exists() else "nothing there") from error
     except ValueError as error:  # neither UTF-8 nor JSON
         raise _unreadable(path, "JSON", str(error)) from error
     if not isinstance(read, dict):
@@ -132,8 +132,8 @@ def _meta(path: Path) -> Named[Any]:
 def _tensors(path: Path) -> Named[Tensor]:
     try:
         return Named(load_file(path), str(path))
-    except FileNotFoundError:
-        raise _unreadable(path, "a file", "nothing there") from None
+    except OSError as error:
+        raise _unreadable(path, "a file", str(error) if path.exists() else "nothing there") from error
     except SafetensorError as error:
         raise _unreadable(path, "tensors in the safetensors format", str(error)) from error
 
