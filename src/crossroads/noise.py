@@ -6,12 +6,16 @@ Liu et al. 2022, arXiv 2209.03003; the "FM-N" convention of Wan). Levels are per
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+TIMESTEPS = 1000  # of a published training grid
 
 
 def corrupt(clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
@@ -42,6 +46,11 @@ def level_from_data_forward(tau: Tensor) -> Tensor:
 def level_from_edm(sigma: Tensor) -> Tensor:
     """Cosmos (EDM, rectified-flow scaling): ``x = x_0 + sigma e`` is our path at ``sigma / (1 + sigma)``, rescaled."""
     return sigma / (1 + sigma)
+
+
+def level_from_timestep(timestep: Tensor) -> Tensor:
+    """Wan, Fast-WAM, DreamZero and diffusers count ``t = 1000 sigma``; in float64, as waves of 1000 rad need it."""
+    return timestep.double() / TIMESTEPS
 
 
 def shift(level: Tensor, factor: float) -> Tensor:
@@ -107,7 +116,7 @@ class BellWeight:
     factor: float = 5.0
 
     def at(self, level: Tensor) -> Tensor:
-        low, mean = _bell_statistics(self.factor)
+        low, mean = bell_statistics(self.factor)
         return (torch.exp(-2 * (level - 0.5) ** 2) - low) / mean
 
 
@@ -115,8 +124,81 @@ LevelWeight = EvenWeight | BellWeight
 PI_LEVELS, EVEN = BetaLevels(), EvenWeight()
 
 
+def training_levels(factor: float, *, dtype: torch.dtype = torch.float64) -> Float[Tensor, " n"]:
+    """The 1,000 levels, from 1 down, over which published trainings of Wan models normalise their weights
+    (DiffSynth's and DreamZero's ``FlowMatchScheduler``, in float32)."""
+    return shift(torch.linspace(1, 0, TIMESTEPS + 1, dtype=dtype)[:-1], factor)
+
+
 @cache
-def _bell_statistics(factor: float) -> tuple[float, float]:
-    levels = shift(torch.linspace(1, 0, 1001, dtype=torch.float64)[:-1], factor)
-    bell = torch.exp(-2 * (levels - 0.5) ** 2)
+def bell_statistics(factor: float) -> tuple[float, float]:
+    """``min y`` and ``mean(y - min y)`` of :class:`BellWeight` over the training levels."""
+    bell = torch.exp(-2 * (training_levels(factor) - 0.5) ** 2)
     return bell.min().item(), (bell - bell.min()).mean().item()
+
+
+def wan_grid(steps: int, factor: float) -> Float[Tensor, " steps_1"]:
+    """The levels of Wan's and DreamZero's solver (``FlowUniPCMultistepScheduler.set_timesteps``): ``shift(0.999 u)``,
+    u evenly from 1 down, then 0. In float64; the 0.999 has passed through float32."""
+    return _ending_clean(_evenly(steps, torch.tensor(1 - 1 / TIMESTEPS).item(), 0.0), factor)
+
+
+def diffusers_grid(steps: int, factor: float) -> Float[Tensor, " steps_1"]:
+    """The levels of diffusers' solver (``UniPCMultistepScheduler`` with ``use_flow_sigmas``): ``shift(u)``, u evenly
+    from 1 to 0.001, then 0. The first stops 1e-6 short of 1, where the logarithm of the signal has no value."""
+    levels = _ending_clean(_evenly(steps, 1.0, 1 / TIMESTEPS), factor)
+    levels[0] = levels[0] - 1e-6
+    return levels
+
+
+def _evenly(steps: int, start: float, stop: float) -> Tensor:
+    """``steps`` numbers from ``start`` on, the next of which would be ``stop``; rounded as ``numpy.linspace`` does, as
+    published timesteps are cut to integers."""
+    return start + torch.arange(steps, dtype=torch.float64) * ((stop - start) / steps)
+
+
+def _ending_clean(even: Tensor, factor: float) -> Tensor:
+    return torch.cat([shift(even, factor), torch.zeros(1, dtype=torch.float64)])
+
+
+def unipc(start: Tensor, levels: Tensor, clean: Callable[[Tensor, int], Tensor]) -> list[Tensor]:
+    """UniPC of order 2, the solver of published Wan models: the states at all ``levels``, which end at 0.
+
+    Zhao et al. 2023, arXiv 2302.04867, algorithms 1 and 2 with ``B(h) = e^h - 1`` on the data prediction ("bh2");
+    ``clean(x, step)`` estimates ``x_0`` from the state at ``levels[step]``. Each estimate also corrects the state that
+    it was taken from; the first step and the last are of order 1.
+    """
+    t = levels.double().tolist()
+    signal = ((1 - levels.double()).log() - levels.double().log()).tolist()
+    states, estimates, last = [start], list[Tensor](), len(t) - 2
+
+    def bend(step: int) -> tuple[float, Tensor]:
+        """How far the estimate before lies back, in units of this step, and the slope of the estimates."""
+        back = (signal[step - 1] - signal[step]) / (signal[step + 1] - signal[step])
+        return back, (estimates[step - 1] - estimates[step]) / back
+
+    def predicted(step: int) -> Tensor:
+        return estimates[step] + (bend(step)[1] / 2 if 0 < step < last else 0)
+
+    def corrected(step: int) -> Tensor:
+        new = estimates[step + 1] - estimates[step]
+        if step == 0:
+            return estimates[step] + new / 2
+        h = signal[step] - signal[step + 1]
+        first = (math.expm1(h) / h - 1) / math.expm1(h)
+        second = 2 * ((math.expm1(h) / h - 1) / h - 1 / 2) / math.expm1(h)
+        back, slope = bend(step)
+        share = (first - second) / (1 - back)
+        return estimates[step] + share * slope + (first - share) * new
+
+    def advance(x: Tensor, step: int, towards: Tensor) -> Tensor:
+        along = math.expm1(signal[step] - signal[step + 1])
+        return t[step + 1] / t[step] * x - (1 - t[step + 1]) * along * towards
+
+    x = start
+    for step in range(last + 1):
+        estimates.append(clean(states[step], step))
+        if step:
+            x = advance(x, step - 1, corrected(step - 1))
+        states.append(advance(x, step, predicted(step)))
+    return states

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import tyro
 
 from crossroads.cli.data import Audit, Backbones, Data, DataCheck, DataRecord
+from crossroads.cli.parity import Parity
 from crossroads.cli.pilot import Pilot, Study
 from crossroads.cli.recipes import Cost, Diff, Export, Import, Recipes, Show
 from crossroads.cli.train import Eval, Train, Video
@@ -33,6 +34,7 @@ COMMANDS: Mapping[str, type] = {
     "audit": Audit,
     "backbones": Backbones,
     "cost": Cost,
+    "parity": Parity,
 }
 DATA_COMMANDS: Mapping[str, type] = {"record": DataRecord, "check": DataCheck}
 

@@ -1,0 +1,213 @@
+"""pi0 as recorded from openpi's PyTorch code (Black et al. 2024, arXiv 2410.24164; Apache-2.0).
+
+A case holds one training step at a given level and noise, the prefix cache, and the denoising steps from given noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from crossroads.build import build_net
+from crossroads.codecs.action_tokens import ActionTokens, level_sinusoid
+from crossroads.codecs.pixels import Patches
+from crossroads.codecs.published_text import PretrainedVocabulary
+from crossroads.codecs.spec import Latent
+from crossroads.codecs.state import StateToken
+from crossroads.codecs.text import TextTokens
+from crossroads.net import StreamNet
+from crossroads.noise import corrupt, velocity
+from crossroads.parity.case import GoldenCase, Named
+from crossroads.parity.compare import Produced
+from crossroads.parity.recorded import all_valid, embedded, hearing, interpreter, load_published, mask_between
+from crossroads.recipe import Stage
+from crossroads.recipes.names import pi0_names
+from crossroads.recipes.pi0 import PUBLISHED, Pi0Size, pi0
+from crossroads.schedule import Denoise, Leg
+from crossroads.streams import Corrupted
+from crossroads.towers.gemma import Gemma
+from crossroads.towers.joint import GroupInput
+
+PREFIX, SUFFIX = ("image", "text"), ("state", "action")
+# The first is tied to the table of words, the second is never run.
+UNUSED = frozenset(
+    {"paligemma_with_expert.paligemma.lm_head.weight", "paligemma_with_expert.gemma_expert.lm_head.weight"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A recorded case beside our network with its weights; ``latents`` hold the actions at the recorded level."""
+
+    case: GoldenCase
+    size: Pi0Size
+    stage: Stage
+    net: StreamNet
+    latents: Mapping[str, Latent]
+    level: Float[Tensor, "b 1"]
+
+    @property
+    def pad_mask(self) -> Bool[Tensor, "b n"]:
+        return torch.cat([self.latents[name].valid for name in (*PREFIX, *SUFFIX)], dim=1)
+
+    def inputs(self, names: tuple[str, ...]) -> dict[str, GroupInput]:
+        """Some of the training step's groups as placed tokens."""
+        return embedded(self.net, self.latents, {"action": self.level}, names)
+
+    @torch.no_grad()
+    def sample(self, legs: tuple[Leg, ...]) -> Float[Tensor, "b n a"]:
+        """The actions that a schedule settles from the recorded noise."""
+        observed = {name: self.latents[name] for name in ("image", "text", "state")}
+        noise = {"action": all_valid(self.case.inputs["sample_noise"])}
+        return interpreter(self.net, observed, noise).run(legs).streams["action"]
+
+
+def run(case: GoldenCase) -> Produced:
+    """Everything that a case records. Padding is read by nobody: its keys, values and positions differ freely."""
+    prepared = prepare(case)
+    pad = prepared.pad_mask
+    prefix = rearrange(torch.cat([prepared.latents[name].valid for name in PREFIX], dim=1), "b n -> b 1 n 1")
+    outputs = {**_stepped(prepared), **_sampled(prepared), **_cached(prepared), **_masks(prepared)}
+    kept = {name: prefix for name in outputs if name.startswith(("prefix_key", "prefix_value"))}
+    return Produced(outputs=outputs, counts={**kept, "position_ids": pad})
+
+
+def prepare(case: GoldenCase) -> Prepared:
+    """The recipe at the case's size, with the published weights and the recorded inputs."""
+    size, given = size_of(case), case.inputs
+    stage = pi0(size).stage
+    net = build_net(stage).eval()
+    load_published(net, pi0_names(size), case.weights, unused=UNUSED)
+    cameras = range(len(size.image.cameras))
+    seen = [repeat(given[f"image_mask_{i}"], "b -> b n", n=size.image.patches_per_camera) for i in cameras]
+    pixels = torch.stack([rearrange(given[f"image_{i}"], "b c h w -> b h w c") for i in cameras], dim=1)
+    noisy = corrupt(given["actions"], given["noise"], given["time"][:, None, None])
+    latents = {
+        "image": Latent(values=(pixels + 1) * 127.5, valid=torch.cat(seen, dim=1).bool()),
+        "text": Latent(values=given["tokens"], valid=given["token_mask"].bool()),
+        "state": all_valid(given["state"][:, None]),
+        "action": all_valid(noisy),
+    }
+    return Prepared(case=case, size=size, stage=stage, net=net, latents=latents, level=given["time"][:, None])
+
+
+def size_of(case: GoldenCase) -> Pi0Size:
+    """The published size with the numbers of a recorded case."""
+    made = case.meta["constructor"]
+    vision = made["siglip"]
+    made.demand({"pi05": False, "hidden_activation": "gelu_pytorch_tanh"})
+    vision.demand({"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6})
+    num_cameras = sum(name.startswith("image_mask") for name in case.inputs)
+    assert isinstance(PUBLISHED.text.vocabulary, PretrainedVocabulary)
+    return replace(
+        PUBLISHED,
+        image=Patches(
+            cameras=tuple(f"camera_{index}" for index in range(num_cameras)),
+            image_hw=(vision["image_size"], vision["image_size"]),
+            patch=vision["patch_size"],
+            depth=vision["num_hidden_layers"],
+            vision_width=vision["hidden_size"],
+            vision_mlp=vision["intermediate_size"],
+            heads=vision["num_attention_heads"],
+        ),
+        text=TextTokens(
+            vocabulary=replace(PUBLISHED.text.vocabulary, size=made["vocab_size"]),
+            max_tokens=case.inputs["tokens"].shape[1],
+            scaled=True,
+        ),
+        state=StateToken(num_state=made["action_dim"]),
+        action=ActionTokens(
+            num_actions=made["action_horizon"], action_size=made["action_dim"], control_hz=50.0, level_in_codec=True
+        ),
+        language=_gemma(made["vlm_gemma"], made),
+        expert=_gemma(made["action_expert_gemma"], made),
+        denoising_steps=len(case.outputs["sample_velocities"]),
+    )
+
+
+def _gemma(spec: Named[int], made: Named[float]) -> Gemma:
+    return Gemma(
+        width=spec["width"],
+        mlp=spec["mlp_dim"],
+        depth=spec["depth"],
+        heads=spec["num_heads"],
+        kv_heads=spec["num_kv_heads"],
+        head_dim=spec["head_dim"],
+        eps=made["rms_norm_eps"],
+        theta=made["rope_theta"],
+    )
+
+
+def drifting(steps: int) -> tuple[Leg, ...]:
+    """The recipe's Euler steps at openpi's times, which add -1/steps in float32 and so drift by about 1e-7; the
+    fastest wave of pi0's time embedding turns that into 1e-4 rad."""
+    times, step = [torch.tensor(1.0)], torch.tensor(-1.0 / steps)
+    for _ in range(steps):
+        times.append(times[-1] + step)
+    return tuple(
+        Denoise(streams=("action",), steps=1, start=start.item(), stop=stop.item()) for start, stop in pairwise(times)
+    )
+
+
+@torch.no_grad()
+def _stepped(prepared: Prepared) -> dict[str, Tensor]:
+    """The training step."""
+    net, given, latents, level = prepared.net, prepared.case.inputs, prepared.latents, prepared.level
+    inputs = prepared.inputs((*PREFIX, *SUFFIX))
+    answer = net.codec("action").read(net(inputs, {})["action"].hidden)
+    target = velocity(given["actions"], given["noise"])
+    noisy = Corrupted(latent=latents["action"].values, level=level[:, 0], target=target)
+    return {
+        "train_velocity": answer,
+        "train_loss_per_element": (answer - target) ** 2,
+        "train_loss_mean": prepared.size.action_flow.loss(answer, noisy, latents["action"].valid).mean(),
+        "x_t": latents["action"].values,
+        "prefix_embs": torch.cat([inputs[name].tokens for name in PREFIX], dim=1),
+        "suffix_embs": torch.cat([inputs[name].tokens for name in SUFFIX], dim=1),
+        "time_embedding": level_sinusoid(level, prepared.size.expert.width)[:, 0],
+        "position_ids": torch.cat([inputs[name].places.index for name in (*PREFIX, *SUFFIX)], dim=1),
+    }
+
+
+@torch.no_grad()
+def _sampled(prepared: Prepared) -> dict[str, Tensor]:
+    """Acting from the recorded noise."""
+    with hearing(prepared.net.get_submodule("codecs.action.leave")) as heard:
+        actions = prepared.sample(drifting(prepared.size.denoising_steps))
+    return {"sample_actions": actions, "sample_velocities": torch.stack(heard)}
+
+
+@torch.no_grad()
+def _cached(prepared: Prepared) -> dict[str, Tensor]:
+    """The prefix run once, its keys and values, and the suffix that reads them."""
+    net, inputs = prepared.net, prepared.inputs((*PREFIX, *SUFFIX))
+    prefix = net({name: inputs[name] for name in PREFIX}, {})
+    suffix = net({name: inputs[name] for name in SUFFIX}, prefix)
+    found = {"cached_velocity": net.codec("action").read(suffix["action"].hidden)}
+    for layer in range(prepared.size.language.depth):
+        found[f"prefix_key_layer{layer}"] = _heads_first([prefix[name].keys[layer] for name in PREFIX])
+        found[f"prefix_value_layer{layer}"] = _heads_first([prefix[name].values[layer] for name in PREFIX])
+    return found
+
+
+def _heads_first(parts: list[Tensor]) -> Tensor:
+    return rearrange(torch.cat(parts, dim=1), "b n g d -> b g n d")
+
+
+def _masks(prepared: Prepared) -> dict[str, Tensor]:
+    """Who reads whom: as a mask, and as openpi's flags, 1 where the token before does not read this one."""
+    num = {name: latent.valid.shape[1] for name, latent in prepared.latents.items()}
+    order = [(name, number) for name in (*PREFIX, *SUFFIX) for number in range(num[name])]
+    seen, pad = mask_between(prepared.net.layout, num, order), prepared.pad_mask
+    flags = torch.cat([torch.zeros(1).bool(), ~seen.diagonal(offset=1)])
+    return {
+        "attention_mask": seen & pad[:, None, :] & pad[:, :, None],
+        "att_flags": repeat(flags, "n -> b n", b=len(pad)),
+        "pad_mask": pad,
+    }

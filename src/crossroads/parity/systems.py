@@ -1,0 +1,43 @@
+"""The systems that crossroads can hold against published code, and the one way to run a case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from crossroads.errors import InputError, nearest
+from crossroads.parity import fast_wam, pi0, schedules, wan_block
+from crossroads.parity.case import GoldenCase
+from crossroads.parity.compare import Produced
+
+SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
+    **dict.fromkeys(fast_wam.FORMS, fast_wam.run),
+    "pi0": pi0.run,
+    "schedules": schedules.run,
+    "wan_block": wan_block.run,
+}
+
+
+def run(case: GoldenCase) -> Produced:
+    """What crossroads gives for a case; an ``InputError`` says why a case cannot be run."""
+    known = ", ".join(sorted(SYSTEMS))
+    if case.system not in SYSTEMS:
+        raise InputError(
+            where=f"{case.meta.where}.system",
+            expected=f"one of {known}",
+            got=repr(case.system),
+            do=nearest(case.system, SYSTEMS),
+        )
+    if not case.outputs:
+        raise InputError(where=case.outputs.where, expected="tensors", got="none", do="Record the case again.")
+    try:
+        return SYSTEMS[case.system](case)
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        # A network that is built from meta.json and fed from inputs.safetensors fails only if the two do not agree.
+        raise InputError(
+            where=f"golden case {case.folder}",
+            expected="sizes in meta.json, weights and inputs of one case",
+            got=f"{type(error).__name__}: {error}",
+            do="Check which file is of another case; this one cannot be run.",
+        ) from error
