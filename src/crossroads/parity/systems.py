@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from crossroads.errors import InputError, nearest
-from crossroads.parity import fast_wam, pi0, schedules, wan_block
+from crossroads.parity import cosmos_block, fast_wam, pi0, schedules, wan_block
 from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
 
 SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     **dict.fromkeys(fast_wam.FORMS, fast_wam.run),
+    "cosmos_block": cosmos_block.run,
     "pi0": pi0.run,
     "schedules": schedules.run,
     "wan_block": wan_block.run,
