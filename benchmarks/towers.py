@@ -56,6 +56,7 @@ SIZES = {
         rotary=(24, 20, 20),
         context_width=WORDS,
         modulation_width=64,
+        head_eps=1e-5,
     ),
 }
 PATCH, CHANNELS = 2, 16

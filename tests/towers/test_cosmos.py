@@ -11,7 +11,9 @@ from crossroads.recipes.names import cosmos_names
 from crossroads.towers.cosmos import Cosmos
 
 SIZES = {
-    "small": Cosmos(width=48, mlp=96, depth=2, heads=2, head_dim=24, rotary=(8, 8, 8), modulation_width=4),
+    "small": Cosmos(
+        width=48, mlp=96, depth=2, heads=2, head_dim=24, rotary=(8, 8, 8), modulation_width=4, head_eps=1e-5
+    ),
     "rotary time in seconds": Cosmos(
         width=60,
         mlp=120,
@@ -22,6 +24,7 @@ SIZES = {
         stretch=(2.0, 1.0, 1.0),
         video_hz=16.0,
         modulation_width=8,
+        head_eps=1e-5,
     ),
 }
 LEVELS = {"one level": [[0.3], [0.8]], "a level per frame": [[0.0, 0.7, 0.7], [0.0, 0.2, 0.9]]}

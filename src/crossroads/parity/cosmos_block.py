@@ -64,6 +64,7 @@ def alone_of(case: GoldenCase, setting: str) -> Alone:
         video_hz=float(switch[1]) if switch[1] else None,
         modulation_width=made["adaln_lora_dim"],
         context_width=made["text_embed_dim"],
+        head_eps=1e-5,  # what diffusers' Attention gives its norms
     )
     return Alone(
         tower=tower,

@@ -27,7 +27,8 @@ class Cosmos:
 
     ``stretch``: by how much each axis was extended after pretraining at a smaller size; it enlarges that axis's rotary
     base (``10000 s^(d / (d - 2))``). ``video_hz``: the temporal-rotary switch. None counts latents; a number multiplies
-    their index by ``24 / video_hz``. ``modulation_width``: the bottleneck of the modulation.
+    their index by ``24 / video_hz``. ``modulation_width``: the bottleneck of the modulation. ``head_eps``: of the norms
+    of q and k; 1e-6 in NVIDIA's code, 1e-5 in diffusers.
     """
 
     width: int
@@ -41,6 +42,7 @@ class Cosmos:
     modulation_width: int = 256
     context_width: int = 0
     eps: float = 1e-6
+    head_eps: float = 1e-6
 
     @property
     def geometry(self) -> Heads:
@@ -158,12 +160,12 @@ class CosmosBlock(nn.Module):
         w, e, c, r = spec.width, spec.attention_width, spec.context_width, spec.modulation_width
         self.q, self.k, self.v = (nn.Linear(w, e, bias=False) for _ in range(3))
         self.out = nn.Linear(e, w, bias=False)
-        self.norm_q, self.norm_k = (nn.RMSNorm(spec.head_dim, eps=1e-6) for _ in range(2))
+        self.norm_q, self.norm_k = (nn.RMSNorm(spec.head_dim, eps=spec.head_eps) for _ in range(2))
         self.narrow, self.wide = nn.Linear(w, r, bias=False), nn.Linear(r, 3 * w, bias=False)
         if c:
             self.cross_q, self.cross_out = nn.Linear(w, e, bias=False), nn.Linear(e, w, bias=False)
             self.cross_k, self.cross_v = nn.Linear(c, e, bias=False), nn.Linear(c, e, bias=False)
-            self.norm_cross_q, self.norm_cross_k = (nn.RMSNorm(spec.head_dim, eps=1e-6) for _ in range(2))
+            self.norm_cross_q, self.norm_cross_k = (nn.RMSNorm(spec.head_dim, eps=spec.head_eps) for _ in range(2))
             self.cross_narrow, self.cross_wide = nn.Linear(w, r, bias=False), nn.Linear(r, 3 * w, bias=False)
         self.up, self.down = nn.Linear(w, spec.mlp, bias=False), nn.Linear(spec.mlp, w, bias=False)
         self.mlp_narrow, self.mlp_wide = nn.Linear(w, r, bias=False), nn.Linear(r, 3 * w, bias=False)
