@@ -108,7 +108,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no system": (spoil_meta(lambda meta: meta.pop("system")), "expected 'system'"),
     "system is a number": (spoil_meta(lambda meta: meta.update(system=3)), "expected a name"),
     "misspelt system": (spoil_meta(lambda meta: meta.update(system="fast_wan")), "Did you mean 'fast_wam'?"),
-    "unknown system": (spoil_meta(lambda meta: meta.update(system="q")), "expected one of fast_wam, fast_wam_idm"),
+    "unknown system": (spoil_meta(lambda meta: meta.update(system="q")), "fast_wam, fast_wam_idm"),
     "no constructor": (spoil_meta(lambda meta: meta.pop("constructor")), "expected 'constructor'"),
     "no width": (spoil_meta(lambda meta: meta["constructor"]["wam"].pop("text_dim")), "wam: expected 'text_dim'"),
     "no tolerance": (spoil_meta(lambda meta: meta.pop("tolerance")), "expected 'tolerance'"),

@@ -35,7 +35,16 @@ from crossroads.noise import (
 from crossroads.objectives import Flow
 from crossroads.parity.case import GoldenCase, Named
 from crossroads.parity.compare import Produced
-from crossroads.parity.recorded import all_valid, embedded, hearing, interpreter, joint_of, load_published, mask_between
+from crossroads.parity.recorded import (
+    all_valid,
+    by_group,
+    embedded,
+    hearing,
+    interpreter,
+    joint_of,
+    load_published,
+    mask_between,
+)
 from crossroads.recipe import Recipe
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.fast_wam_sizes import PUBLISHED, FastWamSize
@@ -193,8 +202,7 @@ def trained(prepared: Prepared) -> dict[str, Tensor]:
     with hearing(joint_of(net, "video").layers[0]) as heard:
         states = net(inputs, {})
     x = heard[0][0]
-    names = sorted(name for name in inputs if net.group(name).tower == "video")  # as they lie in the tower
-    block = dict(zip(names, x["video"].split([inputs[name].tokens.shape[1] for name in names], dim=1), strict=True))
+    block = by_group(net, inputs, "video", x["video"])
     answers = {name: net.codec(name).read(states[name].hidden) for name in (*prepared.clips[0], "action")}
     clip = [name for copy in prepared.clips for name in copy]
     flows = {"video": prepared.size.video_flow, "action": prepared.size.action_flow}

@@ -58,6 +58,12 @@ def joint_of(net: StreamNet, tower: str) -> Joint:
     return next(joint for joint in net.joints if isinstance(joint, Joint) and tower in joint.towers)
 
 
+def by_group(net: StreamNet, inputs: Mapping[str, GroupInput], tower: str, x: Tensor) -> dict[str, Tensor]:
+    """A tower's tokens by group, as they lie in it."""
+    names = sorted(name for name in inputs if net.group(name).tower == tower)
+    return dict(zip(names, x.split([inputs[name].tokens.shape[1] for name in names], dim=1), strict=True))
+
+
 def all_valid(values: Tensor) -> Latent:
     """A latent of which every token counts."""
     return Latent(values=values, valid=torch.ones(values.shape[:2], dtype=torch.bool))
