@@ -15,7 +15,7 @@ from torch import Tensor
 from crossroads.errors import InputError
 
 
-def frame_from_vector(vector: Float[Tensor, b * shape], frame: tuple[int, int, int]) -> Float[Tensor, "b c h w"]:
+def frame_from_vector(vector: Float[Tensor, "b ..."], frame: tuple[int, int, int]) -> Float[Tensor, "b c h w"]:
     """Fill a latent frame ``(c, h, w)`` with copies of a vector of any shape (an action chunk, a state, a value).
 
     Raises:
@@ -26,7 +26,7 @@ def frame_from_vector(vector: Float[Tensor, b * shape], frame: tuple[int, int, i
     return flat.repeat(1, num_copies)[:, : math.prod(frame)].reshape(-1, *frame)
 
 
-def vector_from_frame(frame: Float[Tensor, "b c h w"], shape: tuple[int, ...]) -> Float[Tensor, b * shape]:
+def vector_from_frame(frame: Float[Tensor, "b c h w"], shape: tuple[int, ...]) -> Float[Tensor, "b ..."]:
     """The mean of the whole copies of a vector in a latent frame; a copy that was cut off is not read.
 
     Raises:
