@@ -30,7 +30,6 @@ from crossroads.parity.alone import Alone
 from crossroads.recipes.fast_wam import fast_wam
 from crossroads.recipes.names import Renamed, cosmos_names, imported, load_weights, wan_ends, wan_names
 from crossroads.schedule import Interpreter
-from crossroads.streams import linear_flops
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.wan import Wan
 from crossroads.types import Observation
@@ -139,17 +138,6 @@ def _pair(
     return Pair(alone=alone, net=net, twin=twin, ours=ours, theirs=theirs)
 
 
-def predicted_flops(alone: Alone, batch: int) -> int:
-    """From the specification alone: ends, frame, layers and softmax products of one forward pass."""
-    frames, rows, columns = alone.grid
-    num, tower = frames * rows * columns, alone.tower
-    codec = alone.net().codec("video").spec  # pyright: ignore[reportAttributeAccessIssue]
-    ends = linear_flops(num, codec.enter_size, tower.width) + linear_flops(num, tower.width, codec.patch_size)
-    softmax = 2 * linear_flops(num, tower.attention_width, num)
-    layers = tower.depth * (tower.layer_flops(num, alone.num_words) + softmax)
-    return batch * (ends + tower.frame_flops(1, alone.num_words) + layers)
-
-
 def rounds(calls: dict[str, Callable[[], object]], num: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds of each call, the calls taken in turn."""
     found: dict[str, list[float]] = {name: [] for name in calls}
@@ -192,7 +180,7 @@ def compare(name: str, pair: Pair, arguments: argparse.Namespace) -> None:
             sdpa_kernel(SDPBackend.MATH),
         ):  # others count no attention on CPU
             pair.ours(x, level, words)
-    share = predicted_flops(pair.alone, arguments.batch) / counter.get_total_flops()
+    share = arguments.batch * pair.alone.flops() / counter.get_total_flops()
 
     def forward(side: str) -> None:
         with torch.no_grad():

@@ -280,13 +280,13 @@ def _check_across(recipe: Recipe, edge: Edge, layout: Layout, towers: Mapping[st
         _refuse(recipe, place, f"a {edge.via} edge that sees all", f"when={edge.when!r}, window={edge.window}", ())
     tower = layout.groups[edge.dst].tower
     spec = towers[tower].spec
-    width = getattr(spec, "context_width", None)
-    if width is None or (edge.via == "cross" and width == 0):
+    widths = [getattr(spec, name) for name in ("context_width", "image_width") if hasattr(spec, name)]
+    if not widths or (edge.via == "cross" and not any(widths)):
         _refuse(recipe, place, f"a tower that takes {edge.via} edges", str(spec), ())
     source = towers[layout.groups[edge.src].tower].spec
-    if edge.via == "cross" and width != source.width:
+    if edge.via == "cross" and source.width not in widths:
         expected = f"context_width {source.width}, the width of the tower that is read"
-        _refuse(recipe, place, expected, str(width), ())
+        _refuse(recipe, place, expected, " and ".join(str(width) for width in widths if width), ())
     for other, group in layout.groups.items():
         if group.tower == tower and replace(edge, dst=other) not in layout.edges:
             _refuse(recipe, place, f"the same edge from every group of tower {tower!r}", f"none from {other}", ())

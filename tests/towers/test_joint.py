@@ -150,7 +150,7 @@ def test_modulation_is_the_mean_of_what_is_valid_and_only_that() -> None:
 def test_towers_that_cannot_be_crossed_or_told_say_so(frame: PlainFrame | GemmaFrame) -> None:
     places = Places(index=torch.zeros(1, 2), grid=torch.zeros(2, 3))
     context = Context(hidden=torch.zeros(1, 3, 8), valid=torch.ones(1, 3, dtype=torch.bool))
-    for across, told in ((context, None), (None, torch.zeros(1, 1, 8))):
+    for across, told in (((context,), None), ((), torch.zeros(1, 1, 8))):
         with pytest.raises(InputError, match="joint edges only"):
             frame.condition(torch.zeros(1, 1), (2,), places, across, told)
 

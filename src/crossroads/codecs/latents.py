@@ -30,7 +30,8 @@ class VideoLatents:
     """Future frames at ``future_s`` (a multiple of 4 of them), patches of ``patch`` latents square.
 
     ``marked``: the ends of Cosmos-Predict2, without biases and with two more channels in: one is 1 on clean tokens
-    (level 0), one marks padded pixels, of which there are none.
+    (level 0), one marks padded pixels, of which there are none. ``beside``: channels in that condition the clip (Wan
+    2.1 I2V: 4 of a mask and the first frame's latent); zero, as here, they say nothing.
     """
 
     cameras: tuple[str, ...]
@@ -39,6 +40,7 @@ class VideoLatents:
     autoencoder: NanoAutoencoder | WanAutoencoder
     patch: int = 1
     marked: bool = False
+    beside: int = 0
 
     def __post_init__(self) -> None:
         if len(self.future_s) % TIME_FACTOR:
@@ -65,7 +67,12 @@ class VideoLatents:
     @property
     def enter_size(self) -> int:
         """Numbers of a patch as the tower's first linear map takes it."""
-        return self.patch_size + (NUM_MARKS * self.patch**2 if self.marked else 0)
+        return self.patch_size + self.num_more * self.patch**2
+
+    @property
+    def num_more(self) -> int:
+        """Channels in, beside the latent's own."""
+        return (NUM_MARKS if self.marked else 0) + self.beside
 
     @property
     def views(self) -> tuple[ViewKind, ...]:
@@ -83,7 +90,7 @@ class VideoLatents:
         """The autoencoder's are counted apart: no phase trains them."""
         if self.marked:
             return width * (self.enter_size + self.patch_size)
-        return linear_parameters(self.patch_size, width) + linear_parameters(width, self.patch_size)
+        return linear_parameters(self.enter_size, width) + linear_parameters(width, self.patch_size)
 
     def embed_flops(self, view: ViewKind, width: int) -> int:
         return linear_flops(self.num_tokens(view), self.enter_size, width)
@@ -141,14 +148,15 @@ class LatentCodec(nn.Module):
         return (self.spec.num_tokens(view), self.spec.patch_size)
 
     def embed(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n w"]:
-        return self.enter(self._marked(latent, level) if self.spec.marked else latent)
+        return self.enter(self._more(latent, level) if self.spec.num_more else latent)
 
-    def _marked(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n d"]:
-        """The two marking channels behind the latent's own, at every place of a patch."""
+    def _more(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n d"]:
+        """The other channels behind the latent's own, at every place of a patch."""
         places = latent.unflatten(-1, (self.spec.patch**2, -1))
-        marks = latent.new_zeros(*places.shape[:-1], NUM_MARKS)
-        marks[..., 0] = (level == 0).to(latent.dtype)[..., None].expand(places.shape[:-1])
-        return torch.cat([places, marks], dim=-1).flatten(-2)
+        more = latent.new_zeros(*places.shape[:-1], self.spec.num_more)
+        if self.spec.marked:
+            more[..., 0] = (level == 0).to(latent.dtype)[..., None].expand(places.shape[:-1])
+        return torch.cat([places, more], dim=-1).flatten(-2)
 
     def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n c"]:
         return self.leave(hidden)

@@ -94,7 +94,7 @@ def _tower(tower: str, names: list[str], work: Work) -> Kept:
 
 def _given(tower: str, names: list[str], layer: int, work: Work) -> Pass:
     num = sum(work.num(name) for name in names)
-    return Pass(num_tokens=num, num_levels=len(names), num_context=work.context(tower, layer))
+    return Pass(num_tokens=num, num_levels=len(names), num_context=sum(work.context(tower, layer).values()))
 
 
 def _layer(tower: str, names: list[str], layer: int, work: Work) -> Kept:

@@ -190,8 +190,14 @@ class Work:
         heads = self.specs[self.layout.groups[name].tower].geometry
         return 2 * linear_flops(queries, heads.heads * heads.head_dim, self.keys(name, layer, grown))
 
-    def context(self, tower: str, layer: int) -> int:
-        return sum(self.num(edge.src) for edge in self.layout.across(tower, layer) if edge.via == "cross")
+    def context(self, tower: str, layer: int) -> dict[int, int]:
+        """How many tokens a layer reads across, by their width."""
+        found: dict[int, int] = {}
+        for edge in self.layout.across(tower, layer):
+            if edge.via == "cross":
+                width = self.width(self.layout.groups[edge.src])
+                found[width] = found.get(width, 0) + self.num(edge.src)
+        return found
 
     def _tower(self, tower: str, names: list[str], grown: tuple[str, int] | None) -> int:
         spec = self.specs[tower]

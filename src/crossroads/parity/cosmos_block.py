@@ -7,10 +7,8 @@ runs at 24 / 16), each with one level per sample (``scalar``) and one per latent
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from crossroads.errors import InputError
@@ -97,16 +95,14 @@ def outputs_of(case: GoldenCase, alone: Alone, net: StreamNet, kind: str) -> dic
     Our codec marks what stands at level 0 as clean; a recording marks frames whatever their level, so that its two
     channels of marks are put in here.
     """
-    given, p = case.inputs, alone.patch
+    given = case.inputs
     level = given[f"timestep_{kind}"]
     level = level[:, None] if level.ndim == 1 else level
-    inputs = alone.inputs(net, given["x"], level, given["text"])
     frames, rows, columns = alone.latents
     padding = torch.nn.functional.interpolate(given["padding_mask"], size=(rows, columns), mode="nearest")
     padding = padding[:, :, None].expand(len(given["x"]), 1, frames, rows, columns)
     channels = torch.cat([given["x"], given["condition_mask"], padding], dim=1)
-    patches = rearrange(channels, "b c t (h p) (w q) -> b (t h w) (p q c)", p=p, q=p)
-    inputs["video"] = replace(inputs["video"], tokens=net.get_submodule("codecs.video.enter")(patches))
+    inputs = alone.inputs(net, channels, level, given["text"])
     with hearing(joint_of(net, "video").layers[0]) as first:
         answer = alone.answer(net, inputs)
     return {"output": answer, "block0_out": first[0][0]["video"]}

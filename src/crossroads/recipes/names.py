@@ -198,6 +198,22 @@ def wan_names(
     return found
 
 
+def wan_image_names(ours: str, prefix: str, depth: int) -> list[Renamed]:
+    """What Wan 2.1 I2V adds, as diffusers names it: CLIP's projection, and keys and values of image tokens."""
+    embedder = f"{prefix}condition_embedder.image_embedder"
+    found = [
+        *linear(f"{ours}.frame.image_norm_in", f"{embedder}.norm1"),
+        *linear(f"{ours}.frame.image_in", f"{embedder}.ff.net.0.proj"),
+        *linear(f"{ours}.frame.image_out", f"{embedder}.ff.net.2"),
+        *linear(f"{ours}.frame.image_norm_out", f"{embedder}.norm2"),
+    ]
+    for layer in range(depth):
+        here, there = f"{ours}.layers.{layer}", f"{prefix}blocks.{layer}.attn2"
+        found += linear(f"{here}.image_k", f"{there}.add_k_proj") + linear(f"{here}.image_v", f"{there}.add_v_proj")
+        found.append(weight_of(f"{here}.norm_image_k", f"{there}.norm_added_k"))
+    return found
+
+
 def wan_ends(
     codec: str, tower: str, prefix: str, patch: int, dialect: Literal["original", "diffusers"]
 ) -> list[Renamed]:

@@ -15,7 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossroads.streams import linear_flops
-from crossroads.towers.spec import QKV, Context, Heads, Places, axis_angles, rotate_halves, sinusoid
+from crossroads.towers.spec import (
+    QKV,
+    Context,
+    Crossed,
+    Heads,
+    Places,
+    axis_angles,
+    context_of,
+    rotate_halves,
+    sinusoid,
+)
 
 BASE_HZ = 24.0
 """The frame rate at which one latent is one unit of rotary time, where the switch is on (diffusers ``base_fps``)."""
@@ -67,7 +77,8 @@ class Cosmos:
     def key_flops(self, num_tokens: int) -> int:
         return 2 * linear_flops(num_tokens, self.width, self.attention_width)
 
-    def layer_flops(self, num_tokens: int, num_context: int) -> int:
+    def layer_flops(self, num_tokens: int, context: Crossed) -> int:
+        num_context = context.get(self.context_width, 0)
         projections = 4 * linear_flops(num_tokens, self.width, self.attention_width)
         feed_forward = 2 * linear_flops(num_tokens, self.width, self.mlp)
         if not num_context:
@@ -77,9 +88,9 @@ class Cosmos:
         cross += 2 * linear_flops(num_tokens, self.attention_width, num_context)
         return projections + feed_forward + cross
 
-    def frame_flops(self, num_levels: int, num_context: int) -> int:
+    def frame_flops(self, num_levels: int, context: Crossed) -> int:
         """The level's embedding, and its modulation of every sub-layer and of the head."""
-        parts = self.depth * (3 if num_context else 2)
+        parts = self.depth * (3 if context else 2)
         told = 4 * linear_flops(num_levels, self.width, self.width)
         told += (parts + 1) * linear_flops(num_levels, self.width, self.modulation_width)
         return told + (3 * parts + 2) * linear_flops(num_levels, self.modulation_width, self.width)
@@ -122,7 +133,7 @@ class CosmosFrame(nn.Module):
         level: Float[Tensor, "b g"],
         counts: tuple[int, ...],
         places: Places,
-        context: Context | None,
+        contexts: tuple[Context, ...],
         modulation: Tensor | None,
     ) -> CosmosCondition:
         wave = sinusoid(level, self.spec.width).to(self.level_in.weight.dtype)
@@ -140,7 +151,7 @@ class CosmosFrame(nn.Module):
             shared=self.level_out(functional.silu(self.level_in(wave))),
             repeats=None if even else torch.tensor(counts, device=level.device),
             angle=axis_angles(grid, self.spec.rotary, theta),
-            context=context,
+            context=context_of(contexts, self.spec.context_width),
         )
 
     def enter(self, x: Float[Tensor, "b n w"], condition: CosmosCondition) -> Float[Tensor, "b n w"]:

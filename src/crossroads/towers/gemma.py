@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from crossroads.errors import InputError
 from crossroads.streams import linear_flops
-from crossroads.towers.spec import QKV, Context, Heads, Places, rotate_halves
+from crossroads.towers.spec import QKV, Context, Crossed, Heads, Places, rotate_halves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +43,12 @@ class Gemma:
     def key_flops(self, num_tokens: int) -> int:
         return linear_flops(num_tokens, self.width, 2 * self.kv_heads * self.head_dim)
 
-    def layer_flops(self, num_tokens: int, num_context: int) -> int:
+    def layer_flops(self, num_tokens: int, context: Crossed) -> int:
         projections = 2 * linear_flops(num_tokens, self.width, self.heads * self.head_dim)
         projections += 2 * linear_flops(num_tokens, self.width, self.kv_heads * self.head_dim)
         return projections + 3 * linear_flops(num_tokens, self.width, self.mlp)
 
-    def frame_flops(self, num_levels: int, num_context: int) -> int:
+    def frame_flops(self, num_levels: int, context: Crossed) -> int:
         return 0
 
 
@@ -82,9 +82,14 @@ class GemmaFrame(nn.Module):
         self.norm = GemmaNorm(spec.width, spec.eps)
 
     def condition(
-        self, level: Tensor, counts: tuple[int, ...], places: Places, context: Context | None, modulation: Tensor | None
+        self,
+        level: Tensor,
+        counts: tuple[int, ...],
+        places: Places,
+        contexts: tuple[Context, ...],
+        modulation: Tensor | None,
     ) -> GemmaCondition:
-        if context is not None or modulation is not None:
+        if contexts or modulation is not None:
             raise InputError(
                 where="Gemma tower",
                 expected="joint edges only",

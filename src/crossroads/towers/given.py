@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crossroads.errors import InputError
-from crossroads.towers.spec import Context, Heads, Places
+from crossroads.towers.spec import Context, Crossed, Heads, Places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +28,13 @@ class Given:
     def num_parameters(self) -> int:
         return 0
 
-    def layer_flops(self, num_tokens: int, num_context: int) -> int:
+    def layer_flops(self, num_tokens: int, context: Crossed) -> int:
         return 0
 
     def key_flops(self, num_tokens: int) -> int:
         return 0
 
-    def frame_flops(self, num_levels: int, num_context: int) -> int:
+    def frame_flops(self, num_levels: int, context: Crossed) -> int:
         return 0
 
 
@@ -46,9 +46,14 @@ class GivenFrame(nn.Module):
         self.spec = spec
 
     def condition(
-        self, level: Tensor, counts: tuple[int, ...], places: Places, context: Context | None, modulation: Tensor | None
+        self,
+        level: Tensor,
+        counts: tuple[int, ...],
+        places: Places,
+        contexts: tuple[Context, ...],
+        modulation: Tensor | None,
     ) -> None:
-        if context is not None or modulation is not None:
+        if contexts or modulation is not None:
             raise InputError(
                 where="Given tower",
                 expected="no edges into a tower without layers",

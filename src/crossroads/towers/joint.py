@@ -387,18 +387,22 @@ class Joint(nn.Module):
         for layer in range(max(1, self.geometry.depth)):  # a tower without layers is still told once
             across = self.layout.across(tower, layer)
             if across not in found:
-                context, modulation = self._context(across, states), self._modulation(tower, across, states)
-                found[across] = self.frames[tower].condition(level, tuple(counts), places, context, modulation)  # pyright: ignore[reportCallIssue]
+                contexts, modulation = self._contexts(across, states), self._modulation(tower, across, states)
+                found[across] = self.frames[tower].condition(level, tuple(counts), places, contexts, modulation)  # pyright: ignore[reportCallIssue]
             told.append(found[across])
         return told
 
-    def _context(self, across: tuple[Edge, ...], states: Mapping[str, GroupState]) -> Context | None:
-        """Everything that the groups of a tower read across, in sorted order; all its groups share one context."""
-        edges = [edge for edge in across if edge.via == "cross"]
-        if not edges:
-            return None
-        hidden = [_cut(_tapped(states[edge.src], edge), edge) for edge in edges]
-        return Context(hidden=torch.cat(hidden, dim=1), valid=torch.cat([states[e.src].valid for e in edges], dim=1))
+    def _contexts(self, across: tuple[Edge, ...], states: Mapping[str, GroupState]) -> tuple[Context, ...]:
+        """Everything that the groups of a tower read across, in sorted order: what is of one width is one context."""
+        parts: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        for edge in across:
+            if edge.via == "cross":
+                hidden = _cut(_tapped(states[edge.src], edge), edge)
+                parts.setdefault(hidden.shape[-1], []).append((hidden, states[edge.src].valid))
+        return tuple(
+            Context(hidden=torch.cat([h for h, _ in found], dim=1), valid=torch.cat([v for _, v in found], dim=1))
+            for _, found in sorted(parts.items())
+        )
 
     def _modulation(self, tower: str, across: tuple[Edge, ...], states: Mapping[str, GroupState]) -> Tensor | None:
         """The masked mean of each modulating group, mapped to the tower's width and summed: ``b 1 w``."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from crossroads.errors import InputError
 from crossroads.streams import linear_flops, linear_parameters
-from crossroads.towers.spec import QKV, Context, Heads, Places, axis_angles
+from crossroads.towers.spec import QKV, Context, Crossed, Heads, Places, axis_angles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,10 @@ class Plain:
     def key_flops(self, num_tokens: int) -> int:
         return linear_flops(num_tokens, self.width, 2 * self.width)
 
-    def layer_flops(self, num_tokens: int, num_context: int) -> int:
+    def layer_flops(self, num_tokens: int, context: Crossed) -> int:
         return linear_flops(num_tokens, self.width, 4 * self.width + 2 * self.mlp)
 
-    def frame_flops(self, num_levels: int, num_context: int) -> int:
+    def frame_flops(self, num_levels: int, context: Crossed) -> int:
         return 0
 
 
@@ -60,9 +60,14 @@ class PlainFrame(nn.Module):
         self.norm = nn.LayerNorm(spec.width)
 
     def condition(
-        self, level: Tensor, counts: tuple[int, ...], places: Places, context: Context | None, modulation: Tensor | None
+        self,
+        level: Tensor,
+        counts: tuple[int, ...],
+        places: Places,
+        contexts: tuple[Context, ...],
+        modulation: Tensor | None,
     ) -> PlainCondition:
-        if context is not None or modulation is not None:
+        if contexts or modulation is not None:
             raise InputError(
                 where="Plain tower",
                 expected="joint edges only",

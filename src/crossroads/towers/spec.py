@@ -6,6 +6,7 @@ takes the attended result. Towers that share a softmax need equal depth and head
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,6 +41,15 @@ class Context:
     valid: Bool[Tensor, "b m"]
 
 
+def context_of(contexts: tuple[Context, ...], width: int) -> Context | None:
+    """The context of a width; sources that are read across are told apart by their widths."""
+    return next((context for context in contexts if context.hidden.shape[-1] == width), None)
+
+
+Crossed = Mapping[int, int]
+"""How many tokens are read across, by their width."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class QKV:
     """Queries, keys and values of one tower's tokens in one layer."""
@@ -62,15 +72,15 @@ class TowerSpec(Protocol):
         """Weights of all layers and of what lies outside them."""
         ...
 
-    def layer_flops(self, num_tokens: int, num_context: int) -> int:
-        """One layer's forward work outside the joint softmax products; ``num_context`` 0: it reads none."""
+    def layer_flops(self, num_tokens: int, context: Crossed) -> int:
+        """One layer's forward work outside the joint softmax products; ``context`` empty: it reads none across."""
         ...
 
     def key_flops(self, num_tokens: int) -> int:
         """The part of a layer's work that gives keys and values: all that a group owes whose output nobody uses."""
         ...
 
-    def frame_flops(self, num_levels: int, num_context: int) -> int:
+    def frame_flops(self, num_levels: int, context: Crossed) -> int:
         """The forward work outside the layers (embedding ``num_levels`` levels, projecting the context)."""
         ...
 
@@ -87,7 +97,7 @@ class Frame(Protocol):
         level: Float[Tensor, "b g"],
         counts: tuple[int, ...],
         places: Places,
-        context: Context | None,
+        contexts: tuple[Context, ...],
         modulation: Tensor | None,
     ) -> object: ...
 

@@ -16,13 +16,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossroads.streams import linear_flops, linear_parameters
-from crossroads.towers.spec import QKV, Context, Heads, Places, axis_angles, rotate_adjacent, sinusoid, turns
+from crossroads.towers.spec import (
+    QKV,
+    Context,
+    Crossed,
+    Heads,
+    Places,
+    axis_angles,
+    context_of,
+    rotate_adjacent,
+    sinusoid,
+    turns,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wan:
     """Sizes. ``context_width`` 0: no cross-attention. ``rotary``: head channels per axis (time, row, column).
 
+    ``image_width``: of image tokens that the cross-attention reads as well, with keys and values of their own (Wan 2.1
+    I2V reads 257 of CLIP's, 1280 wide); 0 where there are none.
     ``modulated_head``: the final norm is modulated by the level (Wan's head; Fast-WAM's action expert has none).
     """
 
@@ -34,6 +47,7 @@ class Wan:
     rotary: tuple[int, ...]
     frequency_width: int = 256
     context_width: int = 0
+    image_width: int = 0
     modulated_head: bool = True
     eps: float = 1e-6
 
@@ -54,12 +68,17 @@ class Wan:
         if self.context_width:
             layer += attention + 2 * w
             frame += linear_parameters(self.context_width, w) + linear_parameters(w, w)
+        if self.image_width:
+            i = self.image_width
+            layer += 2 * linear_parameters(w, e) + e
+            frame += 2 * i + linear_parameters(i, i) + linear_parameters(i, w) + 2 * w
         return self.depth * layer + frame + (2 * w if self.modulated_head else 0)
 
     def key_flops(self, num_tokens: int) -> int:
         return 2 * linear_flops(num_tokens, self.width, self.attention_width)
 
-    def layer_flops(self, num_tokens: int, num_context: int) -> int:
+    def layer_flops(self, num_tokens: int, context: Crossed) -> int:
+        num_context = sum(context.values())
         projections = 4 * linear_flops(num_tokens, self.width, self.attention_width)
         feed_forward = 2 * linear_flops(num_tokens, self.width, self.mlp)
         if not num_context:
@@ -69,21 +88,24 @@ class Wan:
         cross += 2 * linear_flops(num_tokens, self.attention_width, num_context)
         return projections + feed_forward + cross
 
-    def frame_flops(self, num_levels: int, num_context: int) -> int:
+    def frame_flops(self, num_levels: int, context: Crossed) -> int:
+        num_context, num_images = context.get(self.context_width, 0), context.get(self.image_width, 0)
         told = linear_flops(num_levels, self.frequency_width, self.width)
         told += linear_flops(num_levels, self.width, 7 * self.width)
         text = linear_flops(num_context, self.context_width, self.width)
-        return told + text + linear_flops(num_context, self.width, self.width)
+        images = linear_flops(num_images, self.image_width, self.image_width + self.width)
+        return told + text + images + linear_flops(num_context, self.width, self.width)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WanCondition:
-    """What every layer is told: the level's modulation (``l`` is 1 or n), the rotation, the projected context."""
+    """What every layer is told: the level's modulation (``l`` is 1 or n), the rotation, the projected contexts."""
 
     head: Float[Tensor, "b l w"]
     block: Float[Tensor, "b l six w"]
     turn: Complex[Tensor, "n half"]
     context: Context | None
+    images: Context | None
 
 
 class WanFrame(nn.Module):
@@ -99,6 +121,10 @@ class WanFrame(nn.Module):
         if spec.context_width:
             self.context_in = nn.Linear(spec.context_width, w)
             self.context_out = nn.Linear(w, w)
+        if spec.image_width:
+            i = spec.image_width
+            self.image_norm_in, self.image_norm_out = nn.LayerNorm(i), nn.LayerNorm(w)
+            self.image_in, self.image_out = nn.Linear(i, i), nn.Linear(i, w)
         if spec.modulated_head:
             self.head_table = nn.Parameter(torch.randn(2, w) / w**0.5)
 
@@ -107,7 +133,7 @@ class WanFrame(nn.Module):
         level: Float[Tensor, "b g"],
         counts: tuple[int, ...],
         places: Places,
-        context: Context | None,
+        contexts: tuple[Context, ...],
         modulation: Tensor | None,
     ) -> WanCondition:
         wave = sinusoid(level.double() * 1000, self.spec.frequency_width)  # the reference counts levels to 1000
@@ -118,11 +144,16 @@ class WanFrame(nn.Module):
         if len(counts) > 1 or told.shape[1] != 1:
             repeats = torch.tensor(counts, device=told.device)
             told, block = told.repeat_interleave(repeats, dim=1), block.repeat_interleave(repeats, dim=1)
+        context = context_of(contexts, self.spec.context_width)
         if context is not None:
             hidden = self.context_out(functional.gelu(self.context_in(context.hidden), approximate="tanh"))
             context = Context(hidden=hidden, valid=context.valid)
+        images = context_of(contexts, self.spec.image_width)
+        if images is not None:
+            hidden = self.image_out(functional.gelu(self.image_in(self.image_norm_in(images.hidden))))
+            images = Context(hidden=self.image_norm_out(hidden), valid=images.valid)
         turn = turns(axis_angles(places.grid, self.spec.rotary, 1e4))
-        return WanCondition(head=told, block=block, turn=turn, context=context)
+        return WanCondition(head=told, block=block, turn=turn, context=context, images=images)
 
     def enter(self, x: Float[Tensor, "b n w"], condition: WanCondition) -> Float[Tensor, "b n w"]:
         return x
@@ -148,6 +179,9 @@ class WanBlock(nn.Module):
             self.cross_q, self.cross_k = nn.Linear(w, e), nn.Linear(w, e)
             self.cross_v, self.cross_out = nn.Linear(w, e), nn.Linear(e, w)
             self.norm_cross_q, self.norm_cross_k = nn.RMSNorm(e, eps=spec.eps), nn.RMSNorm(e, eps=spec.eps)
+        if spec.image_width:
+            self.image_k, self.image_v = nn.Linear(w, e), nn.Linear(w, e)
+            self.norm_image_k = nn.RMSNorm(e, eps=spec.eps)
         self.up, self.down = nn.Linear(w, spec.mlp), nn.Linear(spec.mlp, w)
         self.table = nn.Parameter(torch.randn(6, w) / w**0.5)
 
@@ -172,23 +206,25 @@ class WanBlock(nn.Module):
         told = carry
         x = torch.addcmul(x, told[2], self.out(attended))
         if condition.context is not None:
-            x = x + self._cross(x, condition.context)
+            x = x + self._cross(x, condition.context, condition.images)
         y = _modulate(x, told[3], told[4], self.spec.eps)
         return torch.addcmul(x, told[5], self.down(functional.gelu(self.up(y), approximate="tanh")))
 
-    def _cross(self, x: Tensor, context: Context) -> Tensor:
-        """Text cross-attention: no gate, no rotation, no modulation."""
-        q, k, v = (
-            rearrange(flat, "b n (h d) -> b h n d", h=self.spec.heads)
-            for flat in (
-                self.norm_cross_q(self.cross_q(self.norm_cross(x))),
-                self.norm_cross_k(self.cross_k(context.hidden)),
-                self.cross_v(context.hidden),
-            )
-        )
-        mask = rearrange(context.valid, "b m -> b 1 1 m")
-        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.cross_out(rearrange(attended, "b h n d -> b n (h d)"))
+    def _cross(self, x: Tensor, context: Context, images: Context | None) -> Tensor:
+        """Cross-attention to words and, with the same queries, to images: no gate, no rotation, no modulation."""
+        q = self.norm_cross_q(self.cross_q(self.norm_cross(x)))
+        words = (self.norm_cross_k(self.cross_k(context.hidden)), self.cross_v(context.hidden))
+        attended = self._read(q, *words, context.valid)
+        if images is not None:
+            pictures = (self.norm_image_k(self.image_k(images.hidden)), self.image_v(images.hidden))
+            attended = attended + self._read(q, *pictures, images.valid)
+        return self.cross_out(attended)
+
+    def _read(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor) -> Tensor:
+        """One softmax over one context."""
+        heads = (rearrange(flat, "b n (h d) -> b h n d", h=self.spec.heads) for flat in (q, k, v))
+        attended = functional.scaled_dot_product_attention(*heads, attn_mask=rearrange(valid, "b m -> b 1 1 m"))
+        return rearrange(attended, "b h n d -> b n (h d)")
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
