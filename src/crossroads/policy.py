@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -175,24 +176,38 @@ class StreamPolicy(nn.Module):
         return Memory()
 
     @torch.no_grad()
-    def settle(self, obs: Observation, *, generator: torch.Generator, caching: bool = True) -> Settled:
-        """Run the schedule; latents of everything it moved."""
-        return Interpreter(self.net, obs, generator, caching=caching).run(self.recipe.stage.schedule)
+    def settle(
+        self,
+        obs: Observation,
+        *,
+        generator: torch.Generator,
+        caching: bool = True,
+        known: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> Settled:
+        """Run the schedule; latents of everything it moved. ``known`` streams are led to the value given."""
+        return Interpreter(self.net, obs, generator, caching=caching, known=known).run(self.recipe.stage.schedule)
 
     def act(
         self, obs: Observation, memory: Memory, *, generator: torch.Generator, show: bool = False
     ) -> tuple[Actions, Memory]:
         """A chunk of actions in physical units within the robot's limits; ``show`` adds the frames imagined for it."""
         settled = self.settle(obs, generator=generator)
-        actions = None
+        imagined = self._frames(settled) if show else {}
+        chunk = Actions(values=self.actions_of(settled), control_hz=self.space.control_hz, imagined=imagined)
+        return chunk, Memory(num_chunks=memory.num_chunks + 1)
+
+    def actions_of(self, settled: Settled) -> Tensor:
+        """The settled action stream in physical units within the robot's limits, ``b n a``."""
         for name, latent in settled.streams.items():
             codec = self.net.own_codec(name)
             if isinstance(codec, ActionCodec):
-                actions = self.space.clamp(codec.decode(latent))
-        assert actions is not None, f"recipe {self.recipe.name} settles no action"
-        imagined = self._frames(settled) if show else {}
-        chunk = Actions(values=actions, control_hz=self.space.control_hz, imagined=imagined)
-        return chunk, Memory(num_chunks=memory.num_chunks + 1)
+                return self.space.clamp(codec.decode(latent))
+        raise AssertionError(f"recipe {self.recipe.name} settles no action")
+
+    def imagined_streams(self) -> tuple[str, ...]:
+        """The streams of video that the schedule settles."""
+        moved_streams = self.recipe.stage.outputs()
+        return tuple(name for name in moved_streams if isinstance(self.net.own_codec(name), LatentCodec))
 
     def answer(self, obs: Observation, *, generator: torch.Generator) -> tuple[str, ...]:
         """What a language recipe writes about an observation."""

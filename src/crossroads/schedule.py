@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -83,10 +84,22 @@ class Settled:
 
 
 class Interpreter:
-    """Runs a schedule over one observation. What may be cached during a leg follows from the edges alone."""
+    """Runs a schedule over one observation. What may be cached during a leg follows from the edges alone.
 
-    def __init__(self, net: StreamNet, obs: Observation, generator: torch.Generator, *, caching: bool = True) -> None:
-        self.net, self.obs, self.generator, self.caching = net, obs, generator, caching
+    ``known``: streams whose clean value is given. They move on the straight path from their noise to it, whatever the
+    network answers, so that what reads them reads what training shows.
+    """
+
+    def __init__(
+        self,
+        net: StreamNet,
+        obs: Observation,
+        generator: torch.Generator,
+        *,
+        caching: bool = True,
+        known: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> None:
+        self.net, self.obs, self.generator, self.caching, self.known = net, obs, generator, caching, known
         net.address(obs.robot)
         self.latents: dict[str, Latent] = {}
         self.levels: dict[str, float] = {}
@@ -171,14 +184,19 @@ class Interpreter:
         moving = sorted(self._principal(name) for name in leg.streams)
         running = self._sources(moving)
         levels = grid(leg.steps, factor=leg.factor, start=leg.start, stop=leg.stop).tolist()
+        assert leg.start == 1.0 or not set(leg.streams) & set(self.known), "a known stream starts from noise"
+        noise = {name: self.latents[name].values for name in moving}
         for level, after in pairwise(levels):
             for name in moving:
                 self.levels[name] = level
             states = self.net({name: self._input(name) for name in running}, self.states)
             for name in moving:
-                out = self.net.codec(name).read(states[name].hidden)
-                old = self.latents[name]
-                self.latents[name] = Latent(values=old.values + (after - level) * out, valid=old.valid)
+                old, stream = self.latents[name], self.net.group(name).stream.name
+                if stream in self.known:
+                    values = (1 - after) * self.known[stream] + after * noise[name]
+                else:
+                    values = old.values + (after - level) * self.net.codec(name).read(states[name].hidden)
+                self.latents[name] = Latent(values=values, valid=old.valid)
         for name in moving:
             self.levels[name] = levels[-1]
 

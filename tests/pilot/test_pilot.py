@@ -73,7 +73,9 @@ def test_imagined_frames_of_a_cell_are_scored_and_an_arm_that_imagines_nothing_i
     found = score_imagined(run, finished / "data", num_windows=3, lpips=None, features=())
     assert (found.recipe, found.num_windows) == ("fast_wam_idm", 3)
     assert {score.num_clips for score in found.scores} == {3}
-    assert f"{found.scores[-1].psnr_db:.2f}" in scores_text(found)
+    assert found.gap is not None
+    assert found.gap.interval.low <= found.gap.ratio <= found.gap.interval.high
+    assert all(f"{figure:.2f}" in scores_text(found) for figure in (found.scores[-1].psnr_db, found.gap.ratio))
     with pytest.raises(InputError, match="imagines frames while it acts, got pi0"):
         score_imagined(cells / "pi0-4-0", finished / "data", num_windows=3, lpips=None, features=())
 

@@ -46,13 +46,8 @@ def action_error(
 
     ``episodes`` (b) says which episode each window is from: windows of one episode are alike.
     """
-    moving = scale > 1e-6
-    valid = batch.actions_valid.numpy()[..., None]
-    truth = batch.actions.numpy()
-    unit = np.where(moving, scale, 1.0)
-    counted = np.broadcast_to(valid & moving, truth.shape).sum(axis=(1, 2))
-    squared = ((((predicted - truth) / unit) ** 2) * valid * moving).sum(axis=(1, 2))
-    spread = ((((truth - mean) / unit) ** 2) * valid * moving).sum()
+    squared, counted = squared_errors(predicted, batch, scale)
+    spread = squared_errors(np.broadcast_to(mean, predicted.shape), batch, scale)[0].sum()
     groups = np.arange(len(truth)) if episodes is None else np.asarray(episodes)
     return ActionError(
         root_mean_square=float(np.sqrt(squared.sum() / max(counted.sum(), 1))),
@@ -60,6 +55,16 @@ def action_error(
         r2=float(1 - squared.sum() / max(spread, 1e-12)),
         num_windows=len(predicted),
     )
+
+
+def squared_errors(predicted: np.ndarray, batch: Batch, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The summed squared error of each window in units of ``scale``, and over how many numbers it was summed."""
+    moving = scale > 1e-6
+    valid = batch.actions_valid.numpy()[..., None]
+    truth = batch.actions.numpy()
+    counted = np.broadcast_to(valid & moving, truth.shape).sum(axis=(1, 2))
+    squared = ((((predicted - truth) / np.where(moving, scale, 1.0)) ** 2) * valid * moving).sum(axis=(1, 2))
+    return squared, counted
 
 
 def root_mean_square_interval(
@@ -70,22 +75,39 @@ def root_mean_square_interval(
     Symmetric on the logarithm, with the t of one less than the groups (Efron and Stein 1981; Miller 1974). Simulated
     with heavy-tailed errors: 89 to 95 % with 20 to 60 episodes, where a bootstrap over windows covers 70 to 90 %.
     """
+    if not squared.sum():
+        return Interval(low=0.0, high=0.0)
+    return _jackknife(*_log_root_mean_square(squared, counted, groups), confidence)
+
+
+def root_mean_square_ratio(
+    squared: np.ndarray, other: np.ndarray, counted: np.ndarray, groups: np.ndarray, confidence: float = 0.95
+) -> tuple[float, Interval]:
+    """sqrt(sum of ``squared`` / sum of ``other``), errors on the same windows, with the interval of the same kind."""
+    first, second = (_log_root_mean_square(errors, counted, groups) for errors in (squared, other))
+    middle = first[0] - second[0]
+    return math.exp(middle), _jackknife(middle, first[1] - second[1], confidence)
+
+
+def _log_root_mean_square(squared: np.ndarray, counted: np.ndarray, groups: np.ndarray) -> tuple[float, np.ndarray]:
+    """The logarithm of the root mean square, and of the one without each group."""
     _, index = np.unique(groups, return_inverse=True)
     sums, counts = np.bincount(index, weights=squared), np.bincount(index, weights=counted)
-    num, total = len(sums), float(sums.sum())
-    if total == 0:
-        return Interval(low=0.0, high=0.0)
-    if num < 2:
+    total = float(sums.sum())
+    if len(sums) < 2:
         raise InputError(
-            where="root_mean_square_interval",
+            where="interval of a root mean square",
             expected="errors of at least two episodes",
             got="one",
             do="Hold out more episodes; one says nothing about the next.",
         )
     rest, rest_count = np.maximum(total - sums, 1e-6 * total), np.maximum(counts.sum() - counts, 1)
-    left_out = 0.5 * np.log(rest / rest_count)
+    return 0.5 * math.log(total / max(counts.sum(), 1)), 0.5 * np.log(rest / rest_count)
+
+
+def _jackknife(middle: float, left_out: np.ndarray, confidence: float) -> Interval:
+    num = len(left_out)
     error = math.sqrt((num - 1) / num * ((left_out - left_out.mean()) ** 2).sum())
-    middle = 0.5 * math.log(total / max(counts.sum(), 1))
     half = float(stats.t.isf((1 - confidence) / 2, num - 1)) * error
     return Interval(low=math.exp(middle - half), high=math.exp(middle + half))
 

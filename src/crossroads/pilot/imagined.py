@@ -13,10 +13,12 @@ from crossroads.data.cache import FrameCache
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
 from crossroads.errors import InputError
+from crossroads.evaluate.foresight import ForesightGap, foresight_gap
 from crossroads.evaluate.offline import predict, video_scores
 from crossroads.evaluate.published_metrics import Distance, frechet, lpips_distance
 from crossroads.evaluate.video import VideoScore
 from crossroads.pilot.single import restore
+from crossroads.policy import StreamPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,8 @@ class ImaginedScores:
     scores: tuple[VideoScore, ...]
     """PSNR and SSIM, one per horizon."""
     distances: tuple[Distance, ...]
+    gap: ForesightGap | None
+    """None where fewer than two episodes of the dataset have actions."""
 
 
 def score_imagined(
@@ -72,7 +76,20 @@ def score_imagined(
             *([lpips_distance(real, made, lpips)] if lpips else []),
             *(frechet(real, made, last, path) for path in features),
         ),
+        gap=_gap(policy, dataset, windows, chosen),
     )
+
+
+def _gap(policy: StreamPolicy, dataset: LeRobotDataset, windows: Windows, chosen: np.ndarray) -> ForesightGap | None:
+    """Over the chosen windows of episodes with actions."""
+    labelled = [episode.index for episode in dataset.episodes if not episode.action_free]
+    places = windows.places()
+    chosen = np.array([row for row in chosen if places[row][0] in set(labelled)])
+    episodes = [places[row][0] for row in chosen]
+    if len(set(episodes)) < 2:
+        return None
+    scale = np.array(dataset.statistics("action", labelled).std)
+    return foresight_gap(policy, windows.batch(chosen), scale=scale, episodes=episodes)
 
 
 def scores_text(found: ImaginedScores) -> str:
@@ -85,4 +102,10 @@ def scores_text(found: ImaginedScores) -> str:
     for one in found.distances:
         doubt = "; fewer than it has features, so it ranks nothing" if one.low_rank else ""
         lines.append(f"{one.name}: {one.value:.3f} over {one.num}{doubt}")
+    if (gap := found.gap) is not None:
+        lines.append(
+            f"action error in standard deviations: {gap.imagined:.3f} on the future it imagines, {gap.true:.3f} on the "
+            f"true one; ratio {gap.ratio:.2f} [{gap.interval.low:.2f}, {gap.interval.high:.2f}] over "
+            f"{gap.num_windows} windows"
+        )
     return "\n".join(lines)
