@@ -48,7 +48,7 @@ def action_error(
     """
     squared, counted = squared_errors(predicted, batch, scale)
     spread = squared_errors(np.broadcast_to(mean, predicted.shape), batch, scale)[0].sum()
-    groups = np.arange(len(truth)) if episodes is None else np.asarray(episodes)
+    groups = np.arange(len(predicted)) if episodes is None else np.asarray(episodes)
     return ActionError(
         root_mean_square=float(np.sqrt(squared.sum() / max(counted.sum(), 1))),
         interval=root_mean_square_interval(squared, counted, groups),
