@@ -192,6 +192,28 @@ def test_cameras_share_a_canvas_and_come_back_apart() -> None:
     assert torch.equal(frames["wrist"], direct[:, :, :, 16:])
 
 
+def test_three_cameras_in_two_rows_leave_a_grey_place_and_come_back_apart() -> None:
+    spec = VideoLatents(
+        cameras=("front", "left", "right"), image_hw=(16, 16), future_s=(0.1,) * 4, autoencoder=AUTOENCODER, columns=2
+    )
+    codec = LatentCodec(spec, 8)
+    assert spec.grid_hw == (4, 4)
+    assert spec.num_tokens("now") == 16
+    shades = {"front": 0, "left": 85, "right": 255}
+    images = {name: torch.full((1, 1, 16, 16, 3), shade, dtype=torch.uint8) for name, shade in shades.items()}
+    canvas = codec.canvas(images)[0, 0, ..., 0]
+    corners = [canvas[:16, :16], canvas[:16, 16:], canvas[16:, :16], canvas[16:, 16:]]
+    for tile, shade in zip(corners, (-1.0, 85 / 127.5 - 1, 1.0, 0.0), strict=True):
+        torch.testing.assert_close(tile, torch.full((16, 16), shade))
+    z = torch.randn(1, 2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    tokens = codec._latent(z, torch.ones(1, 2, dtype=torch.bool)).values
+    frames = codec.decode(tokens[:, 16:], tokens[:, :16])
+    direct = ((codec.autoencoder.decode(z)[:, 1:] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    assert torch.equal(frames["left"], direct[:, :, :16, 16:])
+    assert torch.equal(frames["right"], direct[:, :, 16:, :16])
+    assert frames.keys() == shades.keys()
+
+
 def test_each_codec_asks_a_dataset_for_its_own_part_alone() -> None:
     asked = [stream.codec.window() for stream in fast_wam().stage.streams]
     merged = Window.merge(tuple(asked))

@@ -1,8 +1,8 @@
 """Video as latent tokens: autoencode, patchify, one linear map; the frame observed now is the first latent.
 
 The clip [now; future] is encoded in one causal pass, so the first latent depends on the observed frame alone (Wan 2.2
-TI2V conditioning as used by Fast-WAM, arXiv 2603.16666: first latent clean at level 0). Several cameras are placed
-side by side on one canvas before encoding, as Fast-WAM does for LIBERO.
+TI2V conditioning as used by Fast-WAM, arXiv 2603.16666: first latent clean at level 0). Several cameras are placed on
+one canvas before encoding: side by side, as Fast-WAM does for LIBERO, or in rows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class VideoLatents:
 
     ``marked``: the ends of Cosmos-Predict2, without biases and with two more channels in: one is 1 on clean tokens
     (level 0), one marks padded pixels, of which there are none. ``beside``: channels in that condition the clip (Wan
-    2.1 I2V: 4 of a mask and the first frame's latent); zero, as here, they say nothing.
+    2.1 I2V: 4 of a mask and the first frame's latent); zero, as here, they say nothing. ``columns``: cameras per row of
+    the canvas, row by row, grey where none is left (DreamZero: three views on a canvas of 2 x 2); 0: all in one row.
     """
 
     cameras: tuple[str, ...]
@@ -41,6 +42,7 @@ class VideoLatents:
     patch: int = 1
     marked: bool = False
     beside: int = 0
+    columns: int = 0
 
     def __post_init__(self) -> None:
         if len(self.future_s) % TIME_FACTOR:
@@ -52,9 +54,15 @@ class VideoLatents:
             )
 
     @property
+    def tiles(self) -> tuple[int, int]:
+        """Rows and columns of cameras on the canvas."""
+        columns = self.columns or len(self.cameras)
+        return -(-len(self.cameras) // columns), columns
+
+    @property
     def grid_hw(self) -> tuple[int, int]:
-        rows, columns = self.autoencoder.latent_hw(self.image_hw)
-        return rows // self.patch, columns * len(self.cameras) // self.patch
+        (down, across), (rows, columns) = self.tiles, self.autoencoder.latent_hw(self.image_hw)
+        return rows * down // self.patch, columns * across // self.patch
 
     @property
     def num_future(self) -> int:
@@ -107,7 +115,7 @@ class VideoLatents:
 
     @property
     def _canvas_hw(self) -> tuple[int, int]:
-        return self.image_hw[0], self.image_hw[1] * len(self.cameras)
+        return self.image_hw[0] * self.tiles[0], self.image_hw[1] * self.tiles[1]
 
 
 class LatentCodec(nn.Module):
@@ -122,8 +130,11 @@ class LatentCodec(nn.Module):
         self.leave = nn.Linear(width, spec.patch_size, bias=not spec.marked)
 
     def canvas(self, images: dict[str, Tensor]) -> Float[Tensor, "b t h w 3"]:
-        """Cameras side by side, pixels in -1..1."""
-        return torch.cat([images[camera] for camera in self.spec.cameras], dim=-2).float() / 127.5 - 1
+        """Cameras in rows, pixels in -1..1; a place without a camera is 0, grey."""
+        down, across = self.spec.tiles
+        shown = [images[camera].float() / 127.5 - 1 for camera in self.spec.cameras]
+        shown += [torch.zeros_like(shown[0])] * (down * across - len(shown))
+        return torch.cat([torch.cat(shown[row * across : (row + 1) * across], dim=-2) for row in range(down)], dim=-3)
 
     @torch.no_grad()
     def observe(self, obs: Observation) -> Latent:
@@ -177,7 +188,9 @@ class LatentCodec(nn.Module):
         )
         pixels = self.autoencoder.decode(z)[:, 1:]
         frames = ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return dict(zip(self.spec.cameras, frames.chunk(len(self.spec.cameras), dim=-2), strict=True))
+        down, across = self.spec.tiles
+        apart = [tile for row in frames.chunk(down, dim=-3) for tile in row.chunk(across, dim=-2)]
+        return dict(zip(self.spec.cameras, apart, strict=False))  # what is left over is grey
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
         rows, columns = self.spec.grid_hw

@@ -54,7 +54,10 @@ class Pass:
 
 
 def saved_by_training(phase: Phase, work: Work) -> Kept:
-    """What one training sample of a phase keeps until its backward pass."""
+    """What one training sample of a phase keeps until its backward pass.
+
+    A tower that is frozen and yet passes gradients on is counted as if it were trained, which is too much.
+    """
     layout = work.layout
     needed = layout.needed(phase.losses)
     fixed = layout.stable([name for name, group in layout.groups.items() if group.tower in phase.trains])

@@ -144,10 +144,8 @@ def gigaworld_policy(size: GigaWorldSize = NANO) -> Recipe:
             schedule=(Denoise(streams=("action",), steps=size.denoising_steps, factor=size.action_shift),),
             sequence=("text",),
         ),
-        phases=(
-            Phase(name="full", trains=("video", "expert"), losses=("video", "action")),
-            Phase(name="head", trains=("expert",), losses=("action",)),
-        ),
+        # No phase trains the expert alone: the frame of now reads the state, so nothing of the video tower stands still.
+        phases=(Phase(name="full", trains=("video", "expert"), losses=("video", "action")),),
         axes=Axes(paradigm="representation_only", architecture="mixture_of_transformers", integration="tokens"),
         departs=size.departs,
     )
