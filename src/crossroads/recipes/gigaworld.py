@@ -144,7 +144,7 @@ def gigaworld_policy(size: GigaWorldSize = NANO) -> Recipe:
             schedule=(Denoise(streams=("action",), steps=size.denoising_steps, factor=size.action_shift),),
             sequence=("text",),
         ),
-        # No phase trains the expert alone: the frame of now reads the state, so nothing of the video tower stands still.
+        # No phase trains the expert alone: the frame of now reads the state, so no video state is fixed.
         phases=(Phase(name="full", trains=("video", "expert"), losses=("video", "action")),),
         axes=Axes(paradigm="representation_only", architecture="mixture_of_transformers", integration="tokens"),
         departs=size.departs,
