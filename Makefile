@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GL := $(VENV)/.gl
 
-.PHONY: setup gl pilot decision test lint check backbones clean help
+.PHONY: setup gl pilot decision video-dit-family test lint check backbones clean help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -5; echo; echo "targets: setup gl pilot decision test lint check backbones clean"
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -5; echo; echo "targets: setup gl pilot decision video-dit-family test lint check backbones clean"
 
 setup: $(STAMP)
 
@@ -39,6 +39,26 @@ pilot: $(STAMP) $(GL)
 decision: $(STAMP) $(GL)
 	for design in labels video-loss grounding; do \
 	  MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads study $$design --out runs/study/$$design || exit; \
+	done
+
+# Every recipe on a video diffusion transformer: the same demonstrations, whole networks, the same steps, the same scenes.
+FAMILY := fast_wam fast_wam_joint fast_wam_idm gigaworld_policy
+FAMILY_DIR := runs/video-dit-family
+FAMILY_STEPS ?= 400
+
+video-dit-family: $(STAMP) $(GL)
+	[ -d $(FAMILY_DIR)/data ] || MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads data record tabletop --out $(FAMILY_DIR)/data \
+	  --families reach press --episodes 300
+	[ -d $(FAMILY_DIR)/held-out ] || MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads data record tabletop --out $(FAMILY_DIR)/held-out \
+	  --families reach press --episodes 40 --seed 1000
+	for recipe in $(FAMILY); do \
+	  $(BIN)/crossroads train $$recipe --data $(FAMILY_DIR)/data --out $(FAMILY_DIR)/$$recipe --phase full \
+	    --steps $(FAMILY_STEPS) --batch-size 8 || exit; \
+	done
+	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads eval $(FAMILY:%=--arm $(FAMILY_DIR)/%) --env tabletop --families reach press \
+	  --trials 100 --out $(FAMILY_DIR)/eval
+	for recipe in fast_wam_joint fast_wam_idm; do \
+	  $(BIN)/crossroads video $(FAMILY_DIR)/$$recipe --data $(FAMILY_DIR)/held-out || exit; \
 	done
 
 test: $(STAMP) $(GL)

@@ -86,4 +86,6 @@ def main(folder: Path, address: str | None = None) -> None:
 
 
 if __name__ == "__main__":
+    # A shell that starts the tests in the background has Ctrl-C ignored, and what is ignored is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(Path(sys.argv[1]), *sys.argv[2:])
