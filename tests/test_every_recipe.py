@@ -31,7 +31,7 @@ from crossroads.policy import StreamPolicy
 from crossroads.recipe import Phase, Recipe
 from crossroads.recipes.catalogue import RECIPES
 from crossroads.schedule import Decode, Interpreter, moved
-from crossroads.towers.joint import Dense, Flex, Sdpa
+from crossroads.towers.attend import Dense, Flex, Sdpa
 
 PHASES = [(name, phase.name) for name, make in RECIPES.items() for phase in make().phases]
 ACTING = [name for name, make in RECIPES.items() if make().window.num_actions]

@@ -12,7 +12,8 @@ from crossroads.codecs.banks import BankedLinear
 from crossroads.codecs.spec import Codec, Latent
 from crossroads.layout import Layout
 from crossroads.streams import Group
-from crossroads.towers.joint import Attend, GroupInput, GroupState, Joint
+from crossroads.towers.attend import Attend
+from crossroads.towers.joint import GroupInput, GroupState, Joint
 from crossroads.towers.spec import Places
 from crossroads.types import Batch, Observation
 

@@ -23,7 +23,7 @@ from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
 from crossroads.recipe import Stage, Tower
 from crossroads.recipes.catalogue import RECIPES
-from crossroads.towers.joint import Sdpa
+from crossroads.towers.attend import Sdpa
 from crossroads.towers.spec import Heads
 from crossroads.types import Batch
 

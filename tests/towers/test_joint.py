@@ -16,8 +16,8 @@ from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
 from crossroads.recipe import Recipe, Tower
 from crossroads.streams import Edge, reads
+from crossroads.towers.attend import Dense, Flex, Keys, Reading, Sdpa
 from crossroads.towers.gemma import GemmaFrame
-from crossroads.towers.joint import Dense, Flex, Keys, Reading, Sdpa
 from crossroads.towers.plain import PlainFrame
 from crossroads.towers.spec import Context, Places
 

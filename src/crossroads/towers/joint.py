@@ -1,9 +1,7 @@
 """The joint layer: several towers, one softmax. One module per layer, because that is the unit that sharding needs.
 
 Every group of tokens has its own set of sources (the layout's edges); groups whose keys and values are cached are
-read, not run. Three ways to attend give the same numbers: ``DENSE`` (one masked softmax over everything, the
-reference), ``SDPA`` (one fused call per reading group, over only what it reads), ``FLEX`` (FlexAttention where the
-backend has it). A cut edge reads detached keys and values: values unchanged, gradient exactly zero.
+read, not run. How a layer attends is chosen in ``attend``.
 """
 
 from __future__ import annotations
@@ -12,15 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
 
-from crossroads.errors import InputError
 from crossroads.layout import Layout
 from crossroads.streams import Edge
-from crossroads.towers.spec import QKV, Context, Heads, Places
+from crossroads.towers.attend import Attend, Keys, Reading, Sdpa, cut
+from crossroads.towers.spec import Context, Heads, Places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,211 +38,6 @@ class GroupState:
     hidden: Float[Tensor, "b n w"]
     valid: Bool[Tensor, "b n"]
     taps: Mapping[int, Float[Tensor, "b n w"]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """One group's sources in one layer: the edges, and the mask of each (None: sees all)."""
-
-    dst: str
-    edges: tuple[Edge, ...]
-    masks: Mapping[str, Bool[Tensor, "q k"] | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Keys:
-    """Keys, values and validity of one source group in one layer."""
-
-    k: Float[Tensor, "b n g d"]
-    v: Float[Tensor, "b n g d"]
-    valid: Bool[Tensor, "b n"]
-
-
-class Attend:
-    """A way to run one layer's attention: queries by group, sources by group, and who reads whom."""
-
-    def __call__(
-        self, queries: Mapping[str, Tensor], sources: Mapping[str, Keys], readings: tuple[Reading, ...]
-    ) -> dict[str, Float[Tensor, "b n e"]]:
-        attended = {}
-        for reading in readings:
-            q = queries[reading.dst]
-            reads = bool(reading.edges)  # a group may read nothing in some layers
-            attended[reading.dst] = self.one(q, sources, reading) if reads else torch.zeros_like(q).flatten(2)
-        return attended
-
-    def one(self, q: Tensor, sources: Mapping[str, Keys], reading: Reading) -> Tensor:
-        raise NotImplementedError  # abstract
-
-
-def _mask(
-    reading: Reading, sources: Mapping[str, Keys], num_queries: int, over: tuple[Edge, ...] | None = None
-) -> Bool[Tensor, "b q k"] | None:
-    """Validity and edge masks of everything one group reads (laid out as in ``over``); None when nothing is hidden."""
-    own = {edge.src for edge in reading.edges}
-    edges = over or reading.edges
-    if all(reading.masks.get(edge.src) is None and edge.src in own for edge in edges) and all(
-        bool(sources[edge.src].valid.all()) for edge in edges
-    ):
-        return None
-    parts = []
-    for edge in edges:
-        valid = repeat(sources[edge.src].valid, "b k -> b q k", q=num_queries)
-        mask = reading.masks.get(edge.src)
-        if edge.src not in own:
-            valid = torch.zeros_like(valid)
-        parts.append(valid if mask is None else valid & mask.to(valid.device))
-    return torch.cat(parts, dim=-1)
-
-
-class Sdpa(Attend):
-    """One ``scaled_dot_product_attention`` per reading group, over only what it reads.
-
-    On CPU a group rides, behind a mask, in the call of another that reads all it reads and little more: at small
-    sizes the number of calls and copies is what a step costs. ``max_waste`` is the largest share of masked scores that
-    this may add to a call; at 0 exactly the scores are computed that the layout asks for.
-    """
-
-    def __init__(self, *, max_waste: float = 0.1) -> None:
-        self.max_waste = max_waste
-
-    def __call__(
-        self, queries: Mapping[str, Tensor], sources: Mapping[str, Keys], readings: tuple[Reading, ...]
-    ) -> dict[str, Float[Tensor, "b n e"]]:
-        if next(iter(queries.values())).device.type != "cpu":
-            return super().__call__(queries, sources, readings)
-        alone, riders = _riders(queries, sources, readings, self.max_waste)
-        attended = super().__call__(queries, sources, alone)
-        for host, guests in riders:
-            together = (host, *guests)
-            q = [queries[reading.dst] for reading in together]
-            masks = [
-                _mask(reading, sources, part.shape[1], host.edges) for reading, part in zip(together, q, strict=True)
-            ]
-            mask = None
-            if any(found is not None for found in masks):
-                num_keys = sum(sources[edge.src].valid.shape[1] for edge in host.edges)
-                shapes = [(part.shape[0], part.shape[1], num_keys) for part in q]
-                filled = [
-                    torch.ones(n, dtype=torch.bool) if m is None else m for m, n in zip(masks, shapes, strict=True)
-                ]
-                mask = torch.cat(filled, dim=1)
-            found = _fused(torch.cat(q, dim=1), sources, host.edges, mask)
-            sizes = [part.shape[1] for part in q]
-            attended.update(zip((reading.dst for reading in together), found.split(sizes, dim=1), strict=True))
-        return attended
-
-    def one(self, q: Tensor, sources: Mapping[str, Keys], reading: Reading) -> Tensor:
-        return _fused(q, sources, reading.edges, _mask(reading, sources, q.shape[1]))
-
-
-def _fused(q: Tensor, sources: Mapping[str, Keys], edges: tuple[Edge, ...], mask: Tensor | None) -> Tensor:
-    k = torch.cat([_cut(sources[edge.src].k, edge) for edge in edges], dim=1)
-    v = torch.cat([_cut(sources[edge.src].v, edge) for edge in edges], dim=1)
-    attended = functional.scaled_dot_product_attention(
-        q.transpose(1, 2),
-        k.transpose(1, 2),
-        v.transpose(1, 2),
-        attn_mask=None if mask is None else mask.unsqueeze(1),
-        enable_gqa=q.shape[2] != k.shape[2],
-    )
-    return rearrange(attended, "b h n d -> b n (h d)")
-
-
-def _riders(
-    queries: Mapping[str, Tensor], sources: Mapping[str, Keys], readings: tuple[Reading, ...], max_waste: float
-) -> tuple[tuple[Reading, ...], list[tuple[Reading, list[Reading]]]]:
-    """Which readings stay alone, and which ride with which host."""
-
-    def num_keys(reading: Reading) -> int:
-        return sum(sources[edge.src].valid.shape[1] for edge in reading.edges)
-
-    def read(reading: Reading) -> set[tuple[str, bool]]:
-        return {(edge.src, edge.grad) for edge in reading.edges}
-
-    hosts: list[tuple[Reading, list[Reading]]] = []
-    for reading in sorted(readings, key=num_keys, reverse=True):
-        asked = queries[reading.dst].shape[1]
-        for host, guests in hosts:
-            paid = queries[host.dst].shape[1] * num_keys(host)
-            wasted = asked * (num_keys(host) - num_keys(reading))
-            if reading.edges and read(reading) <= read(host) and wasted <= max_waste * paid:
-                guests.append(reading)
-                break
-        else:
-            hosts.append((reading, []))
-    return tuple(host for host, guests in hosts if not guests), [(host, guests) for host, guests in hosts if guests]
-
-
-class Dense(Attend):
-    """The reference: explicit float32 softmax over every source token in one masked score matrix, cuts included."""
-
-    def one(self, q: Tensor, sources: Mapping[str, Keys], reading: Reading) -> Tensor:
-        names = sorted(sources)
-        by_source = {edge.src: edge for edge in reading.edges}
-        groups = q.shape[2] // next(iter(sources.values())).k.shape[2]
-        scores, values = [], []
-        for name in names:
-            if name not in by_source:
-                shape = (q.shape[0], q.shape[2], q.shape[1], sources[name].k.shape[1])
-                scores.append(torch.full(shape, float("-inf"), device=q.device))
-                values.append(torch.zeros_like(sources[name].v))
-                continue
-            edge = by_source[name]
-            k = repeat(_cut(sources[name].k, edge), "b k g d -> b k (g r) d", r=groups)
-            score = torch.einsum("bqhd,bkhd->bhqk", q.float(), k.float()) * q.shape[-1] ** -0.5
-            seen = rearrange(sources[name].valid, "b k -> b 1 1 k")
-            mask = reading.masks[name]
-            seen = seen if mask is None else seen & mask.to(seen.device)
-            scores.append(score.masked_fill(~seen, float("-inf")))
-            values.append(_cut(sources[name].v, edge))
-        score = torch.cat(scores, dim=-1)
-        blind = (score == float("-inf")).all(dim=-1, keepdim=True)  # a query that sees nothing attends to nothing
-        share = torch.softmax(score.masked_fill(blind, 0.0), dim=-1).masked_fill(blind, 0.0)
-        v = repeat(torch.cat(values, dim=1), "b k g d -> b k (g r) d", r=groups)
-        return rearrange(torch.einsum("bhqk,bkhd->bqhd", share, v.float()), "b q h d -> b q (h d)").to(q.dtype)
-
-
-class Flex(Attend):
-    """FlexAttention with the layout's mask as its predicate; it has no backward on CPU, so it is refused there."""
-
-    def one(self, q: Tensor, sources: Mapping[str, Keys], reading: Reading) -> Tensor:
-        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
-        if q.requires_grad and q.device.type == "cpu":
-            raise InputError(
-                where="Flex attention",
-                expected="a device whose FlexAttention has a backward",
-                got="training on cpu",
-                do="Use Sdpa() (the default) or Dense() on CPU.",
-            )
-        k = torch.cat([_cut(sources[edge.src].k, edge) for edge in reading.edges], dim=1)
-        v = torch.cat([_cut(sources[edge.src].v, edge) for edge in reading.edges], dim=1)
-        mask = _mask(reading, sources, q.shape[1])
-        block_mask = None
-        if mask is not None:
-            hidden = mask  # a lambda, because flex counts the predicate's positional arguments
-            block_mask = create_block_mask(
-                lambda b, h, query, key: hidden[b, query, key],
-                len(mask),
-                None,
-                q.shape[1],
-                k.shape[1],
-                device=str(q.device),
-            )
-        attended = flex_attention(
-            q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
-            block_mask=block_mask,
-            enable_gqa=q.shape[2] != k.shape[2],
-        )
-        assert isinstance(attended, Tensor)
-        return rearrange(attended, "b h n d -> b n (h d)")
-
-
-def _cut(x: Tensor, edge: Edge) -> Tensor:
-    return x if edge.grad else x.detach()
 
 
 class JointLayer(nn.Module):
@@ -397,7 +188,7 @@ class Joint(nn.Module):
         parts: dict[int, list[tuple[Tensor, Tensor]]] = {}
         for edge in across:
             if edge.via == "cross":
-                hidden = _cut(_tapped(states[edge.src], edge), edge)
+                hidden = cut(_tapped(states[edge.src], edge), edge)
                 parts.setdefault(hidden.shape[-1], []).append((hidden, states[edge.src].valid))
         return tuple(
             Context(hidden=torch.cat([h for h, _ in found], dim=1), valid=torch.cat([v for _, v in found], dim=1))
@@ -410,7 +201,7 @@ class Joint(nn.Module):
         for edge in across:
             if edge.via != "modulate":
                 continue
-            hidden, valid = _cut(_tapped(states[edge.src], edge), edge), states[edge.src].valid.unsqueeze(-1)
+            hidden, valid = cut(_tapped(states[edge.src], edge), edge), states[edge.src].valid.unsqueeze(-1)
             mean = (hidden * valid).sum(dim=1, keepdim=True) / valid.sum(dim=1, keepdim=True).clamp(min=1)
             told = self.modulators[f"{tower}__{edge.src.replace('.', '_')}"](mean)
             total = told if total is None else total + told
@@ -447,6 +238,3 @@ def spans_of(spans: Mapping[str, Mapping[str, slice]], group: str) -> slice:
 
 def _tapped(state: GroupState, edge: Edge) -> Tensor:
     return state.hidden if edge.tap is None else state.taps[edge.tap]
-
-
-__all__ = ["QKV", "Attend", "Dense", "Flex", "GroupInput", "GroupState", "Joint", "JointLayer", "Sdpa"]
