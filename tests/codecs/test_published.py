@@ -78,7 +78,8 @@ def test_text_features_are_the_encoders_states_and_zero_past_the_text(checkpoint
     latent = TextFeatureCodec(spec, 16).observe(told("push the cube", "push"))
     model = UMT5EncoderModel.from_pretrained(checkpoint, subfolder="text_encoder", torch_dtype=torch.bfloat16).eval()
     for row, ids in zip(latent.values, ([4, 5, 6, 7, 8, 1], [4, 5, 6, 1]), strict=True):
-        expected = model(torch.tensor([ids])).last_hidden_state[0].float()
+        with torch.no_grad():  # with gradients another kernel runs, which rounds bfloat16 otherwise
+            expected = model(torch.tensor([ids])).last_hidden_state[0].float()
         torch.testing.assert_close(row[: len(ids)], expected, atol=1e-2, rtol=1e-2)
         assert not row[len(ids) :].any()
         assert row[: len(ids)].any(dim=1).all()
