@@ -54,7 +54,7 @@ def text_encoder(source: str, subfolder: str) -> Any:
 def video_autoencoder(source: str, subfolder: str) -> Any:
     """The Wan video autoencoder of a published video model."""
     try:
-        from diffusers import AutoencoderKLWan  # pyright: ignore[reportMissingImports]
+        from diffusers import AutoencoderKLWan  # pyright: ignore[reportMissingImports, reportPrivateImportUsage]
     except ImportError as error:
         _missing("diffusers", f"the video autoencoder of {source}", error)
     try:
