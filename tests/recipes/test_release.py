@@ -159,6 +159,15 @@ def test_what_cannot_be_imported_says_why(
     assert not (tmp_path / "o").exists()
 
 
+def test_what_a_killed_import_left_does_not_stand_in_the_way(release: Path, tmp_path: Path) -> None:
+    left = tmp_path / "ours.partial"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half")
+    imported(release, tmp_path / "ours")
+    assert not left.exists()
+    assert len(all_of(tmp_path / "ours")) == len(RELEASED.names)
+
+
 def test_a_folder_in_use_is_not_written_into(release: Path, tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir()
     (tmp_path / "ours" / "notes.txt").write_text("mine")

@@ -9,6 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from crossroads.errors import InputError
 from crossroads.parity.alone import Alone
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.wan import Wan
@@ -24,6 +25,12 @@ ALONE = {
     "Wan with images": replace(SMALL, tower=replace(WAN, image_width=IMAGES), num_images=5, beside=8),
     "Cosmos": replace(SMALL, tower=COSMOS),
 }
+
+
+@pytest.mark.parametrize("words", [0, IMAGES])
+def test_images_that_could_be_taken_for_words_are_refused(words: int) -> None:
+    with pytest.raises(InputError, match="told apart by their widths"):
+        replace(WAN, context_width=words, image_width=IMAGES)
 
 
 @pytest.mark.parametrize("alone", ALONE.values(), ids=ALONE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,9 +66,12 @@ def import_release(released: Official, source: str, out: Path, *, dtype: torch.d
     net = empty_net(released.recipe.stage, device="cpu", dtype=dtype)
     with Release(fetched(source)) as published:
         load_release(net, released.names, published, unused=released.unused, dtype=dtype)
-    write_release(net, _ours(released), out)
+    partial = out.with_name(f"{out.name}.partial")  # a folder appears complete or not at all
+    shutil.rmtree(partial, ignore_errors=True)
+    write_release(net, _ours(released), partial)
     kept = {"recipe": released.recipe.name, "source": source, "dtype": str(dtype).removeprefix("torch.")}
-    (out / SIDECAR).write_text(json.dumps(kept, indent=1))
+    (partial / SIDECAR).write_text(json.dumps(kept, indent=1))
+    partial.replace(out)
     return net
 
 

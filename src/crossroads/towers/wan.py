@@ -15,6 +15,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossroads.errors import InputError
 from crossroads.streams import linear_flops, linear_parameters
 from crossroads.towers.spec import (
     QKV,
@@ -50,6 +51,15 @@ class Wan:
     image_width: int = 0
     modulated_head: bool = True
     eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.image_width and self.context_width in (0, self.image_width):
+            raise InputError(
+                where="Wan.image_width",
+                expected="words to read across as well, of another width: sources are told apart by their widths",
+                got=f"images {self.image_width} wide, words {self.context_width}",
+                do="Change one of the two widths.",
+            )
 
     @property
     def geometry(self) -> Heads:
