@@ -162,7 +162,7 @@ def test_what_cannot_be_imported_says_why(
 def test_what_a_killed_import_left_does_not_stand_in_the_way(release: Path, tmp_path: Path) -> None:
     left = tmp_path / "ours.partial"
     left.mkdir()
-    (left / "model.safetensors").write_bytes(b"half")
+    (left / "model-00009-of-00009.safetensors").write_bytes(b"half")
     imported(release, tmp_path / "ours")
     assert not left.exists()
     assert len(all_of(tmp_path / "ours")) == len(RELEASED.names)
