@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
 from crossroads.recipe import Recipe, Tower
 from crossroads.streams import Edge, reads
-from crossroads.towers.attend import Dense, Flex, Keys, Reading, Sdpa
+from crossroads.towers.attend import Attend, Dense, Flex, Keys, Placed, Reading, Sdpa
 from crossroads.towers.gemma import GemmaFrame
 from crossroads.towers.plain import PlainFrame
 from crossroads.towers.spec import Context, Places
@@ -155,51 +155,112 @@ def test_towers_that_cannot_be_crossed_or_told_say_so(frame: PlainFrame | GemmaF
             frame.condition(torch.zeros(1, 1), (2,), places, across, told)
 
 
-def random_layer(
-    generator: torch.Generator, *, kv_heads: int
-) -> tuple[dict[str, Tensor], dict[str, Keys], tuple[Reading, ...]]:
-    """Three groups, grouped-query heads, padding, a causal edge, and a row that sees nothing."""
-    tokens = {"a": 3, "b": 5, "c": 4}
-    queries = {name: torch.randn(2, num, 4, 6, generator=generator, requires_grad=True) for name, num in tokens.items()}
-    sources = {
-        name: Keys(
-            k=torch.randn(2, num, kv_heads, 6, generator=generator, requires_grad=True),
-            v=torch.randn(2, num, kv_heads, 6, generator=generator, requires_grad=True),
-            valid=torch.arange(num) < torch.tensor([[num], [num - 1]]),
-        )
-        for name, num in tokens.items()
-    }
+@dataclass(frozen=True)
+class RandomLayer:
+    """Three groups in two towers, of which one grows, and a cached one; grouped-query heads, padding, a causal edge, a
+    cut edge, and a row that sees nothing."""
+
+    q: dict[str, Tensor]
+    k: dict[str, Tensor]
+    v: dict[str, Tensor]
+    cached: dict[str, Keys]
+    readings: tuple[Reading, ...]
+    placed: Placed
+
+    def attended(self, attend: Attend) -> dict[str, Tensor]:
+        return attend(self.q, self.k, self.v, self.cached, attend.plan(self.readings, self.placed))
+
+    def leaves(self) -> list[Tensor]:
+        cached = [x for keys in self.cached.values() for x in (keys.k, keys.v)]
+        return [*self.q.values(), *self.k.values(), *self.v.values(), *cached]
+
+
+def random_layer(generator: torch.Generator, *, kv_heads: int) -> RandomLayer:
+    def leaf(num: int, heads: int) -> Tensor:
+        return torch.randn(2, num, heads, 6, generator=generator, requires_grad=True)
+
+    spans = {"a": ("left", slice(0, 3)), "b": ("left", slice(3, 8)), "c": ("right", slice(0, 4))}
+    towers, num_cached = {"left": 8, "right": 4}, {"old": 6, "c": 2}
+    num = {"a": 3, "b": 5, "c": 6, "old": 6}
     past = torch.ones(3, 3).tril(-1).bool()  # the first row sees nothing
-    readings = (
-        Reading(dst="a", edges=(Edge(dst="a", src="a", when="past"),), masks={"a": past}),
-        Reading(dst="b", edges=reads("b", "a", "b"), masks={"a": None, "b": torch.ones(5, 5).tril().bool()}),
-        Reading(dst="c", edges=(*reads("c", "a", "c"), *reads("c", "b", grad=False)), masks=dict.fromkeys("abc")),
+    return RandomLayer(
+        q={name: leaf(n, 4) for name, n in towers.items()},
+        k={name: leaf(n, kv_heads) for name, n in towers.items()},
+        v={name: leaf(n, kv_heads) for name, n in towers.items()},
+        cached={name: Keys(k=leaf(n, kv_heads), v=leaf(n, kv_heads)) for name, n in num_cached.items()},
+        readings=(
+            Reading(dst="a", edges=(Edge(dst="a", src="a", when="past"),), masks={"a": past}),
+            Reading(dst="b", edges=reads("b", "a", "b"), masks={"a": None, "b": torch.ones(5, 5).tril().bool()}),
+            Reading(
+                dst="c",
+                edges=(*reads("c", "a"), *reads("c", "b", grad=False), *reads("c", "c", "old")),
+                masks=dict.fromkeys(num),
+            ),
+        ),
+        placed=Placed(
+            spans=spans,
+            num_cached=num_cached,
+            valid={name: torch.arange(n) < torch.tensor([[n], [n - 1]]) for name, n in num.items()},
+        ),
     )
-    return queries, sources, readings
+
+
+def one_by_one(layer: RandomLayer) -> dict[str, Tensor]:
+    """What every query token attends, token by token from the edges themselves: no plan, no shared calls."""
+    rows: dict[str, list[Tensor]] = {tower: [] for tower in layer.q}
+    for reading in layer.readings:
+        tower, span = layer.placed.spans[reading.dst]
+        for at in range(span.start, span.stop):
+            keys, values, seen = [], [], []
+            for edge in reading.edges:
+                held = [layer.cached[edge.src]] if edge.src in layer.cached else []
+                k, v = [x.k for x in held], [x.v for x in held]
+                if edge.src in layer.placed.spans:
+                    home, where = layer.placed.spans[edge.src]
+                    k, v = [*k, layer.k[home][:, where]], [*v, layer.v[home][:, where]]
+                keys.append(torch.cat(k, dim=1) if edge.grad else torch.cat(k, dim=1).detach())
+                values.append(torch.cat(v, dim=1) if edge.grad else torch.cat(v, dim=1).detach())
+                mask = reading.masks[edge.src]
+                valid = layer.placed.valid[edge.src]
+                seen.append(valid if mask is None else valid & mask[at - span.start])
+            k, v, hidden = torch.cat(keys, dim=1), torch.cat(values, dim=1), ~torch.cat(seen, dim=1)
+            repeats = 4 // k.shape[2]
+            k, v = k.repeat_interleave(repeats, dim=2), v.repeat_interleave(repeats, dim=2)
+            score = torch.einsum("bhd,bmhd->bhm", layer.q[tower][:, at], k) / 6**0.5
+            share = score.masked_fill(hidden[:, None], -1e30).softmax(dim=-1).masked_fill(hidden[:, None], 0.0)
+            rows[tower].append(torch.einsum("bhm,bmhd->bhd", share, v).flatten(1))
+    return {tower: torch.stack(found, dim=1) for tower, found in rows.items()}
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_per_group_attention_is_one_dense_masked_call(kv_heads: int) -> None:
+@pytest.mark.parametrize("attend", [Sdpa(), Sdpa(max_waste=9.0), Dense()], ids=["sdpa", "riding", "dense"])
+def test_every_way_to_attend_is_what_the_edges_say_token_by_token(attend: Attend, kv_heads: int) -> None:
     found = []
-    for attend in (Sdpa(), Dense()):
-        queries, sources, readings = random_layer(seeded(), kv_heads=kv_heads)
-        attended = attend(queries, sources, readings)
+    for way in (one_by_one, lambda layer: layer.attended(attend)):
+        layer = random_layer(seeded(), kv_heads=kv_heads)
+        attended = way(layer)
         sum((value**2).sum() for value in attended.values()).backward()  # pyright: ignore
-        grads = [q.grad for q in queries.values()] + [x.grad for s in sources.values() for x in (s.k, s.v)]
-        found.append((attended, grads))
-    for name, reference in found[1][0].items():
-        torch.testing.assert_close(found[0][0][name], reference, rtol=1e-5, atol=1e-5)
-    assert not found[1][0]["a"][:, 0].any()
-    for ours, reference in zip(found[0][1], found[1][1], strict=True):
-        assert reference is not None
-        assert bool(reference.isfinite().all())
-        torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-5)
+        found.append((attended, [x.grad if x.grad is not None else torch.zeros_like(x) for x in layer.leaves()]))
+    (reference, wanted), (ours, got) = found
+    for tower, value in reference.items():
+        torch.testing.assert_close(ours[tower], value, rtol=1e-5, atol=1e-5)
+    assert not reference["left"][:, 0].any()
+    for mine, theirs in zip(got, wanted, strict=True):
+        assert bool(mine.isfinite().all())
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_groups_share_a_call_only_while_little_is_wasted() -> None:
+    layer = random_layer(seeded(), kv_heads=4)
+    assert [len(way.plan(layer.readings, layer.placed)) for way in (Dense(), Sdpa(max_waste=0.0))] == [3, 3]
+    (shared,) = Sdpa(max_waste=9.0).plan(layer.readings[:2], layer.placed)
+    assert [(rows.source, rows.start, rows.stop) for rows in shared.queries] == [("left", 0, 8)]
+    assert [(rows.source, rows.start, rows.stop) for rows in shared.keys] == [("left", 0, 8)]
 
 
 def test_flex_refuses_to_train_on_cpu() -> None:
-    queries, sources, readings = random_layer(seeded(), kv_heads=2)
     with pytest.raises(InputError, match="training on cpu"):
-        Flex()(queries, sources, readings)
+        random_layer(seeded(), kv_heads=2).attended(Flex())
 
 
 def test_the_picture_of_a_recipe_is_the_mask_that_is_run() -> None:

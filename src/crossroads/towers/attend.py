@@ -1,17 +1,18 @@
 """Three ways to attend over one layer's groups, which give the same numbers.
 
-``Sdpa`` (one fused call per reading group, over only what it reads), ``Dense`` (one masked softmax over everything,
-the reference), ``Flex`` (FlexAttention where the backend has it). A cut edge reads detached keys and values: values
-unchanged, gradient exactly zero.
+What one pass computes is planned once (``plan``): which groups share a call, which keys it reads, and its mask; every
+layer with the same edges follows the same plan. ``Sdpa`` is one fused call per plan entry, ``Dense`` an explicit
+float32 softmax (the reference), ``Flex`` FlexAttention where the backend has it. A cut edge reads detached keys and
+values: values unchanged, gradient exactly zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
@@ -31,162 +32,165 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Keys:
-    """Keys, values and validity of one source group in one layer."""
+    """Keys and values of one cached group in one layer."""
 
     k: Float[Tensor, "b n g d"]
     v: Float[Tensor, "b n g d"]
-    valid: Bool[Tensor, "b n"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Adjacent tokens: of a tower's run, or of a group whose keys are cached; ``grad`` False: handed on detached."""
+
+    source: str
+    start: int
+    stop: int
+    cached: bool = False
+    grad: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Where every group of a pass lies: the run ones in their towers, and which tokens of each source are real.
+
+    ``valid`` of a group that grows covers its cached tokens and then its new ones.
+    """
+
+    spans: Mapping[str, tuple[str, slice]]
+    num_cached: Mapping[str, int]
+    valid: Mapping[str, Bool[Tensor, "b k"]]
+
+    def queries(self, group: str) -> Rows:
+        tower, span = self.spans[group]
+        return Rows(source=tower, start=span.start, stop=span.stop)
+
+    def keys(self, edge: Edge) -> list[Rows]:
+        """What an edge reads: cached tokens first, then those that are run."""
+        found = []
+        if edge.src in self.num_cached:
+            num = self.num_cached[edge.src]
+            found.append(Rows(source=edge.src, start=0, stop=num, cached=True, grad=edge.grad))
+        if edge.src in self.spans:
+            found.append(replace(self.queries(edge.src), grad=edge.grad))
+        return found
+
+    def num_queries(self, group: str) -> int:
+        span = self.spans[group][1]
+        return span.stop - span.start
+
+    def num_keys(self, reading: Reading) -> int:
+        return sum(self.valid[edge.src].shape[1] for edge in reading.edges)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One softmax: whose queries, over which keys, and what is hidden (True: seen; a float is added to the scores)."""
+
+    queries: tuple[Rows, ...]
+    keys: tuple[Rows, ...]
+    mask: Tensor | None
 
 
 class Attend:
-    """A way to run one layer's attention: queries by group, sources by group, and who reads whom."""
+    """A way to run a layer's attention over all towers that share a softmax."""
+
+    max_waste: float | None = None
+    """The largest share of masked scores that groups which share a call may add to it; None: each has its own call."""
+
+    def plan(self, readings: tuple[Reading, ...], placed: Placed) -> tuple[Call, ...]:
+        """The calls of every layer that has these readings."""
+        calls = []
+        for host, guests in _shared(readings, placed, self.max_waste):
+            together = sorted((host, *guests), key=lambda reading: reading.dst)
+            calls.append(
+                Call(
+                    queries=_merged(placed.queries(reading.dst) for reading in together),
+                    keys=_merged(rows for edge in host.edges for rows in placed.keys(edge)),
+                    mask=_mask(together, host.edges, placed),
+                )
+            )
+        return tuple(calls)
 
     def __call__(
-        self, queries: Mapping[str, Tensor], sources: Mapping[str, Keys], readings: tuple[Reading, ...]
+        self,
+        q: Mapping[str, Tensor],
+        k: Mapping[str, Tensor],
+        v: Mapping[str, Tensor],
+        cached: Mapping[str, Keys],
+        calls: tuple[Call, ...],
     ) -> dict[str, Float[Tensor, "b n e"]]:
-        attended = {}
-        for reading in readings:
-            q = queries[reading.dst]
-            reads = bool(reading.edges)  # a group may read nothing in some layers
-            attended[reading.dst] = self.one(q, sources, reading) if reads else torch.zeros_like(q).flatten(2)
-        return attended
+        """``q, k, v`` of every tower's run in one layer; returns what its tokens attended, by tower."""
+        parts: dict[str, list[tuple[int, Tensor]]] = {}
+        old_k = {name: keys.k for name, keys in cached.items()}
+        old_v = {name: keys.v for name, keys in cached.items()}
+        for call in calls:
+            asked = _taken(call.queries, q, {})
+            if call.keys:
+                attended = self.one(asked, _taken(call.keys, k, old_k), _taken(call.keys, v, old_v), call.mask)
+            else:  # a group may read nothing in some layers
+                attended = torch.zeros_like(asked).flatten(2)
+            sizes = [rows.stop - rows.start for rows in call.queries]
+            split = attended.split(sizes, dim=1) if len(sizes) > 1 else (attended,)
+            for rows, part in zip(call.queries, split, strict=True):
+                parts.setdefault(rows.source, []).append((rows.start, part))
+        return {tower: _in_order(found) for tower, found in parts.items()}
 
-    def one(self, q: Tensor, sources: Mapping[str, Keys], reading: Reading) -> Tensor:
+    def one(
+        self,
+        q: Float[Tensor, "b n h d"],
+        k: Float[Tensor, "b m g d"],
+        v: Float[Tensor, "b m g d"],
+        mask: Tensor | None,
+    ) -> Float[Tensor, "b n e"]:
+        """One softmax; ``mask`` is ``b n m``."""
         raise NotImplementedError  # abstract
 
 
-def _mask(
-    reading: Reading, sources: Mapping[str, Keys], num_queries: int, over: tuple[Edge, ...] | None = None
-) -> Bool[Tensor, "b q k"] | None:
-    """Validity and edge masks of everything one group reads (laid out as in ``over``); None when nothing is hidden."""
-    own = {edge.src for edge in reading.edges}
-    edges = over or reading.edges
-    if all(reading.masks.get(edge.src) is None and edge.src in own for edge in edges) and all(
-        bool(sources[edge.src].valid.all()) for edge in edges
-    ):
-        return None
-    parts = []
-    for edge in edges:
-        valid = repeat(sources[edge.src].valid, "b k -> b q k", q=num_queries)
-        mask = reading.masks.get(edge.src)
-        if edge.src not in own:
-            valid = torch.zeros_like(valid)
-        parts.append(valid if mask is None else valid & mask.to(valid.device))
-    return torch.cat(parts, dim=-1)
-
-
 class Sdpa(Attend):
-    """One ``scaled_dot_product_attention`` per reading group, over only what it reads.
+    """One ``scaled_dot_product_attention`` per call, over only what its groups read.
 
     On CPU a group rides, behind a mask, in the call of another that reads all it reads and little more: at small
-    sizes the number of calls and copies is what a step costs. ``max_waste`` is the largest share of masked scores that
-    this may add to a call; at 0 exactly the scores are computed that the layout asks for.
+    sizes the number of calls and copies is what a step costs. At ``max_waste`` 0 exactly the scores are computed that
+    the layout asks for.
     """
 
     def __init__(self, *, max_waste: float = 0.1) -> None:
         self.max_waste = max_waste
 
-    def __call__(
-        self, queries: Mapping[str, Tensor], sources: Mapping[str, Keys], readings: tuple[Reading, ...]
-    ) -> dict[str, Float[Tensor, "b n e"]]:
-        if next(iter(queries.values())).device.type != "cpu":
-            return super().__call__(queries, sources, readings)
-        alone, riders = _riders(queries, sources, readings, self.max_waste)
-        attended = super().__call__(queries, sources, alone)
-        for host, guests in riders:
-            together = (host, *guests)
-            q = [queries[reading.dst] for reading in together]
-            masks = [
-                _mask(reading, sources, part.shape[1], host.edges) for reading, part in zip(together, q, strict=True)
-            ]
-            mask = None
-            if any(found is not None for found in masks):
-                num_keys = sum(sources[edge.src].valid.shape[1] for edge in host.edges)
-                shapes = [(part.shape[0], part.shape[1], num_keys) for part in q]
-                filled = [
-                    torch.ones(n, dtype=torch.bool) if m is None else m for m, n in zip(masks, shapes, strict=True)
-                ]
-                mask = torch.cat(filled, dim=1)
-            found = _fused(torch.cat(q, dim=1), sources, host.edges, mask)
-            sizes = [part.shape[1] for part in q]
-            attended.update(zip((reading.dst for reading in together), found.split(sizes, dim=1), strict=True))
-        return attended
+    def plan(self, readings: tuple[Reading, ...], placed: Placed) -> tuple[Call, ...]:
+        if next(iter(placed.valid.values())).device.type != "cpu":
+            return Attend().plan(readings, placed)
+        return super().plan(readings, placed)
 
-    def one(self, q: Tensor, sources: Mapping[str, Keys], reading: Reading) -> Tensor:
-        return _fused(q, sources, reading.edges, _mask(reading, sources, q.shape[1]))
-
-
-def _fused(q: Tensor, sources: Mapping[str, Keys], edges: tuple[Edge, ...], mask: Tensor | None) -> Tensor:
-    k = torch.cat([cut(sources[edge.src].k, edge) for edge in edges], dim=1)
-    v = torch.cat([cut(sources[edge.src].v, edge) for edge in edges], dim=1)
-    attended = functional.scaled_dot_product_attention(
-        q.transpose(1, 2),
-        k.transpose(1, 2),
-        v.transpose(1, 2),
-        attn_mask=None if mask is None else mask.unsqueeze(1),
-        enable_gqa=q.shape[2] != k.shape[2],
-    )
-    return rearrange(attended, "b h n d -> b n (h d)")
-
-
-def _riders(
-    queries: Mapping[str, Tensor], sources: Mapping[str, Keys], readings: tuple[Reading, ...], max_waste: float
-) -> tuple[tuple[Reading, ...], list[tuple[Reading, list[Reading]]]]:
-    """Which readings stay alone, and which ride with which host."""
-
-    def num_keys(reading: Reading) -> int:
-        return sum(sources[edge.src].valid.shape[1] for edge in reading.edges)
-
-    def read(reading: Reading) -> set[tuple[str, bool]]:
-        return {(edge.src, edge.grad) for edge in reading.edges}
-
-    hosts: list[tuple[Reading, list[Reading]]] = []
-    for reading in sorted(readings, key=num_keys, reverse=True):
-        asked = queries[reading.dst].shape[1]
-        for host, guests in hosts:
-            paid = queries[host.dst].shape[1] * num_keys(host)
-            wasted = asked * (num_keys(host) - num_keys(reading))
-            if reading.edges and read(reading) <= read(host) and wasted <= max_waste * paid:
-                guests.append(reading)
-                break
-        else:
-            hosts.append((reading, []))
-    return tuple(host for host, guests in hosts if not guests), [(host, guests) for host, guests in hosts if guests]
+    def one(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        attended = functional.scaled_dot_product_attention(
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            attn_mask=None if mask is None else mask.unsqueeze(1),
+            enable_gqa=q.shape[2] != k.shape[2],
+        )
+        return attended.transpose(1, 2).flatten(2)
 
 
 class Dense(Attend):
-    """The reference: explicit float32 softmax over every source token in one masked score matrix, cuts included."""
+    """The reference: an explicit float32 softmax over a masked score matrix, one group at a time."""
 
-    def one(self, q: Tensor, sources: Mapping[str, Keys], reading: Reading) -> Tensor:
-        names = sorted(sources)
-        by_source = {edge.src: edge for edge in reading.edges}
-        groups = q.shape[2] // next(iter(sources.values())).k.shape[2]
-        scores, values = [], []
-        for name in names:
-            if name not in by_source:
-                shape = (q.shape[0], q.shape[2], q.shape[1], sources[name].k.shape[1])
-                scores.append(torch.full(shape, float("-inf"), device=q.device))
-                values.append(torch.zeros_like(sources[name].v))
-                continue
-            edge = by_source[name]
-            k = repeat(cut(sources[name].k, edge), "b k g d -> b k (g r) d", r=groups)
-            score = torch.einsum("bqhd,bkhd->bhqk", q.float(), k.float()) * q.shape[-1] ** -0.5
-            seen = rearrange(sources[name].valid, "b k -> b 1 1 k")
-            mask = reading.masks[name]
-            seen = seen if mask is None else seen & mask.to(seen.device)
-            scores.append(score.masked_fill(~seen, float("-inf")))
-            values.append(cut(sources[name].v, edge))
-        score = torch.cat(scores, dim=-1)
+    def one(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        groups = q.shape[2] // k.shape[2]
+        k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
+        score = torch.einsum("bqhd,bkhd->bhqk", q.float(), k.float()) * q.shape[-1] ** -0.5
+        if mask is not None:
+            score = score.masked_fill(~rearrange(mask, "b q k -> b 1 q k"), float("-inf"))
         blind = (score == float("-inf")).all(dim=-1, keepdim=True)  # a query that sees nothing attends to nothing
         share = torch.softmax(score.masked_fill(blind, 0.0), dim=-1).masked_fill(blind, 0.0)
-        v = repeat(torch.cat(values, dim=1), "b k g d -> b k (g r) d", r=groups)
         return rearrange(torch.einsum("bhqk,bkhd->bqhd", share, v.float()), "b q h d -> b q (h d)").to(q.dtype)
 
 
 class Flex(Attend):
     """FlexAttention with the layout's mask as its predicate; it has no backward on CPU, so it is refused there."""
 
-    def one(self, q: Tensor, sources: Mapping[str, Keys], reading: Reading) -> Tensor:
+    def one(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
         if q.requires_grad and q.device.type == "cpu":
@@ -196,9 +200,6 @@ class Flex(Attend):
                 got="training on cpu",
                 do="Use Sdpa() (the default) or Dense() on CPU.",
             )
-        k = torch.cat([cut(sources[edge.src].k, edge) for edge in reading.edges], dim=1)
-        v = torch.cat([cut(sources[edge.src].v, edge) for edge in reading.edges], dim=1)
-        mask = _mask(reading, sources, q.shape[1])
         block_mask = None
         if mask is not None:
             hidden = mask  # a lambda, because flex counts the predicate's positional arguments
@@ -224,3 +225,80 @@ class Flex(Attend):
 def cut(x: Tensor, edge: Edge) -> Tensor:
     """What an edge lets through: a cut edge hands on values without their gradient."""
     return x if edge.grad else x.detach()
+
+
+def _shared(
+    readings: tuple[Reading, ...], placed: Placed, max_waste: float | None
+) -> list[tuple[Reading, list[Reading]]]:
+    """Which readings are hosts of a call, and which ride with each."""
+
+    def read(reading: Reading) -> set[tuple[str, bool]]:
+        return {(edge.src, edge.grad) for edge in reading.edges}
+
+    if max_waste is None:
+        return [(reading, []) for reading in readings]
+    hosts: list[tuple[Reading, list[Reading]]] = []
+    for reading in sorted(readings, key=placed.num_keys, reverse=True):
+        asked = placed.num_queries(reading.dst)
+        for host, guests in hosts:
+            paid = placed.num_queries(host.dst) * placed.num_keys(host)
+            wasted = asked * (placed.num_keys(host) - placed.num_keys(reading))
+            if reading.edges and read(reading) <= read(host) and wasted <= max_waste * paid:
+                guests.append(reading)
+                break
+        else:
+            hosts.append((reading, []))
+    return hosts
+
+
+def _mask(together: list[Reading], edges: tuple[Edge, ...], placed: Placed) -> Tensor | None:
+    """What each token of some groups sees of all that ``edges`` read: ``b q k``; None when nothing is hidden."""
+    whole = all(bool(placed.valid[edge.src].all()) for edge in edges)
+    names = {edge.src for edge in edges}
+    if whole and all({e.src for e in r.edges} == names and _open(r) for r in together):
+        return None
+    rows = []
+    for reading in together:
+        own, num = {edge.src for edge in reading.edges}, placed.num_queries(reading.dst)
+        parts = []
+        for edge in edges:
+            valid = placed.valid[edge.src].unsqueeze(1).expand(-1, num, -1)
+            mask = reading.masks.get(edge.src)
+            if edge.src not in own:
+                valid = torch.zeros_like(valid)
+            parts.append(valid if mask is None else valid & mask.to(valid.device))
+        if parts:
+            rows.append(torch.cat(parts, dim=-1))
+    return torch.cat(rows, dim=1) if rows else None
+
+
+def _open(reading: Reading) -> bool:
+    return all(reading.masks.get(edge.src) is None for edge in reading.edges)
+
+
+def _merged(rows: Iterable[Rows]) -> tuple[Rows, ...]:
+    """Neighbours that follow each other in one tower and are cut alike become one, so that nothing is copied twice."""
+    found: list[Rows] = []
+    for row in rows:
+        last = found[-1] if found else None
+        if last and not row.cached and last == replace(row, start=last.start, stop=row.start):
+            found[-1] = replace(last, stop=row.stop)
+        else:
+            found.append(row)
+    return tuple(found)
+
+
+def _taken(rows: tuple[Rows, ...], run: Mapping[str, Tensor], cached: Mapping[str, Tensor]) -> Tensor:
+    """The tokens of some rows, side by side."""
+    parts = []
+    for row in rows:
+        whole = (cached if row.cached else run)[row.source]
+        part = whole if (row.start, row.stop) == (0, whole.shape[1]) else whole[:, row.start : row.stop]
+        parts.append(part if row.grad else part.detach())
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _in_order(parts: list[tuple[int, Tensor]]) -> Tensor:
+    if len(parts) == 1:
+        return parts[0][1]
+    return torch.cat([part for _, part in sorted(parts, key=lambda part: part[0])], dim=1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from crossroads.layout import Layout
 from crossroads.streams import Edge
-from crossroads.towers.attend import Attend, Keys, Reading, Sdpa, cut
+from crossroads.towers.attend import Attend, Call, Keys, Placed, Reading, Sdpa, cut
 from crossroads.towers.spec import Context, Heads, Places
 
 
@@ -51,39 +51,21 @@ class JointLayer(nn.Module):
         self,
         x: dict[str, Tensor],
         conditions: Mapping[str, object],
-        spans: Mapping[str, Mapping[str, slice]],
         cached: Mapping[str, Keys],
-        valid: Mapping[str, Tensor],
-        readings: tuple[Reading, ...],
+        calls: tuple[Call, ...],
         attend: Attend,
     ) -> tuple[dict[str, Tensor], dict[str, Keys]]:
-        """``x``: tokens by tower; ``spans``: where each active group lies in its tower. Returns new x and new keys."""
-        queries: dict[str, Tensor] = {}
-        sources: dict[str, Keys] = dict(cached)
-        carries = {}
-        for tower, tokens in x.items():
-            qkv, carries[tower] = self.blocks[tower].before(tokens, conditions[tower])  # pyright: ignore[reportCallIssue]
-            sizes = [span.stop - span.start for span in spans[tower].values()]
-            parts = zip(*(part.split(sizes, dim=1) for part in (qkv.q, qkv.k, qkv.v)), strict=True)
-            for group, (q, k, v) in zip(spans[tower], parts, strict=True):
-                queries[group] = q
-                new = Keys(k=k, v=v, valid=valid[group])
-                sources[group] = _appended(cached[group], new) if group in cached else new
-        attended = attend(queries, sources, readings)
-        out = {}
-        for tower, tokens in x.items():
-            joined = torch.cat([attended[group] for group in spans[tower]], dim=1)
-            out[tower] = self.blocks[tower].after(tokens, joined, carries[tower], conditions[tower])  # pyright: ignore[reportCallIssue]
-        return out, {group: sources[group] for group in queries}
-
-
-def _appended(old: Keys, new: Keys) -> Keys:
-    """A group that grows token by token (incremental decoding): its new keys follow its old ones."""
-    return Keys(
-        k=torch.cat([old.k, new.k], dim=1),
-        v=torch.cat([old.v, new.v], dim=1),
-        valid=torch.cat([old.valid, new.valid], dim=1),
-    )
+        """``x``: tokens by tower. Returns the new x, and the keys and values of each tower's run."""
+        runs = {tower: self.blocks[tower].before(tokens, conditions[tower]) for tower, tokens in x.items()}  # pyright: ignore[reportCallIssue]
+        q = {tower: qkv.q for tower, (qkv, _) in runs.items()}
+        k = {tower: qkv.k for tower, (qkv, _) in runs.items()}
+        v = {tower: qkv.v for tower, (qkv, _) in runs.items()}
+        attended = attend(q, k, v, cached, calls)
+        out = {
+            tower: self.blocks[tower].after(tokens, attended[tower], runs[tower][1], conditions[tower])  # pyright: ignore[reportCallIssue]
+            for tower, tokens in x.items()
+        }
+        return out, {tower: Keys(k=k[tower], v=v[tower]) for tower in x}
 
 
 class Joint(nn.Module):
@@ -120,15 +102,24 @@ class Joint(nn.Module):
         keys: dict[str, list[Keys]] = {name: [] for name in active}
         wanted = {edge.tap for edge in self.layout.edges if edge.tap is not None}
         taps: dict[str, dict[int, Tensor]] = {name: {} for name in active}
-        valid = {name: inputs[name].valid for name in active}
+        placed = _placed(spans, inputs, states)
+        plans: dict[tuple[tuple[Edge, ...], ...], tuple[Call, ...]] = {}
         for index, layer in enumerate(self.layers):
-            readings = tuple(self._reading(name, index, inputs, states) for name in active)
-            cached = self._cached(readings, index, states)
+            edges = tuple(self._read(name, index, placed) for name in active)
+            if edges not in plans:
+                read = zip(active, edges, strict=True)
+                plans[edges] = self.attend.plan(tuple(self._reading(*found, placed) for found in read), placed)
+            cached = {
+                name: Keys(k=states[name].keys[index], v=states[name].values[index])
+                for name in {edge.src for found in edges for edge in found} & set(states)
+            }
             conditions = {tower: told[tower][index] for tower in x}
-            x, new = layer(x, conditions, spans, cached, valid, readings, self.attend)
-            for name in active:
-                keys[name].append(new[name])
-                if index in wanted:
+            x, new = layer(x, conditions, cached, plans[edges], self.attend)
+            for tower, found in new.items():
+                for name, entry in _by_group(found, spans[tower]).items():
+                    keys[name].append(_grown(states.get(name), index, entry))
+            if index in wanted:
+                for name in active:
                     taps[name][index] = x[self.layout.groups[name].tower][:, spans_of(spans, name)]
         x = {tower: self.frames[tower].finish(tokens, told[tower][-1]) for tower, tokens in x.items()}  # pyright: ignore[reportCallIssue]
         found = {}
@@ -139,7 +130,7 @@ class Joint(nn.Module):
                 keys=tuple(entry.k for entry in keys[name]),
                 values=tuple(entry.v for entry in keys[name]),
                 hidden=torch.cat([old.hidden, hidden], dim=1) if old else hidden,
-                valid=keys[name][0].valid if keys[name] else inputs[name].valid,
+                valid=placed.valid[name],
                 taps={at: torch.cat([old.taps[at], tap], dim=1) if old else tap for at, tap in taps[name].items()},
             )
         return found
@@ -207,28 +198,44 @@ class Joint(nn.Module):
             total = told if total is None else total + told
         return total
 
-    def _reading(
-        self, dst: str, layer: int, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]
-    ) -> Reading:
-        edges = tuple(
+    def _read(self, dst: str, layer: int, placed: Placed) -> tuple[Edge, ...]:
+        """The edges by which a group reads in one layer, of the sources that are there."""
+        return tuple(
             edge
             for edge in self.layout.sources(dst)
-            if (edge.src in inputs or edge.src in states) and (edge.layers is None or layer in edge.layers)
+            if edge.src in placed.valid and (edge.layers is None or layer in edge.layers)
         )
-        masks = {}
-        for edge in edges:
-            old = states[edge.src].valid.shape[1] if edge.src in states else 0
-            num_keys = old + (inputs[edge.src].tokens.shape[1] if edge.src in inputs else 0)
-            offset = states[dst].valid.shape[1] if dst in states else 0
-            masks[edge.src] = self.layout.mask(edge, inputs[dst].tokens.shape[1], num_keys, offset)
+
+    def _reading(self, dst: str, edges: tuple[Edge, ...], placed: Placed) -> Reading:
+        offset, num = placed.num_cached.get(dst, 0), placed.num_queries(dst)
+        masks = {e.src: self.layout.mask(e, num, placed.valid[e.src].shape[1], offset) for e in edges}
         return Reading(dst=dst, edges=edges, masks=masks)
 
-    def _cached(self, readings: tuple[Reading, ...], layer: int, states: Mapping[str, GroupState]) -> dict[str, Keys]:
-        names = {edge.src for reading in readings for edge in reading.edges} & set(states)
-        return {
-            name: Keys(k=states[name].keys[layer], v=states[name].values[layer], valid=states[name].valid)
-            for name in names
-        }
+
+def _placed(
+    spans: Mapping[str, Mapping[str, slice]], inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]
+) -> Placed:
+    """Where the groups of a pass lie; a group in both ``inputs`` and ``states`` grows."""
+    run = {name: (tower, span) for tower, found in spans.items() for name, span in found.items()}
+    valid = {name: state.valid for name, state in states.items()}
+    for name in run:
+        new = inputs[name].valid
+        valid[name] = torch.cat([valid[name], new], dim=1) if name in valid else new
+    return Placed(spans=run, num_cached={n: s.valid.shape[1] for n, s in states.items()}, valid=valid)
+
+
+def _by_group(run: Keys, spans: Mapping[str, slice]) -> dict[str, Keys]:
+    """The keys of a tower's run, group by group (views)."""
+    sizes = [span.stop - span.start for span in spans.values()]
+    parts = zip(spans, run.k.split(sizes, dim=1), run.v.split(sizes, dim=1), strict=True)
+    return {name: Keys(k=k, v=v) for name, k, v in parts}
+
+
+def _grown(old: GroupState | None, layer: int, new: Keys) -> Keys:
+    """A group that grows token by token (incremental decoding): its new keys follow its old ones."""
+    if old is None:
+        return new
+    return Keys(k=torch.cat([old.keys[layer], new.k], dim=1), v=torch.cat([old.values[layer], new.v], dim=1))
 
 
 def spans_of(spans: Mapping[str, Mapping[str, slice]], group: str) -> slice:
