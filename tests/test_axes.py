@@ -12,6 +12,7 @@ from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.pi0 import pi0
 from crossroads.schedule import Denoise
+from crossroads.solvers import Euler
 from crossroads.streams import reads
 
 
@@ -25,7 +26,7 @@ def test_the_paradigm_is_the_path_of_the_schedule() -> None:
 
 
 def test_a_future_that_is_imagined_but_not_read_does_not_make_inverse_dynamics() -> None:
-    idle = (Denoise(streams=("video",), steps=1), Denoise(streams=("action",), steps=1))
+    idle = (Denoise(streams=("video",), solver=Euler(steps=1)), Denoise(streams=("action",), solver=Euler(steps=1)))
     assert computed(staged(fast_wam(), schedule=idle)).paradigm == "representation_only"
     read = (*fast_wam().stage.edges, *reads("action", "video"))
     assert computed(staged(fast_wam(), schedule=idle, edges=read)).paradigm == "inverse_dynamics"

@@ -26,7 +26,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("policy", "recipe", "axes"),
     ("net", "schedule"),
     ("codecs", "towers", "objectives"),
-    ("layout", "noise"),
+    ("layout", "noise", "solvers"),
     ("streams", "space"),
     ("types", "errors", "cores"),
 )

@@ -9,11 +9,15 @@ import torch
 
 from crossroads.noise import BellWeight, UniformLevels, clean_from_velocity
 from crossroads.objectives import Flow, Regress, TokenCE, masked_mean
-from crossroads.streams import Objective
+from crossroads.streams import Corrupted, Objective
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def shown_by(objective: Objective, clean: torch.Tensor, generator: torch.Generator, *, num: int = 1) -> Corrupted:
+    return objective.corrupt(clean, objective.draw(len(clean), num, generator), generator)
 
 
 def test_a_masked_mean_counts_valid_tokens_and_gives_zero_without_any() -> None:
@@ -28,11 +32,12 @@ def test_a_masked_mean_counts_valid_tokens_and_gives_zero_without_any() -> None:
 
 def test_flow_shows_the_path_and_owes_its_velocity() -> None:
     clean = torch.randn(5, 4, 3, generator=seeded())
-    shown = Flow(levels=UniformLevels()).corrupt(clean, seeded(1))
-    assert shown.level.shape == (5,)
-    assert shown.level.unique().numel() == 5
-    restored = clean_from_velocity(shown.latent, shown.target, shown.level[:, None, None])
-    torch.testing.assert_close(restored, clean, rtol=1e-5, atol=1e-5)
+    for num in (1, 4):  # a level per sample, and one per token
+        shown = shown_by(Flow(levels=UniformLevels()), clean, seeded(1), num=num)
+        assert shown.level.shape == (5, num)
+        assert shown.level.unique().numel() == 5 * num
+        restored = clean_from_velocity(shown.latent, shown.target, shown.level[:, :, None])
+        torch.testing.assert_close(restored, clean, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +45,7 @@ def test_flow_shows_the_path_and_owes_its_velocity() -> None:
 )
 def test_a_perfect_answer_owes_nothing_and_what_is_not_valid_is_not_compared(objective: Objective) -> None:
     clean = torch.randn(2, 4, 3, generator=seeded())
-    shown = objective.corrupt(clean, seeded(1))
+    shown = shown_by(objective, clean, seeded(1))
     valid = torch.tensor([[True] * 4, [True, True, False, False]])
     assert objective.loss(shown.target.clone(), shown, valid).tolist() == [0.0, 0.0]
     answer = shown.target.clone()
@@ -54,13 +59,16 @@ def test_a_perfect_answer_owes_nothing_and_what_is_not_valid_is_not_compared(obj
 
 def test_flow_weighs_each_sample_by_its_level() -> None:
     objective = Flow(level_weight=BellWeight(factor=5.0))
-    shown = objective.corrupt(torch.zeros(3, 2, 2), seeded())
+    shown = shown_by(objective, torch.zeros(3, 2, 2), seeded())
     losses = objective.loss(shown.target + 1.0, shown, torch.ones(3, 2, dtype=torch.bool))
-    torch.testing.assert_close(losses, BellWeight(factor=5.0).at(shown.level))
+    torch.testing.assert_close(losses, BellWeight(factor=5.0).at(shown.level[:, 0]))
+    each = shown_by(objective, torch.zeros(3, 2, 2), seeded(), num=2)
+    losses = objective.loss(each.target + 1.0, each, torch.ones(3, 2, dtype=torch.bool))
+    torch.testing.assert_close(losses, BellWeight(factor=5.0).at(each.level).mean(dim=1))
 
 
 def test_regression_shows_queries_without_a_trace_of_the_target() -> None:
-    shown = Regress().corrupt(torch.full((1, 3, 2), 7.0), seeded())
+    shown = shown_by(Regress(), torch.full((1, 3, 2), 7.0), seeded())
     assert not shown.latent.any()
     assert not shown.level.any()
     wrong = shown.target + 2.0
@@ -72,7 +80,7 @@ def test_regression_shows_queries_without_a_trace_of_the_target() -> None:
 def test_next_token_reads_what_came_before_and_owes_what_comes() -> None:
     objective = TokenCE(start_token=1, end_token=2)
     target = torch.tensor([[5, 6, 2], [7, 2, 0]])
-    shown = objective.corrupt(target, seeded())
+    shown = shown_by(objective, target, seeded())
     assert shown.latent.tolist() == [[1, 5, 6], [1, 7, 2]]
     scores = torch.zeros(2, 3, 9)
     scores[0].scatter_(1, target[0, :, None], 50.0)

@@ -19,6 +19,7 @@ from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
 from crossroads.schedule import Commit, Decode, Denoise, Predict, Read
+from crossroads.solvers import Euler
 from crossroads.streams import NOW, Clock, Edge, Stream, View, reads
 
 
@@ -40,7 +41,7 @@ def phased(trains: tuple[str, ...], losses: tuple[str, ...]) -> Recipe:
     return replace(tiny_recipe(), phases=(Phase(name="full", trains=trains, losses=losses),))
 
 
-ACT = Denoise(streams=("action",), steps=2)
+ACT = Denoise(streams=("action",), solver=Euler(steps=2))
 REFUSED: dict[str, tuple[Callable[[], Recipe], str]] = {
     "unknown tower": (lambda: streamed("state", tower="expret"), "Did you mean 'expert'"),
     "idle tower": (
@@ -131,7 +132,7 @@ REFUSED: dict[str, tuple[Callable[[], Recipe], str]] = {
         "'action'",
     ),
     "leg of an observed stream": (
-        lambda: staged(tiny_recipe(), schedule=(Denoise(streams=("state",), steps=1),)),
+        lambda: staged(tiny_recipe(), schedule=(Denoise(streams=("state",), solver=Euler(steps=1)),)),
         "a stream with a Flow objective, got NoneType",
     ),
     "predicting a flow": (
@@ -143,7 +144,9 @@ REFUSED: dict[str, tuple[Callable[[], Recipe], str]] = {
         "a settled stream",
     ),
     "committing without a clean view": (
-        lambda: staged(fast_wam(), schedule=(Denoise(streams=("video",), steps=1), Commit(stream="video"))),
+        lambda: staged(
+            fast_wam(), schedule=(Denoise(streams=("video",), solver=Euler(steps=1)), Commit(stream="video"))
+        ),
         "a settled stream with a clean view",
     ),
     "clean view read uncommitted": (
@@ -211,14 +214,14 @@ def test_an_unknown_recipe_or_phase_suggests_the_nearest() -> None:
 
 
 def test_vary_changes_the_named_value_and_nothing_else() -> None:
-    changes = {"stage.streams.action.codec.num_actions": 9, "stage.schedule.0.steps": 7}
+    changes = {"stage.streams.action.codec.num_actions": 10, "stage.schedule.0.solver.steps": 7}
     varied = tiny_recipe().vary(changes)
-    assert varied.stage.stream("action").codec.num_tokens("noised") == 9
-    assert varied.stage.schedule == (replace(ACT, steps=7),)
-    back = varied.vary({"stage.streams.action.codec.num_actions": 6, "stage.schedule.0.steps": 2})
+    assert varied.stage.stream("action").codec.num_tokens("noised") == 10
+    assert varied.stage.schedule == (replace(ACT, solver=Euler(steps=7)),)
+    back = varied.vary({"stage.streams.action.codec.num_actions": 6, "stage.schedule.0.solver.steps": 2})
     assert back == tiny_recipe()
     lines = diff(tiny_recipe(), varied).splitlines()[1:]
-    assert [line.split()[0] for line in lines] == ["stage.schedule.0.steps", "stage.streams.action.codec.num_actions"]
+    assert [line.split()[0] for line in lines] == [path for path in sorted(changes)]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +229,7 @@ def test_vary_changes_the_named_value_and_nothing_else() -> None:
     [
         ("stage.streams.acton.codec", "Did you mean 'action'"),
         ("stage.streams.action.codec.num_action", "Did you mean 'num_actions'"),
-        ("stage.schedule.5.steps", "a member"),
+        ("stage.schedule.5.solver.steps", "a member"),
     ],
 )
 def test_vary_refuses_a_path_that_leads_nowhere(path: str, message: str) -> None:

@@ -17,6 +17,7 @@ from crossroads.objectives import Flow
 from crossroads.policy import StreamPolicy
 from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
 from crossroads.schedule import Commit, Decode, Denoise, Interpreter, Leg, Read, moved
+from crossroads.solvers import Euler
 from crossroads.streams import NOISED, Edge, Stream, reads
 
 
@@ -58,7 +59,7 @@ def written_recipe() -> Recipe:
             streams=streams,
             edges=edges,
             towers=(Tower(name="language", spec=replace(LANGUAGE, kv_heads=2)), Tower(name="expert", spec=geometry)),
-            schedule=(Decode(stream="answer", max_tokens=6), Denoise(streams=("action",), steps=2)),
+            schedule=(Decode(stream="answer", max_tokens=6), Denoise(streams=("action",), solver=Euler(steps=2))),
             sequence=("text", "answer", "action"),
         ),
         phases=(Phase(name="full", trains=("language", "expert"), losses=("answer", "action")),),
@@ -75,7 +76,7 @@ def run(policy: StreamPolicy, legs: tuple[Leg, ...], *, caching: bool = True) ->
 
 def test_a_leg_names_the_streams_it_settles() -> None:
     legs = (
-        Denoise(streams=("a", "b"), steps=1),
+        Denoise(streams=("a", "b"), solver=Euler(steps=1)),
         Decode(stream="c", max_tokens=1),
         Read(groups=("d",)),
         Commit(stream="a"),
@@ -85,7 +86,7 @@ def test_a_leg_names_the_streams_it_settles() -> None:
 
 def test_denoising_takes_euler_steps_down_the_grid() -> None:
     policy = build(tiny_recipe(), ROBOT, seed=0)
-    leg = Denoise(streams=("action",), steps=3, factor=5.0)
+    leg = Denoise(streams=("action",), solver=Euler(steps=3, factor=5.0))
     seen: list[float] = []
     answer = policy.net.codec("action").read
 
@@ -110,8 +111,11 @@ def test_denoising_takes_euler_steps_down_the_grid() -> None:
 
 def test_two_half_legs_are_one_leg() -> None:
     policy = build(tiny_recipe(), ROBOT, seed=0)
-    whole = (Denoise(streams=("action",), steps=4),)
-    halves = (Denoise(streams=("action",), steps=2, stop=0.5), Denoise(streams=("action",), steps=2, start=0.5))
+    whole = (Denoise(streams=("action",), solver=Euler(steps=4)),)
+    halves = (
+        Denoise(streams=("action",), solver=Euler(steps=2, stop=0.5)),
+        Denoise(streams=("action",), solver=Euler(steps=2, start=0.5)),
+    )
     obs = nano_batch(policy.recipe).obs
     with torch.no_grad():
         found = [Interpreter(policy.net, obs, seeded()).run(legs).streams["action"] for legs in (whole, halves)]
@@ -120,7 +124,7 @@ def test_two_half_legs_are_one_leg() -> None:
 
 def test_read_keeps_what_it_ran_and_commit_holds_the_value_as_observed() -> None:
     policy = build(tiny_recipe(), ROBOT, seed=0)
-    act = Denoise(streams=("action",), steps=2)
+    act = Denoise(streams=("action",), solver=Euler(steps=2))
     interpreter = run(policy, (Read(groups=("text",)), act, Commit(stream="action"), Read(groups=("action.clean",))))
     assert {"text", "action.clean"} <= set(interpreter.states)
     assert interpreter.levels["action.clean"] == 0.0
@@ -132,7 +136,11 @@ def test_a_second_commit_replaces_what_was_read_of_the_first_and_all_that_read_i
     edges = (*tiny_edges(), *reads("state", "action.clean"))
     edges = tuple(edge for edge in edges if (edge.dst, edge.src) != ("action", "state"))
     policy = build(tiny_recipe(edges), ROBOT, seed=0)
-    act, hold, read = Denoise(streams=("action",), steps=2), Commit(stream="action"), Read(groups=("state",))
+    act, hold, read = (
+        Denoise(streams=("action",), solver=Euler(steps=2)),
+        Commit(stream="action"),
+        Read(groups=("state",)),
+    )
     legs = (act, hold, read, act, hold, read)
     cached, full = run(policy, legs), run(policy, legs, caching=False)
     full.states.clear()
@@ -146,7 +154,7 @@ def test_a_reader_that_a_leg_does_not_need_is_not_stale_in_the_next() -> None:
     edges = tuple(edge for edge in tiny_edges() if (edge.dst, edge.src) != ("action", "state"))
     policy = build(tiny_recipe((*edges, *reads("state", "action"))), ROBOT, seed=0)
     read = Read(groups=("state",))
-    interpreter = run(policy, (read, Denoise(streams=("action",), steps=2), read))
+    interpreter = run(policy, (read, Denoise(streams=("action",), solver=Euler(steps=2)), read))
     with torch.no_grad():
         fresh = policy.net({name: interpreter._input(name) for name in ("text", "state", "action")}, {})
     torch.testing.assert_close(interpreter.states["state"].hidden, fresh["state"].hidden)

@@ -14,6 +14,7 @@ from crossroads.codecs.text import END, START, TextTokens, Vocabulary
 from crossroads.objectives import Flow, TokenCE
 from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
 from crossroads.schedule import Denoise
+from crossroads.solvers import Euler
 from crossroads.streams import CLEAN, NOISED, NOW, Carries, Clock, Edge, Stream, View, ViewKind, reads
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.plain import Plain
@@ -141,7 +142,7 @@ def tiny_recipe(edges: tuple[Edge, ...] | None = None) -> Recipe:
             streams=tiny_streams(),
             edges=tiny_edges() if edges is None else edges,
             towers=(Tower(name="words", spec=WORDS), Tower(name="expert", spec=EXPERT)),
-            schedule=(Denoise(streams=("action",), steps=2),),
+            schedule=(Denoise(streams=("action",), solver=Euler(steps=2)),),
             clock=Clock(block_s=0.2, tokens_per_block=(("action", 2),)),
             sequence=("text",),
         ),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from crossroads.codecs.banks import BankedLinear
 from crossroads.codecs.spec import Codec, Latent
 from crossroads.layout import Layout
+from crossroads.noise import per_token
 from crossroads.streams import Group
 from crossroads.towers.attend import Attend
 from crossroads.towers.joint import GroupInput, GroupState, Joint
@@ -80,8 +81,9 @@ class StreamNet(nn.Module):
         valid: Mapping[str, Bool[Tensor, "b n"]],
         offset: int = 0,
     ) -> GroupInput:
-        """A group's latent as placed tokens. ``valid`` holds every present group's validity, its own included."""
-        tokens = self.codec(name).embed(latent, level)
+        """A group's latent as placed tokens, at one level, one per block of equal size or one per token. ``valid``
+        holds every present group's validity, its own included."""
+        tokens = self.codec(name).embed(latent, per_token(level, latent.shape[1]))
         places = self.place(name, tokens.shape[1], valid, offset)
         return GroupInput(tokens=tokens, level=level, valid=valid[name][:, offset:], places=places)
 

@@ -23,6 +23,11 @@ def corrupt(clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
     return (1 - level) * clean + level * noise
 
 
+def per_token(level: Float[Tensor, "b l"], num: int) -> Float[Tensor, "b n"]:
+    """Levels of ``l`` blocks of equal size for each of ``num`` tokens; one level for all stays one."""
+    return level if level.shape[1] in (1, num) else level.repeat_interleave(num // level.shape[1], dim=1)
+
+
 def velocity(clean: Tensor, noise: Tensor) -> Tensor:
     """``v = e - x_0``: the constant velocity of the straight path towards noise."""
     return noise - clean

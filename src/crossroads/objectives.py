@@ -1,7 +1,7 @@
 """How a stream is learned: what is done to its latent before the network sees it, and what the output owes.
 
-An objective is a frozen value; ``corrupt`` prepares the network's input, ``loss`` is per sample. Losses are computed
-in float32 and masked means: a sample without a valid token gives exactly zero.
+An objective is a frozen value; ``draw`` chooses levels, ``corrupt`` prepares the network's input at them, ``loss`` is
+per sample. Losses are computed in float32 and masked means: a sample without a valid token gives exactly zero.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from crossroads.noise import EVEN, PI_LEVELS, LevelSampler, LevelWeight, corrupt, velocity
+from crossroads.noise import EVEN, PI_LEVELS, LevelSampler, LevelWeight, corrupt, per_token, velocity
 from crossroads.streams import Corrupted
 
 
@@ -31,21 +31,23 @@ def _per_token(error: Tensor, num: int) -> Float[Tensor, "b n"]:
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """Rectified flow: predict ``v = e - x_0`` at a drawn level; one level per sample."""
+    """Rectified flow: predict ``v = e - x_0`` at drawn levels."""
 
     levels: LevelSampler = PI_LEVELS
     level_weight: LevelWeight = EVEN
     weight: float = 1.0
 
-    def corrupt(self, latent: Tensor, generator: torch.Generator) -> Corrupted:
-        level = self.levels.draw(latent.shape[0], generator)
+    def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
+        return rearrange(self.levels.draw(batch * num, generator), "(b l) -> b l", l=num)
+
+    def corrupt(self, latent: Tensor, level: Float[Tensor, "b l"], generator: torch.Generator) -> Corrupted:
         noise = torch.randn(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
-        spread = level.reshape(-1, *[1] * (latent.ndim - 1))
+        spread = per_token(level, latent.shape[1]).reshape(len(level), -1, *[1] * (latent.ndim - 2))
         return Corrupted(latent=corrupt(latent, noise, spread), level=level, target=velocity(latent, noise))
 
     def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
         error = _per_token((output.float() - corrupted.target.float()) ** 2, valid.shape[1])
-        return masked_mean(error, valid) * self.level_weight.at(corrupted.level)
+        return masked_mean(error * per_token(self.level_weight.at(corrupted.level), valid.shape[1]), valid)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +57,11 @@ class Regress:
     error: Literal["absolute", "squared"] = "absolute"
     weight: float = 1.0
 
-    def corrupt(self, latent: Tensor, generator: torch.Generator) -> Corrupted:
-        zeros = torch.zeros(latent.shape[0], device=latent.device)
-        return Corrupted(latent=torch.zeros_like(latent), level=zeros, target=latent)
+    def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
+        return torch.zeros(batch, 1, device=generator.device)
+
+    def corrupt(self, latent: Tensor, level: Float[Tensor, "b l"], generator: torch.Generator) -> Corrupted:
+        return Corrupted(latent=torch.zeros_like(latent), level=level, target=latent)
 
     def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
         gap = output.float() - corrupted.target.float()
@@ -73,10 +77,12 @@ class TokenCE:
     end_token: int
     weight: float = 1.0
 
-    def corrupt(self, latent: Tensor, generator: torch.Generator) -> Corrupted:
+    def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
+        return torch.zeros(batch, 1, device=generator.device)
+
+    def corrupt(self, latent: Tensor, level: Float[Tensor, "b l"], generator: torch.Generator) -> Corrupted:
         start = torch.full_like(latent[:, :1], self.start_token)
-        zeros = torch.zeros(latent.shape[0], device=latent.device)
-        return Corrupted(latent=torch.cat([start, latent[:, :-1]], dim=1), level=zeros, target=latent)
+        return Corrupted(latent=torch.cat([start, latent[:, :-1]], dim=1), level=level, target=latent)
 
     def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
         error = functional.cross_entropy(

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from crossroads.codecs.action_tokens import ActionCodec
@@ -23,7 +24,7 @@ from crossroads.objectives import Flow
 from crossroads.recipe import Phase, Recipe
 from crossroads.schedule import Decode, Interpreter, Settled
 from crossroads.space import ActionSpace
-from crossroads.streams import Corrupted
+from crossroads.streams import Corrupted, Stream
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Actions, Batch, Losses, Observation
 
@@ -54,6 +55,15 @@ class Prepared:
     latents: Mapping[str, Latent]
     levels: Mapping[str, Tensor]
     owed: Mapping[str, Corrupted]
+    given: Mapping[str, Bool[Tensor, " b"]]
+    """By stream, the samples that are shown it clean and owe nothing for it."""
+
+
+def _spared(owed: Corrupted, clean: Tensor, given: Bool[Tensor, " b"]) -> Corrupted:
+    """What is owed, but for the samples that are given the clean latent at level 0."""
+    shape = (-1, *[1] * (clean.ndim - 1))
+    latent = torch.where(given.reshape(shape), clean, owed.latent)
+    return replace(owed, latent=latent, level=owed.level.masked_fill(given[:, None], 0.0))
 
 
 class StreamPolicy(nn.Module):
@@ -94,7 +104,9 @@ class StreamPolicy(nn.Module):
         levels: dict[str, Tensor] = {}
         owed: dict[str, Corrupted] = {}
         targets: dict[str, Latent] = {}
+        drawn: dict[str, Tensor] = {}
         self.net.address(batch.obs.robot)
+        given = self._given(batch.batch_size, generator)
         obs = batch.obs.foreseeing(batch.future, self.recipe.window.future_s)
         for name in sorted(names):
             group = self.net.group(name)
@@ -110,10 +122,36 @@ class StreamPolicy(nn.Module):
                 latents[name], levels[name] = self._teacher(group.view.noised_share, group.stream, clean, generator)
                 continue
             assert group.stream.objective is not None
-            owed[name] = group.stream.objective.corrupt(clean.values, generator)
+            level = self._levels(group.stream, clean, drawn, generator)
+            owed[name] = group.stream.objective.corrupt(clean.values, level, generator)
+            if stream in given:
+                owed[name] = _spared(owed[name], clean.values, given[stream])
             latents[name] = replace(clean, values=owed[name].latent)
-            levels[name] = owed[name].level[:, None]
-        return Prepared(latents=latents, levels=levels, owed=owed)
+            levels[name] = owed[name].level
+        return Prepared(latents=latents, levels=levels, owed=owed, given=given)
+
+    def _levels(self, stream: Stream, clean: Latent, drawn: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        """A level per sample and block of the clock; coupled streams share one draw."""
+        leader = self.recipe.stage.leader(stream.name)
+        if leader.name not in drawn:
+            assert leader.objective is not None
+            num = self.net.layout.clock.num_blocks(stream.name, clean.valid.shape[1])
+            drawn[leader.name] = leader.objective.draw(len(clean.values), num, generator)
+        return drawn[leader.name]
+
+    def _given(self, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Which samples are given each stream clean, by the modes of the present phase."""
+        if not self.phase.modes:
+            return {}
+        drawn = torch.rand(batch, generator=generator, device=generator.device)
+        given: dict[str, Tensor] = {}
+        start = 0.0
+        for mode in self.phase.modes:
+            here = (drawn >= start) & (drawn < start + mode.share)
+            start += mode.share
+            for name in mode.given:
+                given[name] = given.get(name, torch.zeros_like(here)) | here
+        return given
 
     def _teacher(self, share: float, stream, clean: Latent, generator: torch.Generator) -> tuple[Latent, Tensor]:
         """A clean view, noised all the same in ``share`` of the samples (and told so)."""
@@ -169,6 +207,8 @@ class StreamPolicy(nn.Module):
             assert stream.objective is not None
             answer = self.net.codec(name).read(states[name].hidden)
             loss = stream.objective.loss(answer, prepared.owed[name], prepared.latents[name].valid)
+            if stream.name in prepared.given:
+                loss = loss * ~prepared.given[stream.name]
             terms[stream.name] = stream.objective.weight * loss
         return Losses(terms=terms)
 

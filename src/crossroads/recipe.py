@@ -15,7 +15,7 @@ from typing import Any, Literal
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
 from crossroads.objectives import Flow, Regress, TokenCE
-from crossroads.schedule import Commit, Decode, Denoise, Leg, Predict, Read, moved
+from crossroads.schedule import Branch, Commit, Decode, Denoise, Leg, Predict, Rank, Read, moved
 from crossroads.streams import NO_BLOCKS, Clock, Edge, Stream
 from crossroads.towers.spec import TowerSpec
 from crossroads.types import Window
@@ -45,7 +45,10 @@ class Tower:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One network with its own clock and schedule. ``sequence``: groups that share a running position index."""
+    """One network with its own clock and schedule. ``sequence``: groups that share a running position index.
+
+    ``coupled``: sets of streams that are noised to one level in training; the first of each set draws it.
+    """
 
     name: str
     streams: tuple[Stream, ...]
@@ -54,6 +57,7 @@ class Stage:
     schedule: tuple[Leg, ...]
     clock: Clock = NO_BLOCKS
     sequence: tuple[str, ...] = ()
+    coupled: tuple[tuple[str, ...], ...] = ()
 
     @property
     def layout(self) -> Layout:
@@ -70,6 +74,10 @@ class Stage:
             do=nearest(name, [stream.name for stream in self.streams]),
         )
 
+    def leader(self, name: str) -> Stream:
+        """The stream that draws the levels of a stream in training: itself, or the first of those it is coupled to."""
+        return self.stream(next((names[0] for names in self.coupled if name in names), name))
+
     def window(self) -> Window:
         """What a dataset must deliver for this stage."""
         return Window.merge(tuple(stream.codec.window() for stream in self.streams))
@@ -80,12 +88,26 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mode:
+    """In ``share`` of the samples some streams are given clean, and owe nothing: one network learns to answer several
+    questions (Cosmos Policy's world model and value, arXiv 2601.16163)."""
+
+    name: str
+    share: float
+    given: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A part of training: which towers (with their streams' codecs) move, and which streams' losses count."""
+    """A part of training: which towers (with their streams' codecs) move, and which streams' losses count.
+
+    ``modes``: what shares of the samples are given beyond the observation; the rest is given nothing.
+    """
 
     name: str
     trains: tuple[str, ...]
     losses: tuple[str, ...]
+    modes: tuple[Mode, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +171,7 @@ class Recipe:
             _check_layers(self, edge, layout, towers)
             _check_across(self, edge, layout, towers)
         _check_cuts(self, layout)
+        _check_coupled(self, layout)
         _check_schedule(self, layout)
         _check_phases(self, layout, towers)
         _check_posteriors(self, layout)
@@ -312,12 +335,33 @@ def _check_cuts(recipe: Recipe, layout: Layout) -> None:
             )
 
 
+def _check_coupled(recipe: Recipe, layout: Layout) -> None:
+    """Blocks are whole; coupled streams have levels to share, and as many blocks; none is in two sets."""
+    for name, per_block in layout.clock.tokens_per_block:
+        codec = recipe.stage.stream(name).codec
+        for view in recipe.stage.stream(name).views:
+            num = codec.num_tokens(view.kind)
+            if view.kind != "now" and num % per_block:
+                _refuse(recipe, f"clock, {name}", f"whole blocks of {per_block} tokens", f"{num} tokens", ())
+    flows = {stream.name: stream for stream in recipe.stage.streams if isinstance(stream.objective, Flow)}
+    seen: set[str] = set()
+    for names in recipe.stage.coupled:
+        for name in names:
+            if name not in flows or name in seen:
+                _refuse(recipe, "coupled", "streams with a Flow objective, each once", repr(name), flows)
+            seen.add(name)
+        blocks = {name: layout.clock.num_blocks(name, flows[name].codec.num_tokens("noised")) for name in names}
+        if len(set(blocks.values())) > 1:
+            _refuse(recipe, "coupled", "streams with the same number of blocks", str(blocks), ())
+
+
 def _check_schedule(recipe: Recipe, layout: Layout) -> None:
     names = {stream.name: stream for stream in recipe.stage.streams}
     if not recipe.stage.schedule:
         _refuse(recipe, "schedule", "at least one leg", "none", ())
     settled: set[str] = set()
     committed: set[str] = set()
+    _check_branches(recipe, names)
     for leg in recipe.stage.schedule:
         place = f"schedule, {type(leg).__name__}"
         for name in (leg.stream,) if isinstance(leg, Commit) else moved(leg):
@@ -339,6 +383,25 @@ def _check_schedule(recipe: Recipe, layout: Layout) -> None:
         reads = leg.groups if isinstance(leg, Read) else moved(leg)
         _check_ready(recipe, place, layout.needed(reads) - set(moved(leg)), layout, settled, committed)
         settled.update(moved(leg))
+
+
+def _check_branches(recipe: Recipe, names: Mapping[str, Stream]) -> None:
+    """Branches end in a choice, by a stream of values that has been settled since they began."""
+    open_branches, settled = 0, set[str]()
+    for leg in recipe.stage.schedule:
+        settled |= set(moved(leg))
+        if isinstance(leg, Branch):
+            if leg.num < 2:
+                _refuse(recipe, "schedule, Branch", "2 or more branches", str(leg.num), ())
+            open_branches += 1
+        if isinstance(leg, Rank):
+            values = [name for name, stream in names.items() if stream.carries == "value"]
+            if not open_branches or leg.stream not in values or leg.stream not in settled:
+                got = f"{leg.stream!r} after {open_branches} branches"
+                _refuse(recipe, "schedule, Rank", "a Branch, then a settled stream of values", got, values)
+            open_branches = 0
+    if open_branches:
+        _refuse(recipe, "schedule", "a Rank after Branch", "branches that are never ranked", ())
 
 
 def _check_ready(
@@ -364,6 +427,11 @@ def _check_phases(recipe: Recipe, layout: Layout, towers: Mapping[str, Tower]) -
         for name in phase.losses:
             if name not in learned:
                 _refuse(recipe, f"{place}, losses", "a stream with an objective", repr(name), learned)
+        for mode in phase.modes:
+            unknown = [name for name in mode.given if not isinstance(recipe.stage.stream(name).objective, Flow)]
+            if unknown or not mode.given or mode.share <= 0 or sum(other.share for other in phase.modes) > 1:
+                expected = "streams with a Flow objective, in shares that add up to 1 at most"
+                _refuse(recipe, f"{place}, mode {mode.name}", expected, f"{mode.given}, share {mode.share:g}", ())
         for name in phase.trains:
             if name not in towers:
                 _refuse(recipe, f"{place}, trains", "a tower of this stage", repr(name), towers)

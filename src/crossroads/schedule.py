@@ -2,14 +2,15 @@
 
 ``Denoise`` moves one or more streams from noise towards clean together; ``Predict`` answers in one pass; ``Decode``
 writes tokens one by one; ``Read`` runs groups only to keep what they leave behind; ``Commit`` places a stream's
-present value in its ``clean`` view, so that later legs read it as if it had been observed.
+present value in its ``clean`` view, so that later legs read it as if it had been observed; ``Branch`` goes on with
+several copies of every sample, and ``Rank`` keeps the best of them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from types import MappingProxyType
 
 import torch
@@ -17,21 +18,19 @@ from torch import Tensor
 
 from crossroads.codecs.spec import Latent
 from crossroads.net import StreamNet
-from crossroads.noise import grid
 from crossroads.objectives import TokenCE
+from crossroads.solvers import Solver
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Observation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Denoise:
-    """Euler steps from level ``start`` to ``stop`` on a grid shifted by ``factor``; several streams move together."""
+    """Several streams move together along a solver's levels. What a solver takes from level 1 starts as fresh noise,
+    also where an earlier leg had settled it."""
 
     streams: tuple[str, ...]
-    steps: int
-    factor: float = 1.0
-    start: float = 1.0
-    stop: float = 0.0
+    solver: Solver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,21 @@ class Commit:
     stream: str
 
 
-Leg = Denoise | Predict | Decode | Read | Commit
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """Every sample goes on ``num`` times; what is still noise is drawn anew for each. Branches may be nested."""
+
+    num: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """Of the outermost branches the one with the highest mean of a value stream goes on (best of N)."""
+
+    stream: str
+
+
+Leg = Denoise | Predict | Decode | Read | Commit | Branch | Rank
 
 
 def moved(leg: Leg) -> tuple[str, ...]:
@@ -105,6 +118,7 @@ class Interpreter:
         self.levels: dict[str, float] = {}
         self.states: dict[str, GroupState] = {}
         self.written: dict[str, Tensor] = {}
+        self.branches: list[int] = []
 
     def run(self, legs: tuple[Leg, ...]) -> Settled:
         for leg in legs:
@@ -116,6 +130,10 @@ class Interpreter:
                 self._decode(leg)
             elif isinstance(leg, Read):
                 self._run_missing(self.net.layout.needed(leg.groups))
+            elif isinstance(leg, Branch):
+                self._branch(leg)
+            elif isinstance(leg, Rank):
+                self._rank(leg)
             else:
                 self._commit(leg)
         streams = {
@@ -182,23 +200,33 @@ class Interpreter:
 
     def _denoise(self, leg: Denoise) -> None:
         moving = sorted(self._principal(name) for name in leg.streams)
-        running = self._sources(moving)
-        levels = grid(leg.steps, factor=leg.factor, start=leg.start, stop=leg.stop).tolist()
-        assert leg.start == 1.0 or not set(leg.streams) & set(self.known), "a known stream starts from noise"
-        noise = {name: self.latents[name].values for name in moving}
-        for level, after in pairwise(levels):
-            for name in moving:
-                self.levels[name] = level
-            states = self.net({name: self._input(name) for name in running}, self.states)
-            for name in moving:
-                old, stream = self.latents[name], self.net.group(name).stream.name
-                if stream in self.known:
-                    values = (1 - after) * self.known[stream] + after * noise[name]
-                else:
-                    values = old.values + (after - level) * self.net.codec(name).read(states[name].hidden)
-                self.latents[name] = Latent(values=values, valid=old.valid)
         for name in moving:
-            self.levels[name] = levels[-1]
+            if leg.solver.start == 1.0 and self.levels.get(name, 1.0) != 1.0:
+                del self.latents[name]
+        running = self._sources(moving)
+        assert leg.solver.start == 1.0 or not set(leg.streams) & set(self.known), "a known stream starts from noise"
+        shapes = [self.latents[name].values.shape for name in moving]
+        sizes = [shape[1:].numel() for shape in shapes]
+
+        def place(x: Tensor, level: float) -> None:
+            for name, part, shape in zip(moving, x.split(sizes, dim=1), shapes, strict=True):
+                self.latents[name] = Latent(values=part.reshape(shape), valid=self.latents[name].valid)
+                self.levels[name] = level
+
+        def velocity(x: Tensor, level: float) -> Tensor:
+            place(x, level)
+            states = self.net({name: self._input(name) for name in running}, self.states)
+            return torch.cat([self._velocity(name, states[name], level).flatten(1) for name in moving], dim=1)
+
+        start = torch.cat([self.latents[name].values.flatten(1) for name in moving], dim=1)
+        place(leg.solver.solve(start, velocity), leg.solver.stop)
+
+    def _velocity(self, name: str, state: GroupState, level: float) -> Tensor:
+        """What the network answers; for a known stream, what leads straight to its value."""
+        known = self.known.get(self.net.group(name).stream.name)
+        if known is None:
+            return self.net.codec(name).read(state.hidden)
+        return (self.latents[name].values - known) / level
 
     def _predict(self, leg: Predict) -> None:
         moving = sorted(self._principal(name) for name in leg.streams)
@@ -258,3 +286,31 @@ class Interpreter:
         clean = stream.group("clean")
         self.latents[clean], self.levels[clean] = self.latents[self._principal(leg.stream)], 0.0
         self._forget([clean])
+
+    def _branch(self, leg: Branch) -> None:
+        num = self.obs.batch_size
+        for name in [name for name, level in self.levels.items() if level == 1.0]:
+            del self.latents[name], self.levels[name]
+            self._forget([name])
+        self._keep(torch.arange(num, device=self.obs.state.device).repeat_interleave(leg.num))
+        self.branches.append(leg.num)
+
+    def _rank(self, leg: Rank) -> None:
+        codec = self.net.own_codec(leg.stream)
+        value = codec.decode(self.latents[self._principal(leg.stream)].values)
+        value = value.reshape(-1, self.branches[0], math.prod(self.branches[1:])).mean(dim=2)
+        inner = math.prod(self.branches[1:])
+        first = torch.arange(len(value), device=value.device) * math.prod(self.branches)
+        self._keep(first + value.argmax(dim=1) * inner)
+        self.branches.clear()
+
+    def _keep(self, rows: Tensor) -> None:
+        """Go on with these samples, some of them perhaps several times."""
+        self.obs = self.obs.rows(rows)
+        self.known = {name: value[rows] for name, value in self.known.items()}
+        self.written = {name: value[rows] for name, value in self.written.items()}
+        self.latents = {
+            name: Latent(values=latent.values[rows], valid=latent.valid[rows]) for name, latent in self.latents.items()
+        }
+        self.states = {name: state.rows(rows) for name, state in self.states.items()}
+        self.net.address(self.obs.robot)

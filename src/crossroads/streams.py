@@ -23,7 +23,8 @@ Carries = Literal["text", "image", "video", "state", "action", "plan", "value"]
 
 @dataclass(frozen=True, kw_only=True)
 class Corrupted:
-    """What the network is shown (``latent`` at ``level``, one level per sample) and what it must answer."""
+    """What the network is shown (``latent`` at ``level``, which is ``b l``: each for as many tokens as the others) and
+    what it must answer."""
 
     latent: Tensor
     level: Tensor
@@ -36,7 +37,11 @@ class Objective(Protocol):
     @property
     def weight(self) -> float: ...
 
-    def corrupt(self, latent: Tensor, generator: torch.Generator) -> Corrupted: ...
+    def draw(self, batch: int, num: int, generator: torch.Generator) -> Tensor:
+        """``num`` levels for each sample, ``b num``; zeros, ``b 1``, where the objective knows no levels."""
+        ...
+
+    def corrupt(self, latent: Tensor, level: Tensor, generator: torch.Generator) -> Corrupted: ...
 
     def loss(self, output: Tensor, corrupted: Corrupted, valid: Tensor) -> Tensor: ...
 
@@ -159,6 +164,11 @@ class Clock:
         """The block of each of a stream's tokens."""
         per_block = dict(self.tokens_per_block).get(stream, 0)
         return [index // per_block if per_block else 0 for index in range(num_tokens)]
+
+    def num_blocks(self, stream: str, num_tokens: int) -> int:
+        """How many blocks a stream's tokens fill; 1 where they are all one block."""
+        per_block = dict(self.tokens_per_block).get(stream, 0)
+        return num_tokens // per_block if per_block else 1
 
 
 NO_BLOCKS = Clock()

@@ -48,6 +48,17 @@ class Observation:
         later = {ahead(name, time): frames[:, i] for name, frames in future.items() for i, time in enumerate(times_s)}
         return replace(self, images={**self.images, **later})
 
+    def rows(self, rows: Tensor) -> Observation:
+        """The observations of some samples, some of them perhaps several times."""
+        chosen = rows.tolist()
+        return Observation(
+            images={name: image[rows] for name, image in self.images.items()},
+            state=self.state[rows],
+            text=tuple(self.text[row] for row in chosen),
+            robot=tuple(self.robot[row] for row in chosen),
+            time_s=self.time_s[rows],
+        )
+
     def told(self, text: tuple[str, ...]) -> Observation:
         """The same scene under other words (the swap probe)."""
         if len(text) != len(self.text):

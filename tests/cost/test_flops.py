@@ -25,6 +25,7 @@ from crossroads.recipe import Recipe, Tower
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm
 from crossroads.recipes.pi0 import pi0
 from crossroads.schedule import Commit, Denoise, Read
+from crossroads.solvers import Euler
 from crossroads.streams import Edge
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.wan import Wan
@@ -46,7 +47,7 @@ def modulated(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
 def recipe_with(edges: tuple[Edge, ...], expert: Wan = EXPERT) -> Recipe:
     recipe = tiny_recipe(edges)
     towers = (recipe.stage.towers[0], Tower(name="expert", spec=expert))
-    legs = (Read(groups=("state",)), Denoise(streams=("action",), steps=3), Commit(stream="action"))
+    legs = (Read(groups=("state",)), Denoise(streams=("action",), solver=Euler(steps=3)), Commit(stream="action"))
     return replace(recipe, stage=replace(recipe.stage, towers=towers, schedule=(*legs, Read(groups=("action.clean",)))))
 
 
@@ -134,7 +135,7 @@ def test_what_is_frozen_costs_no_backward_and_what_is_cached_costs_nothing() -> 
 def test_caching_is_paid_once_and_moving_per_step() -> None:
     recipe = pi0()
     five = flops(recipe).act
-    ten = flops(recipe.vary({"stage.schedule.0.steps": 10})).act
+    ten = flops(recipe.vary({"stage.schedule.0.solver.steps": 10})).act
     assert (five.legs[0].once, five.legs[0].steps) == (ten.legs[0].once, 5)
     assert ten.legs[0].moving == 2 * five.legs[0].moving
     assert five.decode == 0
@@ -148,10 +149,10 @@ def test_shorter_texts_cost_less_and_an_unknown_stream_is_refused() -> None:
 
 
 def test_legs_and_amounts_in_words() -> None:
-    assert in_words(Denoise(streams=("video", "action"), steps=5, factor=5.0)) == (
+    assert in_words(Denoise(streams=("video", "action"), solver=Euler(steps=5, factor=5.0))) == (
         "denoise video and action in 5 steps, levels shifted by 5"
     )
-    assert in_words(Denoise(streams=("video",), steps=3, stop=0.6)).endswith("from level 1 to 0.6")
+    assert in_words(Denoise(streams=("video",), solver=Euler(steps=3, stop=0.6))).endswith("from level 1 to 0.6")
     assert [amount(number) for number in (12, 4_204_992, 1.07e9, 1.13e19)] == ["12", "4.2 M", "1.07 G", "11.3 E"]
 
 

@@ -40,7 +40,7 @@ def test_the_floor_is_never_below_compute_or_bandwidth_and_never_above_both(name
 def test_fewer_denoising_steps_lower_the_floor_by_what_a_step_costs(name: str) -> None:
     chosen = recipe(name, "published")
     legs = [index for index, leg in enumerate(chosen.stage.schedule) if isinstance(leg, Denoise)]
-    floors = [floor_of(chosen.vary({f"stage.schedule.{legs[-1]}.steps": steps})) for steps in (1, 5, 10)]
+    floors = [floor_of(chosen.vary({f"stage.schedule.{legs[-1]}.solver.steps": steps})) for steps in (1, 5, 10)]
     one, five, ten = (floor.floor_s for floor in floors)
     assert one < five < ten
     assert (ten - five) / 5 == pytest.approx((five - one) / 4)

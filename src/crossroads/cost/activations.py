@@ -101,7 +101,7 @@ def _given(tower: str, names: list[str], layer: int, work: Work) -> Pass:
 
 
 def _layer(tower: str, names: list[str], layer: int, work: Work) -> Kept:
-    """One layer, with the keys and values that each of its groups gathers."""
+    """One layer, with the keys and values that its groups gather from several places, and what they attend."""
     spec = work.specs[tower]
     if type(spec) not in _LAYERS:
         raise InputError(
@@ -111,9 +111,20 @@ def _layer(tower: str, names: list[str], layer: int, work: Work) -> Kept:
             do="Say in cost/activations.py what a layer of it keeps.",
         )
     heads = spec.geometry
-    keys = sum(work.keys(name, layer) for name in names)
+    keys = sum(work.keys(name, layer) for name in names if not _in_one_run(name, names, layer, work))
     gathered = 2 * keys * heads.kv_heads * heads.head_dim
-    return _LAYERS[type(spec)](spec, _given(tower, names, layer, work)) + Kept(narrow=gathered)
+    # What each call attended, and, where a tower has several, those side by side.
+    attended = sum(work.num(name) for name in names) * heads.heads * heads.head_dim * (2 if len(names) > 1 else 1)
+    return _LAYERS[type(spec)](spec, _given(tower, names, layer, work)) + Kept(narrow=gathered + attended)
+
+
+def _in_one_run(name: str, names: list[str], layer: int, work: Work) -> bool:
+    """Whether all that a group reads lies side by side in its own tower's run, so that nothing is copied."""
+    edges = [edge for edge in work.layout.sources(name) if edge.layers is None or layer in edge.layers]
+    read = [other for other in names if other in {edge.src for edge in edges}]
+    if len(read) < len(edges) or len({edge.grad for edge in edges}) > 1:
+        return False
+    return not read or names[names.index(read[0]) : names.index(read[-1]) + 1] == read
 
 
 def _wan_layer(spec: Wan, given: Pass) -> Kept:

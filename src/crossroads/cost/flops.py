@@ -8,13 +8,14 @@ Which groups run when a policy acts is in ``passes``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from crossroads.codecs.latents import VideoLatents
 from crossroads.cost.passes import LegGroups, legs_of, observed
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
+from crossroads.objectives import Flow
 from crossroads.recipe import Phase, Recipe, Stage
 from crossroads.schedule import Decode, moved
 from crossroads.streams import Edge, Group, linear_flops, linear_parameters
@@ -129,10 +130,11 @@ def flops(recipe: Recipe, *, tokens: Mapping[str, int] | None = None) -> Flops:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """The forward work of running some groups of a stage."""
+    """The forward work of running some groups of a stage. ``training``: each block of a noised group has a level."""
 
     stage: Stage
     tokens: Mapping[str, int] = field(default_factory=dict)
+    training: bool = False
 
     @cached_property
     def layout(self) -> Layout:
@@ -145,6 +147,12 @@ class Work:
     def num(self, name: str) -> int:
         group = self.layout.groups[name]
         return self.tokens.get(group.stream.name, group.stream.codec.num_tokens(group.view.kind))
+
+    def num_levels(self, name: str) -> int:
+        """How many levels a group is told."""
+        group = self.layout.groups[name]
+        blocks = self.training and group.view.kind == "noised" and isinstance(group.stream.objective, Flow)
+        return self.layout.clock.num_blocks(group.stream.name, self.num(name)) if blocks else 1
 
     def width(self, group: Group) -> int:
         return self.specs[group.tower].width
@@ -208,7 +216,7 @@ class Work:
             if across not in conditions:
                 conditions.add(across)
                 told = [edge.src for edge in across if edge.via == "modulate"]
-                total += spec.frame_flops(len(names), context)
+                total += spec.frame_flops(sum(self.num_levels(name) for name in names), context)
                 total += sum(linear_flops(1, self.width(self.layout.groups[src]), spec.width) for src in told)
             if layer == spec.geometry.depth:
                 break
@@ -222,9 +230,9 @@ def _act(recipe: Recipe, work: Work) -> ActFlops:
     legs = tuple(
         LegFlops(
             leg=leg.words,
-            once=work.run(leg.once) + work.embed(leg.once),
+            once=leg.copies * (work.run(leg.once) + work.embed(leg.once)),
             steps=leg.steps,
-            moving=_steps(leg, work),
+            moving=leg.copies * _steps(leg, work),
         )
         for leg in legs_of(stage)
     )
@@ -244,7 +252,7 @@ def _steps(leg: LegGroups, work: Work) -> int:
 
 
 def _train(recipe: Recipe, phase: Phase, work: Work, *, cached: bool) -> SampleFlops:
-    layout = work.layout
+    layout, work = work.layout, replace(work, training=True)
     losses = frozenset(phase.losses)
     needed = layout.needed(losses)
     trained = frozenset(name for name in needed if layout.groups[name].tower in phase.trains)

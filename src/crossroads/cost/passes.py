@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crossroads.recipe import Stage
-from crossroads.schedule import Commit, Decode, Denoise, Leg, Predict, Read, moved
+from crossroads.schedule import Branch, Commit, Decode, Denoise, Leg, Predict, Rank, Read, moved
 from crossroads.streams import Group
 
 
@@ -23,6 +23,8 @@ class LegGroups:
     cached: frozenset[str]
     read_out: tuple[str, ...]
     steps: int
+    copies: int
+    """How many branches of a sample run it."""
 
     @property
     def words(self) -> str:
@@ -33,9 +35,19 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
     """The legs of a stage's schedule that run the network (``Commit`` runs nothing)."""
     layout = stage.layout
     known: frozenset[str] = frozenset()
+    settled: set[str] = set()
     found: list[LegGroups] = []
+    copies = 1
     for leg in stage.schedule:
         moving = moved(leg)
+        settled |= set(moving)
+        if isinstance(leg, Branch):
+            copies *= leg.num
+            known &= layout.stable([name for name in _moving(stage) if name not in settled])
+            continue
+        if isinstance(leg, Rank):
+            copies = 1
+            continue
         if isinstance(leg, Commit):
             known &= layout.stable([stage.stream(leg.stream).group("clean")])
             continue
@@ -50,10 +62,17 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
             known |= running
         elif isinstance(leg, Denoise | Predict):
             running = needed - layout.stable(moving)
-        steps = leg.max_tokens if isinstance(leg, Decode) else leg.steps if isinstance(leg, Denoise) else 1
+        steps = leg.max_tokens if isinstance(leg, Decode) else leg.solver.steps if isinstance(leg, Denoise) else 1
         cached = needed - running if running else needed - once
-        found.append(LegGroups(leg=leg, once=once, running=running, cached=cached, read_out=moving, steps=steps))
+        found.append(
+            LegGroups(leg=leg, once=once, running=running, cached=cached, read_out=moving, steps=steps, copies=copies)
+        )
     return tuple(found)
+
+
+def _moving(stage: Stage) -> tuple[str, ...]:
+    """The principal groups of the learned streams: noise until a leg settles them."""
+    return tuple(stream.name for stream in stage.streams if stream.objective is not None)
 
 
 def observed(stage: Stage) -> frozenset[str]:

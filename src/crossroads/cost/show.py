@@ -5,7 +5,8 @@ from __future__ import annotations
 from crossroads.axes import computed
 from crossroads.cost.flops import Flops, Parameters, flops, parameters
 from crossroads.recipe import Recipe
-from crossroads.schedule import Commit, Decode, Denoise, Leg, Predict, Read, moved
+from crossroads.schedule import Branch, Commit, Decode, Denoise, Leg, Predict, Rank, Read, moved
+from crossroads.solvers import ExponentialMultistep, Solver, UniPC
 
 
 def show(recipe: Recipe) -> str:
@@ -38,17 +39,28 @@ def show(recipe: Recipe) -> str:
 def in_words(leg: Leg) -> str:
     """One leg as a phrase."""
     if isinstance(leg, Denoise):
-        shift = f", levels shifted by {leg.factor:g}" if leg.factor != 1 else ""
-        span = f" from level {leg.start:g} to {leg.stop:g}" if (leg.start, leg.stop) != (1.0, 0.0) else ""
-        return f"denoise {' and '.join(leg.streams)} in {leg.steps} steps{span}{shift}"
+        return f"denoise {' and '.join(leg.streams)} in {leg.solver.steps} steps{_path(leg.solver)}"
     if isinstance(leg, Predict):
         return f"predict {' and '.join(leg.streams)} in one pass"
     if isinstance(leg, Decode):
         return f"write {leg.stream} token by token, at most {leg.max_tokens}"
     if isinstance(leg, Read):
         return f"read {', '.join(leg.groups)}"
+    if isinstance(leg, Branch):
+        return f"go on {leg.num} times"
+    if isinstance(leg, Rank):
+        return f"keep the branch with the best {leg.stream}"
     assert isinstance(leg, Commit)
     return f"hold {leg.stream} as if observed"
+
+
+def _path(solver: Solver) -> str:
+    """What a solver does differently from even Euler steps from noise to clean."""
+    if isinstance(solver, ExponentialMultistep):
+        return f" of its exponential solver from scale {solver.high:g} to {solver.low:g}"
+    named = " of UniPC" if isinstance(solver, UniPC) else ""
+    span = f" from level {solver.start:g} to {solver.stop:g}" if (solver.start, solver.stop) != (1.0, 0.0) else ""
+    return named + span + (f", levels shifted by {solver.factor:g}" if solver.factor != 1 else "")
 
 
 def amount(number: float) -> str:

@@ -18,6 +18,7 @@ from crossroads.net import StreamNet
 from crossroads.objectives import Flow
 from crossroads.recipe import Stage, Tower
 from crossroads.schedule import Denoise
+from crossroads.solvers import Euler
 from crossroads.streams import NOISED, Stream, linear_flops, reads
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.given import Given
@@ -90,7 +91,7 @@ class Alone:
                     *(Tower(name=name, spec=Given(width=size)) for name, (size, _) in crossed.items()),
                     Tower(name="video", spec=self.tower),
                 ),
-                schedule=(Denoise(streams=("video",), steps=1),),
+                schedule=(Denoise(streams=("video",), solver=Euler(steps=1)),),
             )
         )
 

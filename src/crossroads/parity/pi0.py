@@ -30,6 +30,7 @@ from crossroads.recipe import Stage
 from crossroads.recipes.names import pi0_names
 from crossroads.recipes.pi0 import PUBLISHED, Pi0Size, pi0
 from crossroads.schedule import Denoise, Leg
+from crossroads.solvers import Euler
 from crossroads.streams import Corrupted
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.joint import GroupInput
@@ -151,7 +152,8 @@ def drifting(steps: int) -> tuple[Leg, ...]:
     for _ in range(steps):
         times.append(times[-1] + step)
     return tuple(
-        Denoise(streams=("action",), steps=1, start=start.item(), stop=stop.item()) for start, stop in pairwise(times)
+        Denoise(streams=("action",), solver=Euler(steps=1, start=start.item(), stop=stop.item()))
+        for start, stop in pairwise(times)
     )
 
 

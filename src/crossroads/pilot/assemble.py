@@ -347,7 +347,7 @@ def _latency(run: Run, result: dict[str, Any], recipes: dict[str, Recipe]) -> pa
     return page.ArmLatency(
         arm=result["arm"],
         latency=Latency(**result["latency"]),
-        denoising_steps=sum(leg.steps for leg in legs if isinstance(leg, Denoise)),
+        denoising_steps=sum(leg.solver.steps for leg in legs if isinstance(leg, Denoise)),
         chunk_s=run.plan.execute_steps / recipes[result["arm"]].window.control_hz,
     )
 

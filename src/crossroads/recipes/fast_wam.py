@@ -10,6 +10,7 @@ from __future__ import annotations
 from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
 from crossroads.recipes.fast_wam_sizes import NANO, FastWamSize
 from crossroads.schedule import Commit, Denoise, Leg
+from crossroads.solvers import Euler
 from crossroads.streams import NOISED, NOW, Edge, Stream, View, reads
 
 PAPER = "Yuan et al. 2026, arXiv 2603.16666"
@@ -75,7 +76,7 @@ def _recipe(
 
 
 def _act(size: FastWamSize, *streams: str) -> Denoise:
-    return Denoise(streams=streams, steps=size.denoising_steps, factor=size.action_shift)
+    return Denoise(streams=streams, solver=Euler(steps=size.denoising_steps, factor=size.action_shift))
 
 
 def fast_wam(size: FastWamSize = NANO) -> Recipe:
@@ -104,7 +105,7 @@ def fast_wam_joint(size: FastWamSize = NANO) -> Recipe:
 
 def fast_wam_idm(size: FastWamSize = NANO) -> Recipe:
     """Imagine, commit, act: the actions read the imagined future as if it had been observed."""
-    imagine = Denoise(streams=("video",), steps=size.denoising_steps, factor=size.video_shift)
+    imagine = Denoise(streams=("video",), solver=Euler(steps=size.denoising_steps, factor=size.video_shift))
     return _recipe(
         "fast_wam_idm",
         size,

@@ -22,6 +22,7 @@ from crossroads.recipes import nano
 from crossroads.recipes.fast_wam_sizes import WAN_22
 from crossroads.recipes.nano_video import VIDEO_FLOW
 from crossroads.schedule import Denoise
+from crossroads.solvers import Euler
 from crossroads.streams import NOISED, NOW, Stream, reads
 from crossroads.towers.given import Given
 from crossroads.towers.plain import Plain
@@ -141,7 +142,9 @@ def gigaworld_policy(size: GigaWorldSize = NANO) -> Recipe:
                 Tower(name="video", spec=size.video_tower, backbone=size.backbone),
                 Tower(name="expert", spec=size.expert),
             ),
-            schedule=(Denoise(streams=("action",), steps=size.denoising_steps, factor=size.action_shift),),
+            schedule=(
+                Denoise(streams=("action",), solver=Euler(steps=size.denoising_steps, factor=size.action_shift)),
+            ),
             sequence=("text",),
         ),
         # No phase trains the expert alone: the frame of now reads the state, so no video state is fixed.

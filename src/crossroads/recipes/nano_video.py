@@ -11,6 +11,7 @@ from crossroads.objectives import Flow
 from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
 from crossroads.recipes import nano
 from crossroads.schedule import Denoise
+from crossroads.solvers import Euler
 from crossroads.streams import NOISED, NOW, Stream, reads
 
 VIDEO_FLOW = Flow(levels=UniformLevels(factor=5.0), level_weight=BellWeight(factor=5.0))
@@ -39,7 +40,7 @@ def nano_video() -> Recipe:
             streams=streams,
             edges=edges,
             towers=(Tower(name="text", spec=nano.TEXT_TOWER), Tower(name="video", spec=nano.VIDEO_TOWER)),
-            schedule=(Denoise(streams=("video",), steps=nano.DENOISING_STEPS, factor=5.0),),
+            schedule=(Denoise(streams=("video",), solver=Euler(steps=nano.DENOISING_STEPS, factor=5.0)),),
             sequence=("text",),
         ),
         phases=(Phase(name="pretrain", trains=("text", "video"), losses=("video",)),),

@@ -18,6 +18,7 @@ from crossroads.objectives import Flow
 from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
 from crossroads.recipes import nano
 from crossroads.schedule import Denoise
+from crossroads.solvers import Euler
 from crossroads.streams import NOISED, Stream, reads
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.wan import Wan
@@ -124,7 +125,7 @@ def pi0(size: Pi0Size = NANO) -> Recipe:
                 Tower(name="language", spec=size.language, backbone=size.backbone),
                 Tower(name="expert", spec=size.expert),
             ),
-            schedule=(Denoise(streams=("action",), steps=size.denoising_steps),),
+            schedule=(Denoise(streams=("action",), solver=Euler(steps=size.denoising_steps)),),
             sequence=("image", "text", "state", "action"),
         ),
         phases=(

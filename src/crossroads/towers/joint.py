@@ -21,7 +21,7 @@ from crossroads.towers.spec import Context, Heads, Places
 
 @dataclass(frozen=True, kw_only=True)
 class GroupInput:
-    """A group's embedded tokens, their levels (``b 1`` when the whole group has one) and which are real."""
+    """A group's embedded tokens, their levels (each for as many tokens as the others) and which are real."""
 
     tokens: Float[Tensor, "b n w"]
     level: Float[Tensor, "b l"]
@@ -38,6 +38,16 @@ class GroupState:
     hidden: Float[Tensor, "b n w"]
     valid: Bool[Tensor, "b n"]
     taps: Mapping[int, Float[Tensor, "b n w"]] = field(default_factory=dict)
+
+    def rows(self, rows: Tensor) -> GroupState:
+        """The states of some samples."""
+        return GroupState(
+            keys=tuple(key[rows] for key in self.keys),
+            values=tuple(value[rows] for value in self.values),
+            hidden=self.hidden[rows],
+            valid=self.valid[rows],
+            taps={at: tap[rows] for at, tap in self.taps.items()},
+        )
 
 
 class JointLayer(nn.Module):
@@ -157,8 +167,8 @@ class Joint(nn.Module):
         parts = [inputs[name] for name in spans]
         counts: list[int] = []
         for part in parts:
-            num = part.tokens.shape[1]
-            counts.extend([num] if part.level.shape[1] == 1 else [1] * num)
+            num = part.level.shape[1]
+            counts.extend([part.tokens.shape[1] // num] * num)
         places = Places(
             index=torch.cat([part.places.index for part in parts], dim=1),
             grid=torch.cat([part.places.grid for part in parts], dim=0),

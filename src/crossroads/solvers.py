@@ -1,0 +1,125 @@
+"""Solvers: how a leg walks from noise to clean along the network's velocity.
+
+A solver names the levels it visits and turns a velocity into a new state. All speak the house convention (``noise``);
+what a published solver keeps in other variables is converted inside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from crossroads.noise import clean_from_velocity, grid, level_from_edm, unipc, wan_grid
+
+Velocity = Callable[[Tensor, float], Tensor]
+"""The velocity at a state ``b m`` and a level; called once per step, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Euler:
+    """``x <- x + (t' - t) v`` on a grid that is even before its shift by ``factor``."""
+
+    steps: int
+    factor: float = 1.0
+    start: float = 1.0
+    stop: float = 0.0
+
+    def levels(self) -> Float[Tensor, " steps_1"]:
+        return grid(self.steps, factor=self.factor, start=self.start, stop=self.stop)
+
+    def solve(self, x: Float[Tensor, "b m"], velocity: Velocity) -> Float[Tensor, "b m"]:
+        for level, after in pairwise(self.levels().tolist()):
+            x = x + (after - level) * velocity(x, level)
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniPC:
+    """Order 2 on the data prediction over Wan's own grid (``noise.unipc``, ``noise.wan_grid``); the solver of published
+    Wan models. The first level is just below 1, where the state is still pure noise."""
+
+    steps: int
+    factor: float = 1.0
+
+    @property
+    def start(self) -> float:
+        return 1.0
+
+    @property
+    def stop(self) -> float:
+        return 0.0
+
+    def levels(self) -> Float[Tensor, " steps_1"]:
+        return wan_grid(self.steps, self.factor)
+
+    def solve(self, x: Float[Tensor, "b m"], velocity: Velocity) -> Float[Tensor, "b m"]:
+        levels = self.levels()
+        given = levels.tolist()
+
+        def clean(state: Tensor, step: int) -> Tensor:
+            return clean_from_velocity(state, velocity(state.to(x.dtype), given[step]), levels[step].item())
+
+        return unipc(x, levels, clean)[-1].to(x.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExponentialMultistep:
+    """Cosmos' "2ab": second-order exponential steps on the data prediction, in float64, and a last prediction.
+
+    ``steps`` noise scales ``sigma_i = (high^(1/7) + i / (steps - 1) (low^(1/7) - high^(1/7)))^7`` (Karras et al. 2022,
+    arXiv 2206.00364, eq. 5); between them, in ``lambda = -ln sigma``, the two-step Adams-Bashforth form of exponential
+    integrators, the first step of order 1; what is returned is the prediction of x_0 at ``low`` (Cosmos Policy, arXiv
+    2601.16163; its sampler "2ab"). One step: the prediction at ``high``. The network sees ``x_0 + sigma e`` at the
+    level ``sigma / (1 + sigma)``, rescaled to the straight path.
+    """
+
+    steps: int
+    high: float = 80.0
+    low: float = 4.0
+
+    @property
+    def start(self) -> float:
+        return 1.0
+
+    @property
+    def stop(self) -> float:
+        return 0.0
+
+    def sigmas(self) -> list[float]:
+        """The noise scales that are visited, in float64."""
+        high, low, last = self.high ** (1 / 7), self.low ** (1 / 7), max(1, self.steps - 1)
+        return [(high + index / last * (low - high)) ** 7 for index in range(self.steps)]
+
+    def levels(self) -> Float[Tensor, " steps_1"]:
+        return torch.cat([level_from_edm(torch.tensor(self.sigmas(), dtype=torch.float64)), torch.zeros(1).double()])
+
+    def solve(self, x: Float[Tensor, "b m"], velocity: Velocity) -> Float[Tensor, "b m"]:
+        sigmas = self.sigmas()
+        state, before = sigmas[0] * x.double(), None
+
+        def clean(sigma: float) -> Tensor:
+            level = sigma / (1 + sigma)
+            seen = (1 - level) * state.to(x.dtype)
+            return clean_from_velocity(seen, velocity(seen, level), level)
+
+        for index, (sigma, after) in enumerate(pairwise(sigmas)):
+            found = clean(sigma).double()
+            h = math.log(sigma) - math.log(after)
+            one = -math.expm1(-h) / h  # phi_1(-h)
+            if before is None:
+                state = math.exp(-h) * state + h * one * found
+            else:
+                back = (math.log(sigma) - math.log(sigmas[index - 1])) / h
+                second = (one - 1) / -h / back  # phi_2(-h) / c
+                state = math.exp(-h) * state + h * ((one - second) * found + second * before)
+            before = found
+        return clean(sigmas[-1]).to(x.dtype)
+
+
+Solver = Euler | UniPC | ExponentialMultistep
