@@ -221,7 +221,7 @@ def test_vary_changes_the_named_value_and_nothing_else() -> None:
     back = varied.vary({"stage.streams.action.codec.num_actions": 6, "stage.schedule.0.solver.steps": 2})
     assert back == tiny_recipe()
     lines = diff(tiny_recipe(), varied).splitlines()[1:]
-    assert [line.split()[0] for line in lines] == [path for path in sorted(changes)]
+    assert [line.split()[0] for line in lines] == sorted(changes)
 
 
 @pytest.mark.parametrize(

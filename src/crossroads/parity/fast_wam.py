@@ -176,7 +176,9 @@ def _shown(prepared: Prepared) -> tuple[dict[str, Latent], dict[str, Tensor], di
     pairs = {"video": (clean, noise), "action": (given["actions"], given["noise_action"])}
     owed = {
         name: Corrupted(
-            latent=corrupt(*pair, level[name].float()[:, None, None]), level=level[name], target=velocity(*pair)
+            latent=corrupt(*pair, level[name].float()[:, None, None]),
+            level=level[name][:, None],
+            target=velocity(*pair),
         )
         for name, pair in pairs.items()
     }
@@ -217,7 +219,7 @@ def trained(prepared: Prepared) -> dict[str, Tensor]:
         "train.loss_video": losses["video"][None],
         "train.loss_action": losses["action"][None],
         "train.loss_total": (losses["video"] + losses["action"])[None],
-        **{f"train.weight_{name}": flow.level_weight.at(owed[name].level) for name, flow in flows.items()},
+        **{f"train.weight_{name}": flow.level_weight.at(owed[name].level)[:, 0] for name, flow in flows.items()},
     }
 
 

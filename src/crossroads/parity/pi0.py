@@ -164,7 +164,7 @@ def _stepped(prepared: Prepared) -> dict[str, Tensor]:
     inputs = prepared.inputs((*PREFIX, *SUFFIX))
     answer = net.codec("action").read(net(inputs, {})["action"].hidden)
     target = velocity(given["actions"], given["noise"])
-    noisy = Corrupted(latent=latents["action"].values, level=level[:, 0], target=target)
+    noisy = Corrupted(latent=latents["action"].values, level=level, target=target)
     return {
         "train_velocity": answer,
         "train_loss_per_element": (answer - target) ** 2,
