@@ -46,6 +46,7 @@ def part_of(prepared: Prepared, names: Iterable[str], rows: slice = slice(None))
         },
         levels={name: level[rows] for name, level in prepared.levels.items() if name in names},
         owed={name: few(owed) for name, owed in prepared.owed.items() if name in names},
+        given={name: given[rows] for name, given in prepared.given.items()},
     )
 
 
