@@ -48,6 +48,9 @@ def nano_batch(recipe: Recipe, *, size: int = 2, seed: int = 0) -> Batch:
         actions_valid=valid,
         future=future,
         future_valid=torch.ones(size, num_future, dtype=torch.bool),
+        state_after=torch.randn(size, window.num_state or len(ROBOT.state_names), generator=generator),
+        state_after_valid=torch.ones(size, dtype=torch.bool),
+        value=torch.rand(size, generator=generator),
         answer=tuple(ANSWERS[index % len(ANSWERS)] for index in range(size)),
         weight=torch.ones(size),
     )

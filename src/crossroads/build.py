@@ -9,9 +9,19 @@ import torch
 from torch import nn
 
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
+from crossroads.codecs.frames import (
+    ActionFrame,
+    ActionFrameCodec,
+    FrameCodec,
+    StateFrame,
+    StateFrameCodec,
+    ValueFrame,
+    ValueFrameCodec,
+)
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.pixels import PatchCodec, Patches
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
+from crossroads.codecs.slots import CameraSlots, SlotCodec
 from crossroads.codecs.state import StateCodec, StateToken
 from crossroads.codecs.text import TextCodec, TextTokens
 from crossroads.errors import InputError
@@ -28,13 +38,19 @@ from crossroads.towers.plain import Plain, PlainBlock, PlainFrame
 from crossroads.towers.wan import Wan, WanBlock, WanFrame
 
 CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
+    ActionFrame: ActionFrameCodec,
     ActionTokens: ActionCodec,
+    CameraSlots: SlotCodec,
     Patches: PatchCodec,
+    StateFrame: StateFrameCodec,
     StateToken: StateCodec,
     TextFeatures: TextFeatureCodec,
     TextTokens: TextCodec,
+    ValueFrame: ValueFrameCodec,
     VideoLatents: LatentCodec,
 }
+FRAMES = (ActionFrame, StateFrame, ValueFrame)
+"""Codecs that have a raw side of their own and share the maps into and out of the tower."""
 TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
     Cosmos: (CosmosFrame, CosmosBlock),
     Gemma: (GemmaFrame, GemmaBlock),
@@ -60,8 +76,13 @@ def build_net(stage: Stage) -> StreamNet:
     codecs = {
         stream.name: CODECS[type(stream.codec)](stream.codec, specs[stream.tower].width)
         for stream in sorted(stage.streams, key=lambda stream: stream.name)
-        if stream.shares is None
+        if stream.shares is None or isinstance(stream.codec, FRAMES)
     }
+    for stream in stage.streams:
+        codec = codecs.get(stream.name)
+        if isinstance(codec, FrameCodec):
+            assert stream.shares is not None, f"stream {stream.name}: validate() should have asked for a shared video"
+            codec.through(codecs[stream.shares])
     joints = [_joint(layout, names, specs) for names in layout.joints()]
     return StreamNet(layout=layout, sequence=stage.sequence, codecs=codecs, joints=joints)
 
@@ -87,9 +108,9 @@ def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> J
 def fit_normalisers(policy: StreamPolicy, *, state: Statistics | None, actions: Statistics | None) -> None:
     """Set the policy's normalisers from statistics of the labelled frames it may see."""
     for codec in policy.net.codecs.values():
-        if isinstance(codec, StateCodec) and state is not None:
+        if isinstance(codec, StateCodec | StateFrameCodec) and state is not None:
             codec.normaliser.fit(state, codec.spec.normaliser)
-        if isinstance(codec, ActionCodec) and actions is not None:
+        if isinstance(codec, ActionCodec | ActionFrameCodec) and actions is not None:
             codec.normaliser.fit(actions, codec.spec.normaliser)
 
 

@@ -36,9 +36,10 @@ class StreamNet(nn.Module):
             joint.attend = attend  # pyright: ignore[reportArgumentType]
 
     def codec(self, group: str) -> Codec:
-        """The codec of a group's stream (streams that share weights share the module)."""
+        """The codec of a group's stream; streams that share all of it share the module."""
         stream = self.layout.groups[group].stream
-        return self.codecs[stream.shares or stream.name]  # pyright: ignore[reportReturnType]
+        own = stream.shares is None or stream.name in self.codecs
+        return self.codecs[stream.name if own else stream.shares]  # pyright: ignore[reportReturnType, reportArgumentType]
 
     def own_codec(self, stream: str) -> Codec:
         """The codec of a stream by the stream's name."""
@@ -103,7 +104,7 @@ class StreamNet(nn.Module):
         which towers share a softmax, so that a backbone's weights fit every recipe that uses the backbone."""
         wanted = set(towers)
         streams = {group.stream for group in self.layout.groups.values() if group.tower in wanted}
-        prefixes = {f"codecs.{s.name}.": f"codecs.{s.name}." for s in streams if s.shares is None}
+        prefixes = {f"codecs.{s.name}.": f"codecs.{s.name}." for s in streams if s.name in self.codecs}
         for index, joint in enumerate(self.joints):
             assert isinstance(joint, Joint)
             for tower in wanted & set(joint.towers):

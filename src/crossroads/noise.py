@@ -33,7 +33,7 @@ def velocity(clean: Tensor, noise: Tensor) -> Tensor:
     return noise - clean
 
 
-def clean_from_velocity(x: Tensor, v: Tensor, level: Tensor) -> Tensor:
+def clean_from_velocity(x: Tensor, v: Tensor, level: Tensor | float) -> Tensor:
     """``x_0 = x_t - t v``."""
     return x - level * v
 
@@ -99,7 +99,31 @@ class BetaLevels:
         return gammas[0] / (gammas[0] + gammas[1]) * self.scale + self.offset
 
 
-LevelSampler = UniformLevels | BetaLevels
+@dataclass(frozen=True, kw_only=True)
+class EdmLevels:
+    """``sigma / (1 + sigma)``, sigma drawn around ``exp(log_mean)`` or, in ``even_share``, evenly (Cosmos Policy).
+
+    ``ln sigma`` is normal, cut off at ``limits``; the rest is uniform on ``even``; all times ``scale`` (Cosmos
+    multiplies by the root of the number of latent frames). arXiv 2601.16163; the hybrid distribution of its code.
+    """
+
+    log_mean: float = math.log(4.0)
+    log_std: float = 1.2
+    even_share: float = 0.3
+    even: tuple[float, float] = (1.0, 85.0)
+    limits: tuple[float, float] = (0.01, 200.0)
+    scale: float = 1.0
+
+    def draw(self, num: int, generator: torch.Generator) -> Float[Tensor, " b"]:
+        device = generator.device
+        bell = torch.exp(self.log_mean + self.log_std * torch.randn(num, generator=generator, device=device))
+        low, high = self.even
+        even = low + (high - low) * torch.rand(num, generator=generator, device=device)
+        chosen = torch.rand(num, generator=generator, device=device) < self.even_share
+        return level_from_edm(self.scale * torch.where(chosen, even, bell.clamp(*self.limits)))
+
+
+LevelSampler = UniformLevels | BetaLevels | EdmLevels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from crossroads.codecs.action_tokens import ActionCodec
-from crossroads.codecs.latents import LatentCodec
+from crossroads.codecs.frames import ActionFrameCodec
+from crossroads.codecs.latents import LatentEnds
 from crossroads.codecs.spec import Latent, NeverTrained
 from crossroads.net import StreamNet
 from crossroads.noise import corrupt
@@ -240,14 +241,14 @@ class StreamPolicy(nn.Module):
         """The settled action stream in physical units within the robot's limits, ``b n a``."""
         for name, latent in settled.streams.items():
             codec = self.net.own_codec(name)
-            if isinstance(codec, ActionCodec):
+            if isinstance(codec, ActionCodec | ActionFrameCodec):
                 return self.space.clamp(codec.decode(latent))
         raise AssertionError(f"recipe {self.recipe.name} settles no action")
 
     def imagined_streams(self) -> tuple[str, ...]:
         """The streams of video that the schedule settles."""
         moved_streams = self.recipe.stage.outputs()
-        return tuple(name for name in moved_streams if isinstance(self.net.own_codec(name), LatentCodec))
+        return tuple(name for name in moved_streams if isinstance(self.net.own_codec(name), LatentEnds))
 
     def answer(self, obs: Observation, *, generator: torch.Generator) -> tuple[str, ...]:
         """What a language recipe writes about an observation."""
@@ -264,7 +265,7 @@ class StreamPolicy(nn.Module):
         """The settled video stream as frames by camera; empty when the schedule moves none."""
         for name, latent in settled.streams.items():
             codec = self.net.own_codec(name)
-            if isinstance(codec, LatentCodec):
+            if isinstance(codec, LatentEnds):
                 observed = settled.observed.items()
                 now = next(found for group, found in observed if self.net.group(group).stream.name == name)
                 return codec.decode(latent, now.values)

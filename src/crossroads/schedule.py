@@ -289,6 +289,9 @@ class Interpreter:
 
     def _branch(self, leg: Branch) -> None:
         num = self.obs.batch_size
+        for name, group in self.net.layout.groups.items():
+            if group.view.kind == "now":  # what is observed is encoded once, not once per branch
+                self._prepare(name)
         for name in [name for name, level in self.levels.items() if level == 1.0]:
             del self.latents[name], self.levels[name]
             self._forget([name])

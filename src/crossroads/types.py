@@ -75,9 +75,24 @@ class Batch:
     actions_valid: Bool[Tensor, "b n"]
     future: Mapping[str, UInt8[Tensor, "b f h w 3"]]
     future_valid: Bool[Tensor, "b f"]
+    state_after: Float[Tensor, "b s"]
+    """The state ``Window.state_after_s`` later; empty (``s`` 0) when nobody asks for it."""
+    state_after_valid: Bool[Tensor, " b"]
+    value: Float[Tensor, " b"]
+    """``discount^steps`` for the control steps from ``Window.value_after_s`` later to success, at the end of the
+    episode: demonstrations succeed. Ones when nobody asks for it."""
     answer: tuple[str, ...]
     """Text the model must produce (captions, where-is answers); empty string where a sample has none."""
     weight: Float[Tensor, " b"]
+
+    @staticmethod
+    def unforeseen(num: int) -> dict[str, Tensor]:
+        """The fields of a batch that is asked for no future state and no value."""
+        return {
+            "state_after": torch.zeros(num, 0),
+            "state_after_valid": torch.zeros(num, dtype=torch.bool),
+            "value": torch.ones(num),
+        }
 
     @property
     def batch_size(self) -> int:
@@ -91,6 +106,9 @@ class Batch:
             actions_valid=self.actions_valid.to(device),
             future={name: frames.to(device) for name, frames in self.future.items()},
             future_valid=self.future_valid.to(device),
+            state_after=self.state_after.to(device),
+            state_after_valid=self.state_after_valid.to(device),
+            value=self.value.to(device),
             weight=self.weight.to(device),
         )
 
@@ -130,6 +148,12 @@ class Window:
     control_hz: float
     future_s: tuple[float, ...]
     """Times of the future frames; empty when the recipe predicts no picture."""
+    state_after_s: float
+    """Time of the future state; 0 when the recipe predicts none."""
+    value_after_s: float
+    """Time of the state whose return is predicted."""
+    discount: float
+    """Of that return, per control step; 0 when the recipe predicts no value."""
 
     @property
     def chunk_s(self) -> float:
@@ -159,8 +183,22 @@ class Window:
             action_size=only([part.action_size for part in parts], "action size") or 0,
             control_hz=only([part.control_hz for part in parts], "control rate") or 0.0,
             future_s=only([part.future_s for part in parts], "set of future times") or (),
+            state_after_s=only([part.state_after_s for part in parts], "time of the future state") or 0.0,
+            value_after_s=only([part.value_after_s for part in parts], "time of the value") or 0.0,
+            discount=only([part.discount for part in parts], "discount") or 0.0,
         )
 
 
-NOTHING = Window(cameras=(), image_hw=(0, 0), num_state=0, num_actions=0, action_size=0, control_hz=0.0, future_s=())
+NOTHING = Window(
+    cameras=(),
+    image_hw=(0, 0),
+    num_state=0,
+    num_actions=0,
+    action_size=0,
+    control_hz=0.0,
+    future_s=(),
+    state_after_s=0.0,
+    value_after_s=0.0,
+    discount=0.0,
+)
 """The window of a codec that needs only the words."""

@@ -116,6 +116,9 @@ def _slice(batch: Batch, start: int, stop: int) -> Batch:
         actions_valid=batch.actions_valid[start:stop],
         future={name: frames[start:stop] for name, frames in batch.future.items()},
         future_valid=batch.future_valid[start:stop],
+        state_after=batch.state_after[start:stop],
+        state_after_valid=batch.state_after_valid[start:stop],
+        value=batch.value[start:stop],
         answer=batch.answer[start:stop],
         weight=batch.weight[start:stop],
     )

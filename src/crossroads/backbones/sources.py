@@ -48,6 +48,7 @@ def batch_of(obs: Observation, future: np.ndarray | None, answers: tuple[str, ..
         future_valid=torch.ones(num, frames.shape[1], dtype=torch.bool),
         answer=answers,
         weight=torch.ones(num),
+        **Batch.unforeseen(num),
     )
 
 

@@ -8,6 +8,7 @@ one canvas before encoding: side by side, as Fast-WAM does for LIBERO, or in row
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from einops import rearrange, repeat
@@ -118,16 +119,81 @@ class VideoLatents:
         return self.image_hw[0] * self.tiles[0], self.image_hw[1] * self.tiles[1]
 
 
-class LatentCodec(nn.Module):
-    """The module of :class:`VideoLatents`; the autoencoder is never trained through it."""
+class LatentSpec(Protocol):
+    """What the maps between latent frames and a tower need to know."""
 
-    def __init__(self, spec: VideoLatents, width: int) -> None:
+    @property
+    def autoencoder(self) -> NanoAutoencoder | WanAutoencoder: ...
+
+    @property
+    def patch(self) -> int: ...
+
+    @property
+    def marked(self) -> bool: ...
+
+    @property
+    def num_more(self) -> int: ...
+
+    @property
+    def patch_size(self) -> int: ...
+
+    @property
+    def enter_size(self) -> int: ...
+
+    @property
+    def grid_hw(self) -> tuple[int, int]: ...
+
+    def num_tokens(self, view: ViewKind) -> int: ...
+
+
+class LatentEnds(nn.Module):
+    """Pictures to latent frames to tokens and back; the autoencoder is never trained through it."""
+
+    def __init__(self, spec: LatentSpec, width: int) -> None:
         super().__init__()
         self.spec = spec
         small = isinstance(spec.autoencoder, NanoAutoencoder)
         self.autoencoder = NanoAutoencoderNet(spec.autoencoder) if small else WanAutoencoderNet(spec.autoencoder)  # pyright: ignore[reportArgumentType]
         self.enter = nn.Linear(spec.enter_size, width, bias=not spec.marked)
         self.leave = nn.Linear(width, spec.patch_size, bias=not spec.marked)
+
+    def decode(self, latent: Float[Tensor, "b n c"], now: Float[Tensor, "b m c"]) -> dict[str, Tensor]:
+        """Future pictures by camera."""
+        raise NotImplementedError  # abstract
+
+    def _latent(self, z: Float[Tensor, "b t h w c"], valid: Tensor) -> Latent:
+        p = self.spec.patch
+        tokens = rearrange(z, "b t (h p) (w q) c -> b (t h w) (p q c)", p=p, q=p)
+        per_latent = tokens.shape[1] // z.shape[1]
+        return Latent(values=tokens, valid=repeat(valid.to(z.device), "b t -> b (t n)", n=per_latent))
+
+    def pictures(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b t h w c2"]:
+        """Tokens as latent frames."""
+        (rows, columns), p = self.spec.grid_hw, self.spec.patch
+        return rearrange(tokens, "b (t h w) (p q c) -> b t (h p) (w q) c", h=rows, w=columns, p=p, q=p)
+
+    def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
+        return (self.spec.num_tokens(view), self.spec.patch_size)
+
+    def embed(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n w"]:
+        return self.enter(self._more(latent, level) if self.spec.num_more else latent)
+
+    def _more(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n d"]:
+        """The other channels behind the latent's own, at every place of a patch."""
+        places = latent.unflatten(-1, (self.spec.patch**2, -1))
+        more = latent.new_zeros(*places.shape[:-1], self.spec.num_more)
+        if self.spec.marked:
+            more[..., 0] = (level == 0).to(latent.dtype)[..., None].expand(places.shape[:-1])
+        return torch.cat([places, more], dim=-1).flatten(-2)
+
+    def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n c"]:
+        return self.leave(hidden)
+
+
+class LatentCodec(LatentEnds):
+    """The module of :class:`VideoLatents`."""
+
+    spec: VideoLatents  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def canvas(self, images: dict[str, Tensor]) -> Float[Tensor, "b t h w 3"]:
         """Cameras in rows, pixels in -1..1; a place without a camera is 0, grey."""
@@ -149,44 +215,12 @@ class LatentCodec(nn.Module):
         valid = rearrange(batch.future_valid, "b (t f) -> b t f", f=TIME_FACTOR).all(dim=-1)
         return self._latent(self.autoencoder.encode(self.canvas(clip))[:, 1:], valid)
 
-    def _latent(self, z: Float[Tensor, "b t h w c"], valid: Tensor) -> Latent:
-        p = self.spec.patch
-        tokens = rearrange(z, "b t (h p) (w q) c -> b (t h w) (p q c)", p=p, q=p)
-        per_latent = tokens.shape[1] // z.shape[1]
-        return Latent(values=tokens, valid=repeat(valid.to(z.device), "b t -> b (t n)", n=per_latent))
-
-    def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
-        return (self.spec.num_tokens(view), self.spec.patch_size)
-
-    def embed(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n w"]:
-        return self.enter(self._more(latent, level) if self.spec.num_more else latent)
-
-    def _more(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n d"]:
-        """The other channels behind the latent's own, at every place of a patch."""
-        places = latent.unflatten(-1, (self.spec.patch**2, -1))
-        more = latent.new_zeros(*places.shape[:-1], self.spec.num_more)
-        if self.spec.marked:
-            more[..., 0] = (level == 0).to(latent.dtype)[..., None].expand(places.shape[:-1])
-        return torch.cat([places, more], dim=-1).flatten(-2)
-
-    def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n c"]:
-        return self.leave(hidden)
-
     @torch.no_grad()
     def decode(
         self, latent: Float[Tensor, "b n c"], now: Float[Tensor, "b m c"]
     ) -> dict[str, UInt8[Tensor, "b f h w 3"]]:
         """Future frames per camera as pixels; the latent of now comes first because the decoder is causal."""
-        rows, columns = self.spec.grid_hw
-        z = rearrange(
-            torch.cat([now, latent], dim=1),
-            "b (t h w) (p q c) -> b t (h p) (w q) c",
-            h=rows,
-            w=columns,
-            p=self.spec.patch,
-            q=self.spec.patch,
-        )
-        pixels = self.autoencoder.decode(z)[:, 1:]
+        pixels = self.autoencoder.decode(self.pictures(torch.cat([now, latent], dim=1)))[:, 1:]
         frames = ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         down, across = self.spec.tiles
         apart = [tile for row in frames.chunk(down, dim=-3) for tile in row.chunk(across, dim=-2)]

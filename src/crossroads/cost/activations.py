@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossroads.codecs.action_tokens import ActionTokens
+from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.pixels import Patches
+from crossroads.codecs.slots import CameraSlots
 from crossroads.codecs.text import TextTokens
 from crossroads.cost.flops import Work
 from crossroads.errors import InputError
@@ -175,8 +177,10 @@ def _embedding(name: str, work: Work) -> Kept:
         return _vision_layer(codec).times(codec.depth) + ends
     if isinstance(codec, ActionTokens):
         return Kept(narrow=num * (codec.action_size + (4 * width if codec.level_in_codec else 0)))
-    if isinstance(codec, VideoLatents):
+    if isinstance(codec, VideoLatents | CameraSlots):
         return Kept(narrow=num * codec.patch_size)
+    if isinstance(codec, ActionFrame | StateFrame | ValueFrame):
+        return Kept(narrow=num * codec.frame.patch_size)
     return Kept()
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from crossroads.codecs.latents import VideoLatents
+from crossroads.codecs.slots import CameraSlots
 from crossroads.cost.passes import LegGroups, legs_of, observed
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
@@ -96,7 +97,7 @@ def parameters(recipe: Recipe) -> Parameters:
         if stream.shares is None:
             part = f"codecs.{stream.name}"
             parts[part], owner[part] = stream.codec.num_parameters(specs[stream.tower].width), stream.tower
-        if isinstance(stream.codec, VideoLatents):
+        if isinstance(stream.codec, VideoLatents | CameraSlots):
             parts[f"autoencoders.{stream.name}"] = stream.codec.autoencoder.num_parameters()
     for name in specs:
         if told := Work(stage=stage).modulators(name):

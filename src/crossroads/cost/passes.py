@@ -85,8 +85,9 @@ def observed(stage: Stage) -> frozenset[str]:
 def embedding_weights(group: Group, width: int) -> int:
     """Weights of a codec that embedding a group multiplies by; 0 for a table that is only looked up."""
     codec = group.stream.codec
-    if not codec.embed_flops(group.view.kind, width):
-        return 0
+    work = codec.embed_flops(group.view.kind, width)
+    if not work or not codec.num_parameters(width):  # one linear map, that of another stream
+        return work // (2 * codec.num_tokens(group.view.kind))
     return codec.num_parameters(width) - answer_weights(group, width)
 
 

@@ -67,6 +67,9 @@ class Windows:
         ahead = frame[:, None] + self._ahead
         images, future = self._pictures(chosen, frame, np.minimum(ahead, last[:, None]))
         size = len(chosen)
+        later = {"state": window.state_after_s, "value": window.value_after_s}
+        after = {name: frame + int(np.floor(time * self.dataset.fps + 0.5)) for name, time in later.items()}
+        left = np.maximum(last - after["value"], 0)
         return Batch(
             obs=Observation(
                 images=images,
@@ -79,6 +82,9 @@ class Windows:
             actions_valid=torch.from_numpy((steps <= last[:, None]) & ~self._free[chosen][:, None]),
             future=future,
             future_valid=torch.from_numpy(ahead <= last[:, None]),
+            state_after=torch.from_numpy(tables.state[start + np.minimum(after["state"], last)]),
+            state_after_valid=torch.from_numpy(after["state"] <= last),
+            value=torch.from_numpy((window.discount**left if window.discount else np.ones(size)).astype(np.float32)),
             answer=("",) * size,
             weight=torch.ones(size),
         )

@@ -184,6 +184,7 @@ def _watched(camera: str, now: Tensor, future: Tensor, policy: StreamPolicy) -> 
         future_valid=torch.ones(num, future.shape[1], dtype=torch.bool),
         answer=("",) * num,
         weight=torch.ones(num),
+        **Batch.unforeseen(num),
     )
 
 

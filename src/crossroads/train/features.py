@@ -126,6 +126,7 @@ class FeatureStore:
             future_valid=empty,
             answer=("",) * num,
             weight=torch.ones(num),
+            **Batch.unforeseen(num),
         )
         return FeatureBatch(batch=batch, states=self.states(rows, draws))
 
