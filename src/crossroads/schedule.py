@@ -16,6 +16,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from crossroads.codecs.frames import ValueFrameCodec
 from crossroads.codecs.spec import Latent
 from crossroads.net import StreamNet
 from crossroads.objectives import TokenCE
@@ -300,6 +301,7 @@ class Interpreter:
 
     def _rank(self, leg: Rank) -> None:
         codec = self.net.own_codec(leg.stream)
+        assert isinstance(codec, ValueFrameCodec)
         value = codec.decode(self.latents[self._principal(leg.stream)].values)
         value = value.reshape(-1, self.branches[0], math.prod(self.branches[1:])).mean(dim=2)
         inner = math.prod(self.branches[1:])

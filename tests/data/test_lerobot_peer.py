@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from recordings import FPS, Recorded
 from crossroads.data.cache import FrameCache
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
-from crossroads.types import Window
+from crossroads.types import NOTHING
 
 VARIABLE = "CROSSROADS_LEROBOT_PYTHON"
 BACKENDS = os.environ.get("CROSSROADS_LEROBOT_BACKENDS", "pyav").split(":")
@@ -94,7 +95,8 @@ def test_we_read_what_lerobots_own_writer_wrote(
             assert not distance.diagonal().any()
         shuffled = [len(frames) - 1, 0, 2, 2]
         np.testing.assert_array_equal(dataset.frames(index, "cam.front", shuffled), frames[shuffled])
-    window = Window(
+    window = replace(
+        NOTHING,
         cameras=("cam.front",),
         image_hw=(16, 24),
         num_state=3,

@@ -20,9 +20,10 @@ from crossroads.data.cache import FrameCache
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
 from crossroads.errors import InputError
-from crossroads.types import Window
+from crossroads.types import NOTHING
 
-WINDOW = Window(
+WINDOW = replace(
+    NOTHING,
     cameras=("front", "wrist"),
     image_hw=(32, 48),
     num_state=3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from crossroads.data.cache import FrameCache
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
 from crossroads.pilot.cell import usable
-from crossroads.types import Window
+from crossroads.types import NOTHING
 
 
 def test_arms_that_look_ahead_and_arms_that_do_not_see_the_same_windows(
@@ -23,7 +24,8 @@ def test_arms_that_look_ahead_and_arms_that_do_not_see_the_same_windows(
     labelled = [episode.index for episode in dataset.episodes if not episode.action_free]
     found = []
     for future_s in ((), (0.5, 1.0, 1.5, 2.0)):  # longer than the shortest episodes
-        window = Window(
+        window = replace(
+            NOTHING,
             cameras=("front",),
             image_hw=(16, 16),
             num_state=3,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from crossroads.errors import InputError, nearest
 from crossroads.net import StreamNet
+from crossroads.recipes.cosmos_policy import CosmosPolicySize
 from crossroads.recipes.fast_wam_sizes import FastWamSize
 from crossroads.recipes.gigaworld import GigaWorldSize
 from crossroads.recipes.pi0 import Pi0Size
@@ -284,6 +285,14 @@ def cosmos_names(
             weight_of(f"{tower}.layers.{layer}.{part}", f"{blocks}.{layer}.{COSMOS[part][which]}") for part in COSMOS
         ]
     return found
+
+
+def cosmos_policy_names(size: CosmosPolicySize) -> tuple[Renamed, ...]:
+    """Cosmos Policy: the video model as it was, under the names of NVIDIA's network (``MinimalV1LVGDiT``)."""
+    named = cosmos_names(
+        "codecs.video", "towers.video", "", depth=size.tower.depth, patch=size.video.patch, dialect="original"
+    )
+    return tuple(named)
 
 
 def gigaworld_names(size: GigaWorldSize) -> tuple[Renamed, ...]:
