@@ -15,10 +15,11 @@ from crossroads.errors import InputError
 from crossroads.objectives import Flow
 from crossroads.recipe import Phase, Recipe, Tower, diff
 from crossroads.recipes.catalogue import RECIPES, recipe
+from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
-from crossroads.schedule import Commit, Decode, Denoise, Predict, Read
+from crossroads.schedule import Branch, Commit, Decode, Denoise, Predict, Rank, Read
 from crossroads.solvers import Euler
 from crossroads.streams import NOW, Clock, Edge, Stream, View, reads
 
@@ -164,6 +165,32 @@ REFUSED: dict[str, tuple[Callable[[], Recipe], str]] = {
     "decoding actions": (
         lambda: staged(tiny_recipe(), schedule=(Decode(stream="action", max_tokens=3),)),
         "a stream with a TokenCE objective",
+    ),
+    "branches that are never ranked": (
+        lambda: staged(cosmos_policy(), schedule=(Branch(num=2), *cosmos_policy().stage.schedule)),
+        "a Rank after Branch",
+    ),
+    "one branch": (
+        lambda: staged(cosmos_policy_planning(), schedule=(Branch(num=1), *cosmos_policy_planning().stage.schedule)),
+        "2 or more branches",
+    ),
+    "ranking without branches": (
+        lambda: staged(cosmos_policy(), schedule=(*cosmos_policy().stage.schedule, Rank(stream="value"))),
+        "a Branch, then a settled stream of values",
+    ),
+    "ranking by what is no value": (
+        lambda: staged(
+            cosmos_policy(), schedule=(Branch(num=2), *cosmos_policy().stage.schedule, Rank(stream="action"))
+        ),
+        "a Branch, then a settled stream of values",
+    ),
+    "a frame of no clip": (
+        lambda: cosmos_policy().vary({"stage.streams.value.shares": None}),
+        "the video stream whose clip it is a frame of",
+    ),
+    "blocks that are not whole": (
+        lambda: staged(tiny_recipe(), clock=Clock(block_s=0.2, tokens_per_block=(("action", 4),))),
+        "whole blocks of 4 tokens",
     ),
     "no phases": (lambda: replace(tiny_recipe(), phases=()), "at least one"),
     "training an unknown tower": (lambda: phased(("expret",), ("action",)), "Did you mean 'expert'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from every_recipe import policy_of
 from nano_batch import ROBOT, nano_batch
 from tiny_stage import ACTION, ANSWER, EXPERT, LANGUAGE, NEXT_TOKEN, STATE, TEXT, tiny_edges, tiny_recipe
 from torch import Tensor
@@ -16,7 +17,7 @@ from crossroads.noise import grid
 from crossroads.objectives import Flow
 from crossroads.policy import StreamPolicy
 from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
-from crossroads.schedule import Commit, Decode, Denoise, Interpreter, Leg, Read, moved
+from crossroads.schedule import Commit, Decode, Denoise, Interpreter, Leg, Rank, Read, moved
 from crossroads.solvers import Euler
 from crossroads.streams import NOISED, Edge, Stream, reads
 
@@ -202,3 +203,44 @@ def test_the_observed_latents_are_handed_back_for_decoding() -> None:
     assert set(settled.observed) == {"text", "state"}
     assert all(isinstance(latent, Latent) for latent in settled.observed.values())
     assert STATE.num_tokens("now") == settled.observed["state"].values.shape[1]
+
+
+def test_a_leg_from_noise_begins_anew_and_one_from_a_level_goes_on() -> None:
+    policy = build(tiny_recipe(), ROBOT, seed=0)
+    again = Denoise(streams=("action",), solver=Euler(steps=1))
+    still = Denoise(streams=("action",), solver=Euler(steps=1, start=1e-9))
+    first, second, third = (
+        run(policy, legs).latents["action"].values for legs in ((again,), (again, again), (again, still))
+    )
+    assert not torch.allclose(first, second, atol=1e-3)
+    torch.testing.assert_close(third, first, rtol=0, atol=1e-6)
+
+
+class Valued(Interpreter):
+    """An interpreter that keeps what the branches were worth and what they would have done."""
+
+    seen: list[tuple[Tensor, Tensor]]
+
+    def _rank(self, leg: Rank) -> None:
+        worth = self.net.own_codec("value").decode(self.latents["value"].values)  # pyright: ignore
+        self.seen.append((worth, self.latents["action"].values))
+        super()._rank(leg)
+
+
+@torch.no_grad()
+def test_the_candidate_whose_futures_are_worth_most_is_what_is_done() -> None:
+    """Two candidates of two futures of two values each; the better mean wins, sample by sample."""
+    policy = policy_of("cosmos_policy_planning")
+    obs = nano_batch(policy.recipe, size=3).obs
+    interpreter = Valued(policy.net, obs, seeded())
+    interpreter.seen = []
+    chosen = interpreter.run(policy.recipe.stage.schedule)
+    ((worth, actions),) = interpreter.seen
+    assert worth.shape == (3 * 8,)
+    mean = worth.reshape(3, 2, 4).mean(dim=2)
+    candidates = actions.reshape(3, 2, 4, *actions.shape[1:])
+    assert torch.equal(candidates[:, :, 0], candidates[:, :, 3])  # an action is one through all its futures
+    assert not torch.equal(candidates[:, 0], candidates[:, 1])
+    best = candidates[torch.arange(3), mean.argmax(dim=1), 0]
+    assert torch.equal(chosen.streams["action"], best)
+    assert interpreter.obs.text == obs.text

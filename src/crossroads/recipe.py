@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
+from crossroads.codecs.slots import CameraSlots
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
 from crossroads.objectives import Flow, Regress, TokenCE
@@ -156,6 +158,7 @@ class Recipe:
         _check_names(self, layout, towers)
         for stream in self.stage.streams:
             _check_views(self, stream)
+            _check_frame(self, stream)
         for joint in layout.joints():
             geometries = {name: towers[name].spec.geometry for name in joint}
             if len(set(geometries.values())) > 1:
@@ -281,6 +284,15 @@ def _check_views(recipe: Recipe, stream: Stream) -> None:
     if (stream.objective is None) == ("noised" in kinds):
         got = "an objective and no noised view" if stream.objective else "a noised view and no objective"
         _refuse(recipe, place, "an objective exactly where there is a noised view", got, ())
+
+
+def _check_frame(recipe: Recipe, stream: Stream) -> None:
+    """A frame of a clip goes through the maps of that clip's stream."""
+    if isinstance(stream.codec, ActionFrame | StateFrame | ValueFrame):
+        clips = {other.name: other for other in recipe.stage.streams if isinstance(other.codec, CameraSlots)}
+        if stream.shares not in clips or clips[stream.shares].tower != stream.tower:
+            expected = "the video stream whose clip it is a frame of, in the same tower"
+            _refuse(recipe, f"stream {stream.name}, shares", expected, repr(stream.shares), clips)
 
 
 def _check_layers(recipe: Recipe, edge: Edge, layout: Layout, towers: Mapping[str, Tower]) -> None:

@@ -165,3 +165,19 @@ def test_an_empty_instruction_is_refused(fresh: Callable[..., Path]) -> None:
     )
     with pytest.raises(InputError, match="episode 2: expected an instruction"):
         Windows(LeRobotDataset.open(path), WINDOW, episodes=[0, 2], cache=None)
+
+
+def test_the_future_state_and_the_return_are_those_of_the_moment_asked_for(
+    dataset: LeRobotDataset, cache: FrameCache
+) -> None:
+    """The return counts control steps from that moment to the end of the episode, where the demonstration succeeds."""
+    after = 3 / FPS
+    window = replace(WINDOW, state_after_s=after, value_after_s=2 * after, discount=0.9)
+    windows = Windows(dataset, window, episodes=[2], cache=cache)
+    batch, last = windows.batch(range(len(windows))), len(windows) - 1
+    for frame in range(len(windows)):
+        np.testing.assert_array_equal(batch.state_after[frame], dataset.state(2)[min(frame + 3, last)])
+        assert batch.state_after_valid[frame].item() == (frame + 3 <= last)
+        assert batch.value[frame].item() == pytest.approx(0.9 ** max(last - frame - 6, 0))
+    unasked = Windows(dataset, WINDOW, episodes=[2], cache=cache).batch([0])
+    assert unasked.value.item() == 1.0

@@ -13,11 +13,12 @@ import torch
 from crossroads.errors import InputError, nearest
 from crossroads.net import StreamNet
 from crossroads.recipe import Recipe
+from crossroads.recipes import cosmos_policy as cosmos_policy_sizes
 from crossroads.recipes import fast_wam_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes.catalogue import PUBLISHED, RECIPES
-from crossroads.recipes.names import Renamed, fast_wam_names, gigaworld_names, pi0_names
+from crossroads.recipes.names import Renamed, cosmos_policy_names, fast_wam_names, gigaworld_names, pi0_names
 from crossroads.recipes.release import Release, empty_net, fetched, load_release, write_release
 
 SIDECAR = "import.json"
@@ -33,6 +34,7 @@ class Official:
 
 
 NAMES: Mapping[str, Callable[[], tuple[tuple[Renamed, ...], tuple[str, ...]]]] = {
+    "cosmos_policy": lambda: (cosmos_policy_names(cosmos_policy_sizes.PUBLISHED), (r"pos_embedder\..*",)),
     "fast_wam": lambda: (fast_wam_names(fast_wam_sizes.PUBLISHED), ()),
     "fast_wam_idm": lambda: (fast_wam_names(fast_wam_sizes.PUBLISHED), ()),
     "fast_wam_joint": lambda: (fast_wam_names(fast_wam_sizes.PUBLISHED), ()),
