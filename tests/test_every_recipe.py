@@ -34,7 +34,7 @@ from crossroads.schedule import Decode, Interpreter, moved
 from crossroads.towers.attend import Dense, Flex, Sdpa
 
 # A recipe that differs from another in its schedule alone trains as that one does.
-TRAINED = {replace(make().stage, schedule=()): name for name, make in reversed(RECIPES.items())}
+TRAINED = {replace(make().stage, schedule=()): name for name, make in reversed(list(RECIPES.items()))}
 PHASES = [(name, phase.name) for name in sorted(TRAINED.values()) for phase in RECIPES[name]().phases]
 ACTING = [name for name, make in RECIPES.items() if make().window.num_actions]
 WRITING = [n for n, make in RECIPES.items() if any(isinstance(leg, Decode) for leg in make().stage.schedule)]
