@@ -111,7 +111,8 @@ class StreamPolicy(nn.Module):
         for name in sorted(names):
             group = self.net.group(name)
             if group.view.kind == "now":
-                latents[name] = self.net.observe(name, obs)
+                later = group.stream.principal == "now" and self.net.layout.clock.per_block(group.stream.name)
+                latents[name] = self.net.target(name, batch) if later else self.net.observe(name, obs)
                 levels[name] = torch.zeros(batch.batch_size, 1, device=batch.weight.device)
                 continue
             stream = group.stream.name
@@ -128,6 +129,8 @@ class StreamPolicy(nn.Module):
                 owed[name] = _spared(owed[name], clean.values, given[stream])
             latents[name] = replace(clean, values=owed[name].latent)
             levels[name] = owed[name].level
+        told = {name: self.net.layout.teller(name) for name in latents}
+        levels |= {name: levels[teller] for name, teller in told.items() if teller in levels}
         return Prepared(latents=latents, levels=levels, owed=owed, given=given)
 
     def _levels(self, stream: Stream, clean: Latent, drawn: dict[str, Tensor], generator: torch.Generator) -> Tensor:

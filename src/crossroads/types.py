@@ -78,6 +78,9 @@ class Batch:
     answer: tuple[str, ...]
     """Text the model must produce (captions, where-is answers); empty string where a sample has none."""
     weight: Float[Tensor, " b"]
+    later_state: Float[Tensor, "b t s"] | None = None
+    """The states at the window's ``later_state_s``, the last one repeated behind the end, where all that reads it is
+    marked not valid; None where the window asks for none."""
 
     @property
     def batch_size(self) -> int:
@@ -92,6 +95,7 @@ class Batch:
             future={name: frames.to(device) for name, frames in self.future.items()},
             future_valid=self.future_valid.to(device),
             weight=self.weight.to(device),
+            later_state=None if self.later_state is None else self.later_state.to(device),
         )
 
 
@@ -130,6 +134,8 @@ class Window:
     control_hz: float
     future_s: tuple[float, ...]
     """Times of the future frames; empty when the recipe predicts no picture."""
+    later_state_s: tuple[float, ...] = ()
+    """Times of states that are observed after the first, one for each further chunk of the window."""
 
     @property
     def chunk_s(self) -> float:
@@ -159,6 +165,7 @@ class Window:
             action_size=only([part.action_size for part in parts], "action size") or 0,
             control_hz=only([part.control_hz for part in parts], "control rate") or 0.0,
             future_s=only([part.future_s for part in parts], "set of future times") or (),
+            later_state_s=only([part.later_state_s for part in parts], "set of later states") or (),
         )
 
 

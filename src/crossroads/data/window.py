@@ -47,6 +47,7 @@ class Windows:
         self._free = np.repeat([episode.action_free for episode in chosen], counts).astype(bool)
         # The nearest frame: at most half a frame from the time asked for.
         self._ahead = np.floor(np.asarray(window.future_s, np.float64) * dataset.fps + 0.5).astype(np.int64)
+        self._later = np.floor(np.asarray(window.later_state_s, np.float64) * dataset.fps + 0.5).astype(np.int64)
 
     def __len__(self) -> int:
         return len(self._frame)
@@ -67,6 +68,7 @@ class Windows:
         ahead = frame[:, None] + self._ahead
         images, future = self._pictures(chosen, frame, np.minimum(ahead, last[:, None]))
         size = len(chosen)
+        later = start[:, None] + np.minimum(frame[:, None] + self._later, last[:, None])
         return Batch(
             obs=Observation(
                 images=images,
@@ -81,6 +83,7 @@ class Windows:
             future_valid=torch.from_numpy(ahead <= last[:, None]),
             answer=("",) * size,
             weight=torch.ones(size),
+            later_state=torch.from_numpy(tables.state[later]) if len(self._later) else None,
         )
 
     def _pictures(

@@ -162,8 +162,15 @@ class WanFrame(nn.Module):
         if images is not None:
             hidden = self.image_out(functional.gelu(self.image_in(self.image_norm_in(images.hidden))))
             images = Context(hidden=self.image_norm_out(hidden), valid=images.valid)
-        turn = turns(axis_angles(places.grid, self.spec.rotary, 1e4))
+        turn = turns(self._angles(places.grid))
         return WanCondition(head=told, block=block, turn=turn, context=context, images=images)
+
+    def _angles(self, grid: Float[Tensor, "n 3"]) -> Float[Tensor, "n half"]:
+        """A token on a line turns by its place along it, over the whole head (DreamZero's actions and states)."""
+        angles, line = axis_angles(grid, self.spec.rotary, 1e4), grid[:, 1].isnan()
+        if len(self.spec.rotary) == 1 or not line.any():
+            return angles
+        return torch.where(line[:, None], axis_angles(grid, (sum(self.spec.rotary),), 1e4), angles)
 
     def enter(self, x: Float[Tensor, "b n w"], condition: WanCondition) -> Float[Tensor, "b n w"]:
         return x
