@@ -82,6 +82,11 @@ class Stage:
         """What a dataset must deliver for this stage."""
         return Window.merge(tuple(stream.codec.window() for stream in self.streams))
 
+    @property
+    def by_block(self) -> bool:
+        """Whether acting goes on block by block, each call after what was observed since the one before."""
+        return any(isinstance(leg, Commit) and leg.observed for leg in self.schedule)
+
     def outputs(self) -> tuple[str, ...]:
         """The principal groups of the streams that the schedule settles."""
         return tuple(name for leg in self.schedule for name in moved(leg))
@@ -372,7 +377,8 @@ def _check_schedule(recipe: Recipe, layout: Layout) -> None:
                 got = type(names[name].objective).__name__
                 _refuse(recipe, f"{place}({name})", f"a stream with a {kind.__name__} objective", got, ())
         if isinstance(leg, Commit):
-            if leg.stream not in settled or "clean" not in [view.kind for view in names[leg.stream].views]:
+            known = leg.observed or leg.stream in settled
+            if not known or "clean" not in [view.kind for view in names[leg.stream].views]:
                 got = "neither or only one"
                 _refuse(recipe, f"Commit({leg.stream})", "a settled stream with a clean view", got, ())
             committed.add(names[leg.stream].group("clean"))

@@ -57,9 +57,14 @@ class Read:
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """Put a stream's present value into its ``clean`` view at level 0 (teacher forcing's act-time counterpart)."""
+    """Put a stream's present value into its ``clean`` view at level 0 (teacher forcing's act-time counterpart).
+
+    ``observed``: not what was imagined, but what was observed since the last call. The stage then goes on block by
+    block: each call moves one block of the clock, and the clean view stays from call to call.
+    """
 
     stream: str
+    observed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -159,7 +159,9 @@ class LatentCodec(nn.Module):
         return (self.spec.num_tokens(view), self.spec.patch_size)
 
     def embed(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n w"]:
-        return self.enter(self._more(latent, level) if self.spec.num_more else latent)
+        """Tokens of a latent, alone or with all that enters beside it."""
+        whole = latent.shape[-1] == self.spec.enter_size
+        return self.enter(latent if whole else self._more(latent, level))
 
     def _more(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n d"]:
         """The other channels behind the latent's own, at every place of a patch."""
