@@ -36,6 +36,8 @@ def nano_batch(recipe: Recipe, *, size: int = 2, seed: int = 0) -> Batch:
     low, high = torch.tensor(ROBOT.low), torch.tensor(ROBOT.high)
     images = {camera: pictures(size) for camera in window.cameras}
     future = {camera: pictures(size, num_future) for camera in window.cameras} if num_future else {}
+    num_later, numbers = len(window.later_state_s), window.num_state or len(ROBOT.state_names)
+    later = torch.randn(size, num_later, numbers, generator=generator) if num_later else None
     return Batch(
         obs=Observation(
             images=images,
@@ -50,6 +52,7 @@ def nano_batch(recipe: Recipe, *, size: int = 2, seed: int = 0) -> Batch:
         future_valid=torch.ones(size, num_future, dtype=torch.bool),
         answer=tuple(ANSWERS[index % len(ANSWERS)] for index in range(size)),
         weight=torch.ones(size),
+        later_state=later,
     )
 
 

@@ -93,9 +93,7 @@ class StreamNet(nn.Module):
         tokens = self.codec(name).embed(latent, per_token(level, latent.shape[1]))
         known = valid[name].shape[1] - tokens.shape[1]
         places = self.place(name, tokens.shape[1], valid, known, offset - known)
-        return GroupInput(
-            tokens=tokens, level=level, valid=valid[name][:, known:], places=places, start=offset - known
-        )
+        return GroupInput(tokens=tokens, level=level, valid=valid[name][:, known:], places=places, start=offset - known)
 
     def forward(self, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]) -> dict[str, GroupState]:
         """Run the groups in ``inputs``, reading others from ``states``; returns the new states of the inputs."""

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from crossroads.codecs.action_tokens import ActionCodec
 from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.spec import Latent, NeverTrained
+from crossroads.codecs.video_autoencoder import TIME_FACTOR
+from crossroads.history import History, continued
 from crossroads.net import StreamNet
 from crossroads.noise import corrupt
 from crossroads.objectives import Flow
@@ -31,9 +33,10 @@ from crossroads.types import Actions, Batch, Losses, Observation
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """What a policy carries from one call to the next; one robot, one memory."""
+    """What a policy carries from one call to the next; one robot, one memory. Few policies have a ``history``."""
 
     num_chunks: int = 0
+    history: History | None = None
 
 
 class Policy(Protocol):
@@ -218,7 +221,6 @@ class StreamPolicy(nn.Module):
     def start(self, batch_size: int) -> Memory:
         return Memory()
 
-    @torch.no_grad()
     def settle(
         self,
         obs: Observation,
@@ -228,16 +230,36 @@ class StreamPolicy(nn.Module):
         known: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Settled:
         """Run the schedule; latents of everything it moved. ``known`` streams are led to the value given."""
-        return Interpreter(self.net, obs, generator, caching=caching, known=known).run(self.recipe.stage.schedule)
+        return self.settle_on(obs, Memory(), generator=generator, caching=caching, known=known)[0]
+
+    @torch.no_grad()
+    def settle_on(
+        self,
+        obs: Observation,
+        memory: Memory,
+        *,
+        generator: torch.Generator,
+        caching: bool = True,
+        known: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> tuple[Settled, Memory]:
+        """The same with what lies behind, for a policy that remembers; and what is remembered then."""
+        stage = self.recipe.stage
+        history = None
+        if stage.by_block:
+            stream = self.net.group(stage.remembered[0]).stream
+            history = continued(memory.history, obs, stream, self.net)
+        run = Interpreter(self.net, obs, generator, caching=caching, known=known, history=history)
+        settled = run.run(stage.schedule)
+        return settled, Memory(num_chunks=memory.num_chunks + 1, history=run.behind(obs))
 
     def act(
         self, obs: Observation, memory: Memory, *, generator: torch.Generator, show: bool = False
     ) -> tuple[Actions, Memory]:
         """A chunk of actions in physical units within the robot's limits; ``show`` adds the frames imagined for it."""
-        settled = self.settle(obs, generator=generator)
+        settled, memory = self.settle_on(obs, memory, generator=generator)
         imagined = self._frames(settled) if show else {}
         chunk = Actions(values=self.actions_of(settled), control_hz=self.space.control_hz, imagined=imagined)
-        return chunk, Memory(num_chunks=memory.num_chunks + 1)
+        return chunk, memory
 
     def actions_of(self, settled: Settled) -> Tensor:
         """The settled action stream in physical units within the robot's limits, ``b n a``."""
@@ -268,7 +290,9 @@ class StreamPolicy(nn.Module):
         for name, latent in settled.streams.items():
             codec = self.net.own_codec(name)
             if isinstance(codec, LatentCodec):
-                observed = settled.observed.items()
-                now = next(found for group, found in observed if self.net.group(group).stream.name == name)
-                return codec.decode(latent, now.values)
+                stream = self.recipe.stage.stream(name)
+                before = [settled.observed[g] for g in map(stream.group, ("now", "clean")) if g in settled.observed]
+                whole = codec.decode(latent, torch.cat([found.values for found in before], dim=1))
+                num = TIME_FACTOR * latent.shape[1] // codec.spec.num_tokens("now")
+                return {camera: frames[:, -num:] for camera, frames in whole.items()}
         return {}

@@ -7,7 +7,7 @@ Shape letters: ``b`` batch, ``f`` future frames, ``n`` action steps, ``a`` actio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -30,6 +30,9 @@ class Observation:
     text: tuple[str, ...]
     robot: tuple[str, ...]
     time_s: Float[Tensor, "*b"]
+    passed: Mapping[str, UInt8[Tensor, "*b f h w 3"]] = field(default_factory=dict)
+    """The frames since the last call of a policy that remembers, the present one last; empty where it is to start anew,
+    and for all other policies."""
 
     @property
     def batch_size(self) -> int:
@@ -41,6 +44,7 @@ class Observation:
             images={name: image.to(device) for name, image in self.images.items()},
             state=self.state.to(device),
             time_s=self.time_s.to(device),
+            passed={name: frames.to(device) for name, frames in self.passed.items()},
         )
 
     def foreseeing(self, future: Mapping[str, UInt8[Tensor, "b f h w 3"]], times_s: tuple[float, ...]) -> Observation:
@@ -57,6 +61,7 @@ class Observation:
             text=tuple(self.text[row] for row in chosen),
             robot=tuple(self.robot[row] for row in chosen),
             time_s=self.time_s[rows],
+            passed={name: frames[rows] for name, frames in self.passed.items()},
         )
 
     def told(self, text: tuple[str, ...]) -> Observation:

@@ -66,8 +66,8 @@ def make_end(
 ) -> nn.Module:
     """The way into a tower, ``inputs`` to ``outputs``, or the mirrored way ``back``.
 
-    Without ``hidden`` one linear map; with it, a network with ``activation`` between its layers. The layer at the raw end
-    is banked where there are ``robots``.
+    Without ``hidden`` one linear map; with it, a network with ``activation`` between its layers. The layer at the raw
+    end is banked where there are ``robots``.
     """
     sizes = tuple(pairwise((inputs, *hidden, outputs)))
     layers: list[nn.Module] = []

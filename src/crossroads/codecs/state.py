@@ -1,4 +1,4 @@
-"""Robot state as one token per block: normalise, one linear map or a small network (pi0, arXiv 2410.24164; Fast-WAM)."""
+"""Robot state, one token per block: normalise, one linear map or a small network (pi0, arXiv 2410.24164; Fast-WAM)."""
 
 from __future__ import annotations
 

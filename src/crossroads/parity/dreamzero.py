@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from crossroads.build import build_net
-from crossroads.codecs.action_tokens import ActionTokens
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.published_text import TextFeatures
 from crossroads.codecs.spec import Latent
@@ -122,7 +121,9 @@ def prepare(case: GoldenCase, recipe: Recipe) -> Prepared:
     net = build_net(recipe.stage).eval()
     load_published(net, dreamzero_names(size), case.weights)
     clean, noised = (
-        rearrange(torch.cat([given[name], given["y"]], dim=1), "b c t (h p) (w q) -> b (t h w) (p q c)", p=PATCH, q=PATCH)
+        rearrange(
+            torch.cat([given[name], given["y"]], dim=1), "b c t (h p) (w q) -> b (t h w) (p q c)", p=PATCH, q=PATCH
+        )
         for name in ("clean_latents", "noisy_latents")
     )
     per_frame = size.video.num_tokens("now")
@@ -167,7 +168,9 @@ def taught(prepared: Prepared) -> dict[str, Tensor]:
             if name != "state":
                 found["velocity"][into] = net.codec(name).read(states[name].hidden)
     whole = {
-        name: torch.cat([parts[group] for group in SEQUENCE], dim=1) for name, parts in found.items() if name != "velocity"
+        name: torch.cat([parts[group] for group in SEQUENCE], dim=1)
+        for name, parts in found.items()
+        if name != "velocity"
     }
     answers = found["velocity"]
     return {
@@ -189,7 +192,9 @@ def acted(prepared: Prepared) -> dict[str, Tensor]:
         """Some groups' tokens of one block; what is observed once is cut into no blocks."""
         inputs = {}
         for name in names:
-            per_block = layout.clock.per_block(net.group(name).stream.name) if name not in ("video.now", *CONTEXT) else 0
+            per_block = (
+                layout.clock.per_block(net.group(name).stream.name) if name not in ("video.now", *CONTEXT) else 0
+            )
             part = slice(block * per_block, (block + 1) * per_block) if per_block else slice(None)
             values = prepared.latents[name].values[:, part]
             valid = torch.ones(values.shape[:2], dtype=torch.bool)
@@ -203,7 +208,9 @@ def acted(prepared: Prepared) -> dict[str, Tensor]:
     found = {"infer.frame0_write_video_out": prepared.picture(net.codec("video").read(states["video.now"].hidden))}
     for block in range(size.num_blocks):
         moved = ran(("video", "action", "state"), block)
-        found[f"infer.block{block + 1}_velocity_video"] = prepared.picture(net.codec("video").read(moved["video"].hidden))
+        found[f"infer.block{block + 1}_velocity_video"] = prepared.picture(
+            net.codec("video").read(moved["video"].hidden)
+        )
         found[f"infer.block{block + 1}_velocity_action"] = net.codec("action").read(moved["action"].hidden)
         states |= ran(("video.clean",), block)
         history = [states["video.now"], states["video.clean"]]

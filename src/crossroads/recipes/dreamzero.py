@@ -117,9 +117,7 @@ PUBLISHED = DreamZeroSize(  # DROID: three views on a canvas of 352 x 640 pixels
     ),
     frames_per_block=2,
     local_frames=9,
-    state=StateToken(
-        num_state=8, normaliser="quantile", hidden=(1024,), activation="relu", later_s=PUBLISHED_LATER_S
-    ),
+    state=StateToken(num_state=8, normaliser="quantile", hidden=(1024,), activation="relu", later_s=PUBLISHED_LATER_S),
     action=ActionTokens(
         num_actions=96,
         action_size=8,

@@ -324,7 +324,10 @@ def dreamzero_names(size: DreamZeroSize) -> tuple[Renamed, ...]:
         *(wan_image_names("towers.video", "", depth, "original") if size.image else ()),
     ]
     ends = {
-        **{"codecs.state.enter.layers.0": "state_encoder.layer1", "codecs.state.enter.layers.1": "state_encoder.layer2"},
+        **{
+            "codecs.state.enter.layers.0": "state_encoder.layer1",
+            "codecs.state.enter.layers.1": "state_encoder.layer2",
+        },
         **{"codecs.action.enter": "action_encoder.W1", "codecs.action.told_in": "action_encoder.W2"},
         **{"codecs.action.told_out": "action_encoder.W3"},
         **{"codecs.action.leave.layers.0": "action_decoder.layer1"},
