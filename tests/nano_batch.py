@@ -36,6 +36,7 @@ def nano_batch(recipe: Recipe, *, size: int = 2, seed: int = 0) -> Batch:
     low, high = torch.tensor(ROBOT.low), torch.tensor(ROBOT.high)
     images = {camera: pictures(size) for camera in window.cameras}
     future = {camera: pictures(size, num_future) for camera in window.cameras} if num_future else {}
+    num_later, numbers = len(window.later_state_s), window.num_state or len(ROBOT.state_names)
     return Batch(
         obs=Observation(
             images=images,
@@ -48,8 +49,8 @@ def nano_batch(recipe: Recipe, *, size: int = 2, seed: int = 0) -> Batch:
         actions_valid=valid,
         future=future,
         future_valid=torch.ones(size, num_future, dtype=torch.bool),
-        state_after=torch.randn(size, window.num_state or len(ROBOT.state_names), generator=generator),
-        state_after_valid=torch.ones(size, dtype=torch.bool),
+        later_state=torch.randn(size, num_later, numbers, generator=generator),
+        later_state_valid=torch.ones(size, num_later, dtype=torch.bool),
         value=torch.rand(size, generator=generator),
         answer=tuple(ANSWERS[index % len(ANSWERS)] for index in range(size)),
         weight=torch.ones(size),

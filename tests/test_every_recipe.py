@@ -272,7 +272,7 @@ def test_actions_are_in_physical_units_inside_the_limits(name: str) -> None:
     mean, obs = (0.01, -0.02, 0.0, 0.5), nano_batch(policy.recipe).obs
     fit_normalisers(policy, state=None, actions=statistics(mean, (1e-5,) * 4))
     chunk, memory = policy.act(obs, policy.start(2), generator=seeded())
-    assert chunk.values.shape == (2, policy.recipe.window.num_actions, ROBOT.action_size)
+    assert chunk.values.shape == (2, policy.recipe.chunk.num_actions, ROBOT.action_size)
     assert (chunk.control_hz, memory.num_chunks) == (ROBOT.control_hz, 1)
     torch.testing.assert_close(chunk.values, torch.tensor(mean).expand_as(chunk.values), rtol=0, atol=1e-3)
     for far, limit in ((-1e3, ROBOT.low), (1e3, ROBOT.high)):

@@ -24,7 +24,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("build",),
     ("sim", "data"),
     ("policy", "recipe", "axes"),
-    ("net", "schedule"),
+    ("net", "history", "schedule"),
     ("codecs", "towers", "objectives"),
     ("layout", "noise", "solvers"),
     ("streams", "space"),

@@ -45,6 +45,7 @@ def _architecture(recipe: Recipe) -> Architecture:
     groups = stage.layout.groups
     words = {stream.tower for stream in stage.streams if stream.carries == "text"}
     words -= {stream.tower for stream in stage.streams if stream.carries != "text"}
+    words |= {tower.name for tower in stage.towers if not tower.spec.geometry.depth}  # frozen readers of images
     towers = {group.tower for group in groups.values()} - words
     if len(towers) == 1:
         return "monolithic"

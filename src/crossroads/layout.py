@@ -17,21 +17,32 @@ from crossroads.errors import InputError, nearest
 from crossroads.streams import Clock, Edge, Group, Stream, groups_of
 
 
-def sees(edge: Edge, query_block: Tensor, key_block: Tensor, query_index: Tensor, key_index: Tensor) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """Where tokens stand in time, elementwise: their number, their block, and their place in blocks and parts of one
+    (the second of two frames of block 3: 3.5)."""
+
+    index: Tensor
+    block: Tensor
+    place: Tensor
+
+
+def sees(edge: Edge, query: Marks, key: Marks) -> Tensor:
     """The rule of one edge, elementwise over query and key tokens (broadcasting).
 
-    ``same``/``past``/``upto`` compare blocks, ``causal`` compares token indices, ``window`` bounds the block distance.
+    ``same``/``past``/``upto`` compare blocks, ``causal`` compares token indices, ``window`` bounds the distance from
+    the place of the key to the reader's block.
     """
     relations = {
-        "same": lambda: query_block == key_block,
-        "past": lambda: key_block < query_block,
-        "upto": lambda: key_block <= query_block,
-        "causal": lambda: key_index <= query_index,
-        "all": lambda: torch.ones_like(query_block == key_block),
+        "same": lambda: query.block == key.block,
+        "past": lambda: key.block < query.block,
+        "upto": lambda: key.block <= query.block,
+        "causal": lambda: key.index <= query.index,
+        "all": lambda: torch.ones_like(query.block == key.block),
     }
     seen = relations[edge.when]()
     if edge.window is not None:
-        seen = seen & (query_block - key_block <= edge.window)
+        seen = seen & (query.block - key.place <= edge.window + 1e-6)  # thirds of a block are not exact
     return seen
 
 
@@ -103,23 +114,44 @@ class Layout:
         moved = set(moving)
         grew = True
         while grew:
-            readers = {edge.dst for edge in self.edges if edge.src in moved}
+            readers = {edge.dst for edge in self.edges if edge.src in moved} | self._told_by(moved)
             grew = not readers <= moved
             moved |= readers
         return frozenset(self.groups) - moved
 
-    def mask(self, edge: Edge, num_queries: int, num_keys: int, offset: int = 0) -> Bool[Tensor, "q k"] | None:
+    def teller(self, name: str) -> str | None:
+        """The group whose noise level an observed group is told, if it is told one."""
+        stream = self.groups[name].stream.told
+        found = {group.stream.name: other for other, group in self.groups.items() if group.view.kind == "noised"}
+        return found[stream] if stream is not None and self.groups[name].view.kind == "now" else None
+
+    def _told_by(self, groups: set[str]) -> set[str]:
+        """The observed groups that are told the level of one of some groups, whose values change with it."""
+        return {name for name in self.groups if self.teller(name) in groups}
+
+    def mask(
+        self, edge: Edge, num_queries: int, num_keys: int, offset: int = 0, start: int = 0
+    ) -> Bool[Tensor, "q k"] | None:
         """Which key tokens each query token of an edge sees; None when it sees all (no mask to pay for).
 
-        ``offset`` shifts the query tokens: during incremental decoding the queries are the last tokens of a group.
+        ``offset`` and ``start``: the numbers of the first query and the first key in their groups. During incremental
+        decoding the queries are the last tokens of a group; what is long past may have been forgotten.
         """
         if edge.when == "all" and edge.window is None:
             return None
-        dst, src = self.groups[edge.dst].stream.name, self.groups[edge.src].stream.name
-        query_block = torch.tensor(self.clock.block(dst, offset + num_queries)[offset:])[:, None]
-        key_block = torch.tensor(self.clock.block(src, num_keys))[None, :]
-        query_index = torch.arange(offset, offset + num_queries)[:, None]
-        return sees(edge, query_block, key_block, query_index, torch.arange(num_keys)[None, :])
+        queries, keys = self._marks(edge.dst, num_queries, offset), self._marks(edge.src, num_keys, start)
+        down = Marks(index=queries.index[:, None], block=queries.block[:, None], place=queries.place[:, None])
+        return sees(edge, down, keys)
+
+    def _marks(self, name: str, num: int, start: int) -> Marks:
+        group = self.groups[name]
+        per_block = self.clock.per_block(group.stream.name)
+        index = torch.arange(start, start + num)
+        if group.view.kind == "now" and group.stream.principal != "now":  # the clip goes on from here
+            index = index - group.stream.codec.num_tokens("now")
+        if not per_block:
+            return Marks(index=index, block=torch.zeros_like(index), place=torch.zeros(num, dtype=torch.float64))
+        return Marks(index=index, block=index // per_block, place=index.double() / per_block)
 
     def dense(self, num_tokens: Mapping[str, int]) -> Bool[Tensor, "q k"]:
         """The whole boolean attention mask (true = may attend) over the given groups, in their sorted order."""

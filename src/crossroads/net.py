@@ -59,19 +59,23 @@ class StreamNet(nn.Module):
         """The latent that a learned stream must produce."""
         return self.codec(name).target(batch)
 
-    def place(self, name: str, num_tokens: int, valid: Mapping[str, Bool[Tensor, "b n"]], offset: int = 0) -> Places:
-        """Positions of a group's last ``num_tokens`` tokens, the first of them being token number ``offset``.
+    def place(
+        self, name: str, num_tokens: int, valid: Mapping[str, Bool[Tensor, "b n"]], offset: int = 0, start: int = 0
+    ) -> Places:
+        """Positions of a group's last ``num_tokens`` tokens, behind ``offset`` that are there and ``start`` that are
+        not.
 
         The running index counts the valid tokens of the groups before it in ``sequence`` that it reads (pi0: padding
         and missing cameras consume no position), so it does not depend on groups that are absent or unread.
         """
         own = valid[name].long()
-        index = own.cumsum(dim=1)[:, offset:] - 1
+        index = own.cumsum(dim=1)[:, offset:] - 1 + start
         if name in self.sequence:
             read = self.layout.needed([name])
             before = [other for other in self.sequence[: self.sequence.index(name)] if other in valid and other in read]
             index = index + sum(valid[other].long().sum(dim=1, keepdim=True) for other in before)
-        grid = self.codec(name).grid(self.layout.groups[name].view.kind, offset + num_tokens)[offset:]
+        first = start + offset
+        grid = self.codec(name).grid(self.layout.groups[name].view.kind, first + num_tokens)[first:]
         return Places(index=index.clamp(min=0).float(), grid=grid.to(own.device))
 
     def embed(
@@ -83,10 +87,14 @@ class StreamNet(nn.Module):
         offset: int = 0,
     ) -> GroupInput:
         """A group's latent as placed tokens, at one level, one per block of equal size or one per token. ``valid``
-        holds every present group's validity, its own included."""
+        holds every present group's validity, its own included.
+
+        ``offset``: tokens of the group that come before these. They are cached, and then among ``valid``; or else they
+        are not there at all, as the blocks behind the one that is being denoised."""
         tokens = self.codec(name).embed(latent, per_token(level, latent.shape[1]))
-        places = self.place(name, tokens.shape[1], valid, offset)
-        return GroupInput(tokens=tokens, level=level, valid=valid[name][:, offset:], places=places)
+        known = valid[name].shape[1] - tokens.shape[1]
+        places = self.place(name, tokens.shape[1], valid, known, offset - known)
+        return GroupInput(tokens=tokens, level=level, valid=valid[name][:, known:], places=places, start=offset - known)
 
     def forward(self, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]) -> dict[str, GroupState]:
         """Run the groups in ``inputs``, reading others from ``states``; returns the new states of the inputs."""

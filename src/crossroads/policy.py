@@ -19,6 +19,8 @@ from crossroads.codecs.action_tokens import ActionCodec
 from crossroads.codecs.frames import ActionFrameCodec
 from crossroads.codecs.latents import LatentEnds
 from crossroads.codecs.spec import Latent, NeverTrained
+from crossroads.codecs.video_autoencoder import TIME_FACTOR
+from crossroads.history import History, continued
 from crossroads.net import StreamNet
 from crossroads.noise import corrupt
 from crossroads.objectives import Flow
@@ -32,9 +34,10 @@ from crossroads.types import Actions, Batch, Losses, Observation
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """What a policy carries from one call to the next; one robot, one memory."""
+    """What a policy carries from one call to the next; one robot, one memory. Few policies have a ``history``."""
 
     num_chunks: int = 0
+    history: History | None = None
 
 
 class Policy(Protocol):
@@ -112,7 +115,8 @@ class StreamPolicy(nn.Module):
         for name in sorted(names):
             group = self.net.group(name)
             if group.view.kind == "now":
-                latents[name] = self.net.observe(name, obs)
+                later = group.stream.principal == "now" and self.net.layout.clock.per_block(group.stream.name)
+                latents[name] = self.net.target(name, batch) if later else self.net.observe(name, obs)
                 levels[name] = torch.zeros(batch.batch_size, 1, device=batch.weight.device)
                 continue
             stream = group.stream.name
@@ -129,6 +133,8 @@ class StreamPolicy(nn.Module):
                 owed[name] = _spared(owed[name], clean.values, given[stream])
             latents[name] = replace(clean, values=owed[name].latent)
             levels[name] = owed[name].level
+        told = {name: self.net.layout.teller(name) for name in latents}
+        levels |= {name: levels[teller] for name, teller in told.items() if teller in levels}
         return Prepared(latents=latents, levels=levels, owed=owed, given=given)
 
     def _levels(self, stream: Stream, clean: Latent, drawn: dict[str, Tensor], generator: torch.Generator) -> Tensor:
@@ -216,7 +222,6 @@ class StreamPolicy(nn.Module):
     def start(self, batch_size: int) -> Memory:
         return Memory()
 
-    @torch.no_grad()
     def settle(
         self,
         obs: Observation,
@@ -226,16 +231,36 @@ class StreamPolicy(nn.Module):
         known: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Settled:
         """Run the schedule; latents of everything it moved. ``known`` streams are led to the value given."""
-        return Interpreter(self.net, obs, generator, caching=caching, known=known).run(self.recipe.stage.schedule)
+        return self.settle_on(obs, Memory(), generator=generator, caching=caching, known=known)[0]
+
+    @torch.no_grad()
+    def settle_on(
+        self,
+        obs: Observation,
+        memory: Memory,
+        *,
+        generator: torch.Generator,
+        caching: bool = True,
+        known: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> tuple[Settled, Memory]:
+        """The same with what lies behind, for a policy that remembers; and what is remembered then."""
+        stage = self.recipe.stage
+        history = None
+        if stage.by_block:
+            stream = self.net.group(stage.remembered[0]).stream
+            history = continued(memory.history, obs, stream, self.net)
+        run = Interpreter(self.net, obs, generator, caching=caching, known=known, history=history)
+        settled = run.run(stage.schedule)
+        return settled, Memory(num_chunks=memory.num_chunks + 1, history=run.behind(obs))
 
     def act(
         self, obs: Observation, memory: Memory, *, generator: torch.Generator, show: bool = False
     ) -> tuple[Actions, Memory]:
         """A chunk of actions in physical units within the robot's limits; ``show`` adds the frames imagined for it."""
-        settled = self.settle(obs, generator=generator)
+        settled, memory = self.settle_on(obs, memory, generator=generator)
         imagined = self._frames(settled) if show else {}
         chunk = Actions(values=self.actions_of(settled), control_hz=self.space.control_hz, imagined=imagined)
-        return chunk, Memory(num_chunks=memory.num_chunks + 1)
+        return chunk, memory
 
     def actions_of(self, settled: Settled) -> Tensor:
         """The settled action stream in physical units within the robot's limits, ``b n a``."""
@@ -266,7 +291,9 @@ class StreamPolicy(nn.Module):
         for name, latent in settled.streams.items():
             codec = self.net.own_codec(name)
             if isinstance(codec, LatentEnds):
-                observed = settled.observed.items()
-                now = next(found for group, found in observed if self.net.group(group).stream.name == name)
-                return codec.decode(latent, now.values)
+                stream = self.recipe.stage.stream(name)
+                before = [settled.observed[g] for g in map(stream.group, ("now", "clean")) if g in settled.observed]
+                whole = codec.decode(latent, torch.cat([found.values for found in before], dim=1))
+                num = TIME_FACTOR * latent.shape[1] // codec.spec.num_tokens("now")
+                return {camera: frames[:, -num:] for camera, frames in whole.items()}
         return {}

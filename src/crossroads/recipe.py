@@ -84,6 +84,17 @@ class Stage:
         """What a dataset must deliver for this stage."""
         return Window.merge(tuple(stream.codec.window() for stream in self.streams))
 
+    @property
+    def by_block(self) -> bool:
+        """Whether acting goes on block by block, each call after what was observed since the one before."""
+        return bool(self.remembered)
+
+    @property
+    def remembered(self) -> tuple[str, ...]:
+        """The clean views that stay from call to call; they are empty at the first."""
+        observed = [leg.stream for leg in self.schedule if isinstance(leg, Commit) and leg.observed]
+        return tuple(self.stream(name).group("clean") for name in observed)
+
     def outputs(self) -> tuple[str, ...]:
         """The principal groups of the streams that the schedule settles."""
         return tuple(name for leg in self.schedule for name in moved(leg))
@@ -128,6 +139,17 @@ class Recipe:
     @property
     def window(self) -> Window:
         return self.stage.window()
+
+    @property
+    def chunk(self) -> Window:
+        """The part of the window that one call of ``act`` is about: its first block where acting goes on by block."""
+        window, clock = self.window, self.stage.clock
+        if not self.stage.by_block:
+            return window
+        stream = self.stage.layout.groups[self.stage.remembered[0]].stream
+        num = clock.num_blocks(stream.name, stream.codec.num_tokens("noised"))
+        future_s = window.future_s[: len(window.future_s) // num]
+        return replace(window, num_actions=window.num_actions // num, future_s=future_s, later_state_s=())
 
     def phase(self, name: str) -> Phase:
         for phase in self.phases:
@@ -175,6 +197,7 @@ class Recipe:
             _check_across(self, edge, layout, towers)
         _check_cuts(self, layout)
         _check_coupled(self, layout)
+        _check_told(self, layout)
         _check_schedule(self, layout)
         _check_phases(self, layout, towers)
         _check_posteriors(self, layout)
@@ -367,6 +390,41 @@ def _check_coupled(recipe: Recipe, layout: Layout) -> None:
             _refuse(recipe, "coupled", "streams with the same number of blocks", str(blocks), ())
 
 
+def _check_told(recipe: Recipe, layout: Layout) -> None:
+    """What is told a level is observed; who tells it has levels, and as many blocks."""
+    streams = {stream.name: stream for stream in recipe.stage.streams}
+    flows = [name for name, stream in streams.items() if isinstance(stream.objective, Flow)]
+    for stream in streams.values():
+        place = f"stream {stream.name}, told"
+        if stream.told is None:
+            continue
+        if stream.told not in flows:
+            _refuse(recipe, place, "a stream with a Flow objective", repr(stream.told), flows)
+        if stream.principal != "now":
+            _refuse(recipe, place, "a stream that is only observed", stream.principal, ())
+        views = {stream.name: "now", stream.told: "noised"}
+        blocks = {
+            name: layout.clock.num_blocks(name, streams[name].codec.num_tokens(view)) for name, view in views.items()
+        }
+        if len(set(blocks.values())) > 1:
+            _refuse(recipe, place, "a stream with the same number of blocks", str(blocks), ())
+
+
+def _check_by_block(recipe: Recipe, layout: Layout) -> None:
+    """What goes on block by block commits what was observed before anything else, and moves blocks of one clock."""
+    observed = [isinstance(leg, Commit) and leg.observed for leg in recipe.stage.schedule]
+    if observed != sorted(observed, reverse=True):
+        _refuse(recipe, "schedule", "what was observed to be committed first", "another leg before it", ())
+    if sum(observed) > 1:
+        _refuse(recipe, "schedule", "one observed Commit", f"{sum(observed)}", ())
+    names = sorted({name for leg in recipe.stage.schedule for name in moved(leg)})
+    counted = {
+        name: layout.clock.num_blocks(name, recipe.stage.stream(name).codec.num_tokens("noised")) for name in names
+    }
+    if len(set(counted.values())) > 1:
+        _refuse(recipe, "clock", "as many blocks of each stream that moves block by block", str(counted), ())
+
+
 def _check_schedule(recipe: Recipe, layout: Layout) -> None:
     names = {stream.name: stream for stream in recipe.stage.streams}
     if not recipe.stage.schedule:
@@ -374,6 +432,8 @@ def _check_schedule(recipe: Recipe, layout: Layout) -> None:
     settled: set[str] = set()
     committed: set[str] = set()
     _check_branches(recipe, names)
+    if recipe.stage.by_block:
+        _check_by_block(recipe, layout)
     for leg in recipe.stage.schedule:
         place = f"schedule, {type(leg).__name__}"
         for name in (leg.stream,) if isinstance(leg, Commit) else moved(leg):
@@ -384,7 +444,8 @@ def _check_schedule(recipe: Recipe, layout: Layout) -> None:
                 got = type(names[name].objective).__name__
                 _refuse(recipe, f"{place}({name})", f"a stream with a {kind.__name__} objective", got, ())
         if isinstance(leg, Commit):
-            if leg.stream not in settled or "clean" not in [view.kind for view in names[leg.stream].views]:
+            known = leg.observed or leg.stream in settled
+            if not known or "clean" not in [view.kind for view in names[leg.stream].views]:
                 got = "neither or only one"
                 _refuse(recipe, f"Commit({leg.stream})", "a settled stream with a clean view", got, ())
             committed.add(names[leg.stream].group("clean"))

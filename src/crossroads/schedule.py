@@ -9,7 +9,7 @@ several copies of every sample, and ``Rank`` keeps the best of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from crossroads.codecs.frames import ValueFrameCodec
 from crossroads.codecs.spec import Latent
+from crossroads.history import History, is_cut
 from crossroads.net import StreamNet
 from crossroads.objectives import TokenCE
 from crossroads.solvers import Solver
@@ -58,9 +59,14 @@ class Read:
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """Put a stream's present value into its ``clean`` view at level 0 (teacher forcing's act-time counterpart)."""
+    """Put a stream's present value into its ``clean`` view at level 0 (teacher forcing's act-time counterpart).
+
+    ``observed``: not what was imagined, but what was observed since the last call. The stage then goes on block by
+    block: each call moves one block of the clock, and the clean view stays from call to call.
+    """
 
     stream: str
+    observed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +118,10 @@ class Interpreter:
         *,
         caching: bool = True,
         known: Mapping[str, Tensor] = MappingProxyType({}),
+        history: History | None = None,
     ) -> None:
         self.net, self.obs, self.generator, self.caching, self.known = net, obs, generator, caching, known
+        self.history, self.remembered = history, frozenset[str]()
         net.address(obs.robot)
         self.latents: dict[str, Latent] = {}
         self.levels: dict[str, float] = {}
@@ -122,6 +130,8 @@ class Interpreter:
         self.branches: list[int] = []
 
     def run(self, legs: tuple[Leg, ...]) -> Settled:
+        streams = [leg.stream for leg in legs if isinstance(leg, Commit) and leg.observed]
+        self.remembered = frozenset(self.net.group(self._principal(name)).stream.group("clean") for name in streams)
         for leg in legs:
             if isinstance(leg, Denoise):
                 self._denoise(leg)
@@ -130,7 +140,7 @@ class Interpreter:
             elif isinstance(leg, Decode):
                 self._decode(leg)
             elif isinstance(leg, Read):
-                self._run_missing(self.net.layout.needed(leg.groups))
+                self._run_missing(self._needed(leg.groups))
             elif isinstance(leg, Branch):
                 self._branch(leg)
             elif isinstance(leg, Rank):
@@ -142,7 +152,11 @@ class Interpreter:
             for leg in legs
             for name in moved(leg)
         }
-        observed = {name: latent for name, latent in self.latents.items() if self.net.group(name).view.kind == "now"}
+        observed = {
+            name: latent
+            for name, latent in self.latents.items()
+            if self.net.group(name).view.kind == "now" or name in self.remembered
+        }
         return Settled(streams=streams, observed=observed)
 
     def _principal(self, stream: str) -> str:
@@ -162,17 +176,30 @@ class Interpreter:
             self.latents[name], self.levels[name] = self.net.observe(name, self.obs), 0.0
             return
         assert kind != "clean", f"group {name} is read before Commit: validate() should have refused the schedule"
-        shape = (self.obs.batch_size, *self.net.codec(name).latent_shape(kind))
+        num, *rest = self.net.codec(name).latent_shape(kind)
+        _, num = self._block(name) or (0, num)
         device = self.obs.state.device
-        noise = torch.randn(shape, generator=self.generator, device=device)
-        num = group.stream.codec.num_tokens(kind)
-        valid = torch.ones(shape[0], num, dtype=torch.bool, device=device)
+        noise = torch.randn((self.obs.batch_size, num, *rest), generator=self.generator, device=device)
+        valid = torch.ones(len(noise), num, dtype=torch.bool, device=device)
         self.latents[name], self.levels[name] = Latent(values=noise, valid=valid), 1.0
 
     def _input(self, name: str) -> GroupInput:
-        level = torch.full((self.obs.batch_size, 1), self.levels[name], device=self.obs.state.device)
+        told = self.net.layout.teller(name) or name
+        level = torch.full((self.obs.batch_size, 1), self.levels.get(told, 0.0), device=self.obs.state.device)
         valid = {other: latent.valid for other, latent in self.latents.items()}
-        return self.net.embed(name, self.latents[name].values, level, valid)
+        start, _ = self._block(name) or (0, 0)
+        return self.net.embed(name, self.latents[name].values, level, valid, offset=start)
+
+    def _block(self, name: str) -> tuple[int, int] | None:
+        """The first token and the number of tokens of a group that this call is about; None for all of them."""
+        if not self.remembered or not is_cut(self.net.group(name), self.net):
+            return None
+        num = self.net.layout.clock.per_block(self.net.group(name).stream.name)
+        return (self.history.num_blocks if self.history else 0) * num, num
+
+    def _needed(self, names: Iterable[str]) -> frozenset[str]:
+        """What some groups read, without what there is nothing of to be remembered yet."""
+        return self.net.layout.needed(names) - (self.remembered - set(self.latents))
 
     def _run_missing(self, names: frozenset[str]) -> None:
         missing = sorted(names - set(self.states))
@@ -184,7 +211,7 @@ class Interpreter:
     def _sources(self, moving: list[str]) -> list[str]:
         """Cache what stands still; return what must run at every step (the moving groups and all that read them)."""
         layout = self.net.layout
-        needed = layout.needed(moving)
+        needed = self._needed(moving)
         for name in sorted(needed):
             self._prepare(name)
         self._forget(moving)
@@ -227,7 +254,8 @@ class Interpreter:
         known = self.known.get(self.net.group(name).stream.name)
         if known is None:
             return self.net.codec(name).read(state.hidden)
-        return (self.latents[name].values - known) / level
+        start, num = self._block(name) or (0, known.shape[1])
+        return (self.latents[name].values - known[:, start : start + num]) / level
 
     def _predict(self, leg: Predict) -> None:
         moving = sorted(self._principal(name) for name in leg.streams)
@@ -285,8 +313,43 @@ class Interpreter:
     def _commit(self, leg: Commit) -> None:
         stream = self.net.group(self._principal(leg.stream)).stream
         clean = stream.group("clean")
+        if leg.observed:
+            self._recall(clean)
+            return
         self.latents[clean], self.levels[clean] = self.latents[self._principal(leg.stream)], 0.0
         self._forget([clean])
+
+    def _recall(self, clean: str) -> None:
+        """Take up what was observed before this call; run the block of it that has no keys and values yet."""
+        if self.history is None:
+            return
+        self.latents |= self.history.latents
+        self.levels |= dict.fromkeys(self.history.latents, 0.0)
+        if not self.caching:
+            return
+        self.states |= self.history.states
+        self._run_missing(self._needed([clean]) - {clean})
+        done = self.states[clean].valid.shape[1] if clean in self.states else 0
+        values, level = self.latents[clean].values[:, done:], torch.zeros(self.obs.batch_size, 1)
+        valid = {name: latent.valid for name, latent in self.latents.items()}
+        tokens = self.net.embed(clean, values, level.to(values.device), valid, offset=done)
+        self.states |= self.net({clean: tokens}, self.states)
+
+    def behind(self, first: Observation) -> History | None:
+        """What the next call remembers of this one; None where nothing is remembered."""
+        if not self.remembered:
+            return None
+        streams = {self.net.group(name).stream for name in self.remembered}
+        kept = {group for stream in streams for group in (stream.group("now"), stream.group("clean"))}
+        old = self.history
+        return History(
+            first=first if old is None else old.first,
+            num_blocks=0 if old is None else old.num_blocks,
+            frames={} if old is None else old.frames,
+            latents={name: latent for name, latent in self.latents.items() if name in kept},
+            states={name: state for name, state in self.states.items() if name in kept},
+            blank={},
+        )
 
     def _branch(self, leg: Branch) -> None:
         num = self.obs.batch_size

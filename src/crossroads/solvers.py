@@ -63,7 +63,7 @@ class UniPC:
         given = levels.tolist()
 
         def clean(state: Tensor, step: int) -> Tensor:
-            return clean_from_velocity(state, velocity(state.to(x.dtype), given[step]), levels[step].item())
+            return clean_from_velocity(state, velocity(state.to(x.dtype), given[step]), levels[step])
 
         return unipc(x, levels, clean)[-1].to(x.dtype)
 

@@ -108,6 +108,8 @@ class Stream:
     objective: Objective | None = None
     shares: str | None = None
     """Name of the stream whose codec weights this one uses (an answer shares the prompt's vocabulary)."""
+    told: str | None = None
+    """Name of the stream whose noise level the towers are told for this one's observed tokens, block by block."""
 
     @property
     def principal(self) -> ViewKind:
@@ -137,8 +139,9 @@ class Group:
 class Edge:
     """Group ``dst`` reads group ``src``.
 
-    ``when`` relates blocks of the clock (``causal`` relates tokens); ``window`` keeps source blocks at most so many
-    blocks before the reader's. ``grad=False`` cuts the gradient on this edge and nothing else. ``layers`` limits the
+    ``when`` relates blocks of the clock (``causal`` relates tokens); ``window`` keeps source tokens that begin at most
+    so many blocks before the reader's (a fraction cuts a block: 1.5 with two frames a block keeps five frames, up to
+    the end of the reader's). ``grad=False`` cuts the gradient on this edge and nothing else. ``layers`` limits the
     reading layers of ``dst``; ``tap`` is the layer of ``src`` after which a ``cross`` or ``modulate`` edge reads its
     hidden states (None: after the last layer and the final norm).
     """
@@ -149,25 +152,32 @@ class Edge:
     via: Via = "joint"
     grad: bool = True
     layers: tuple[int, ...] | None = None
-    window: int | None = None
+    window: float | None = None
     tap: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """How tokens fall into blocks of time: ``tokens_per_block`` by stream; a stream not named is all block 0."""
+    """How tokens fall into blocks of time: ``tokens_per_block`` by stream; a stream not named is all block 0.
+
+    What is observed now of a stream that goes on (one with further views) lies before block 0.
+    """
 
     block_s: float = 0.0
     tokens_per_block: tuple[tuple[str, int], ...] = field(default=())
 
     def block(self, stream: str, num_tokens: int) -> list[int]:
         """The block of each of a stream's tokens."""
-        per_block = dict(self.tokens_per_block).get(stream, 0)
+        per_block = self.per_block(stream)
         return [index // per_block if per_block else 0 for index in range(num_tokens)]
+
+    def per_block(self, stream: str) -> int:
+        """Tokens of a stream in each block; 0 where they are all one block."""
+        return dict(self.tokens_per_block).get(stream, 0)
 
     def num_blocks(self, stream: str, num_tokens: int) -> int:
         """How many blocks a stream's tokens fill; 1 where they are all one block."""
-        per_block = dict(self.tokens_per_block).get(stream, 0)
+        per_block = self.per_block(stream)
         return num_tokens // per_block if per_block else 1
 
 

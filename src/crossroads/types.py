@@ -7,7 +7,7 @@ Shape letters: ``b`` batch, ``f`` future frames, ``n`` action steps, ``a`` actio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -30,6 +30,9 @@ class Observation:
     text: tuple[str, ...]
     robot: tuple[str, ...]
     time_s: Float[Tensor, "*b"]
+    passed: Mapping[str, UInt8[Tensor, "*b f h w 3"]] = field(default_factory=dict)
+    """The frames since the last call of a policy that remembers, the present one last; empty where it is to start anew,
+    and for all other policies."""
 
     @property
     def batch_size(self) -> int:
@@ -41,6 +44,7 @@ class Observation:
             images={name: image.to(device) for name, image in self.images.items()},
             state=self.state.to(device),
             time_s=self.time_s.to(device),
+            passed={name: frames.to(device) for name, frames in self.passed.items()},
         )
 
     def foreseeing(self, future: Mapping[str, UInt8[Tensor, "b f h w 3"]], times_s: tuple[float, ...]) -> Observation:
@@ -57,6 +61,7 @@ class Observation:
             text=tuple(self.text[row] for row in chosen),
             robot=tuple(self.robot[row] for row in chosen),
             time_s=self.time_s[rows],
+            passed={name: frames[rows] for name, frames in self.passed.items()},
         )
 
     def told(self, text: tuple[str, ...]) -> Observation:
@@ -75,9 +80,9 @@ class Batch:
     actions_valid: Bool[Tensor, "b n"]
     future: Mapping[str, UInt8[Tensor, "b f h w 3"]]
     future_valid: Bool[Tensor, "b f"]
-    state_after: Float[Tensor, "b s"]
-    """The state ``Window.state_after_s`` later; empty (``s`` 0) when nobody asks for it."""
-    state_after_valid: Bool[Tensor, " b"]
+    later_state: Float[Tensor, "b t s"]
+    """The states at ``Window.later_state_s``, the last one repeated behind the end of the episode."""
+    later_state_valid: Bool[Tensor, "b t"]
     value: Float[Tensor, " b"]
     """``discount^steps`` for the control steps from ``Window.value_after_s`` later to success, at the end of the
     episode: demonstrations succeed. Ones when nobody asks for it."""
@@ -87,10 +92,10 @@ class Batch:
 
     @staticmethod
     def unforeseen(num: int) -> dict[str, Tensor]:
-        """The fields of a batch that is asked for no future state and no value."""
+        """The fields of a batch that is asked for no later state and no value."""
         return {
-            "state_after": torch.zeros(num, 0),
-            "state_after_valid": torch.zeros(num, dtype=torch.bool),
+            "later_state": torch.zeros(num, 0, 0),
+            "later_state_valid": torch.zeros(num, 0, dtype=torch.bool),
             "value": torch.ones(num),
         }
 
@@ -106,8 +111,8 @@ class Batch:
             actions_valid=self.actions_valid.to(device),
             future={name: frames.to(device) for name, frames in self.future.items()},
             future_valid=self.future_valid.to(device),
-            state_after=self.state_after.to(device),
-            state_after_valid=self.state_after_valid.to(device),
+            later_state=self.later_state.to(device),
+            later_state_valid=self.later_state_valid.to(device),
             value=self.value.to(device),
             weight=self.weight.to(device),
         )
@@ -148,8 +153,8 @@ class Window:
     control_hz: float
     future_s: tuple[float, ...]
     """Times of the future frames; empty when the recipe predicts no picture."""
-    state_after_s: float
-    """Time of the future state; 0 when the recipe predicts none."""
+    later_state_s: tuple[float, ...]
+    """Times of states after the first: one that is predicted, or one for each further chunk of the window."""
     value_after_s: float
     """Time of the state whose return is predicted."""
     discount: float
@@ -183,7 +188,7 @@ class Window:
             action_size=only([part.action_size for part in parts], "action size") or 0,
             control_hz=only([part.control_hz for part in parts], "control rate") or 0.0,
             future_s=only([part.future_s for part in parts], "set of future times") or (),
-            state_after_s=only([part.state_after_s for part in parts], "time of the future state") or 0.0,
+            later_state_s=only([part.later_state_s for part in parts], "set of later states") or (),
             value_after_s=only([part.value_after_s for part in parts], "time of the value") or 0.0,
             discount=only([part.discount for part in parts], "discount") or 0.0,
         )
@@ -197,7 +202,7 @@ NOTHING = Window(
     action_size=0,
     control_hz=0.0,
     future_s=(),
-    state_after_s=0.0,
+    later_state_s=(),
     value_after_s=0.0,
     discount=0.0,
 )

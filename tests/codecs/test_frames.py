@@ -35,7 +35,7 @@ def test_actions_state_and_value_come_back_from_their_frames(policy: StreamPolic
     assert isinstance(later, StateFrameCodec)
     assert isinstance(value, ValueFrameCodec)
     torch.testing.assert_close(action.decode(action.target(batch).values)[0], batch.actions[0])
-    torch.testing.assert_close(later.decode(later.target(batch).values), batch.state_after)
+    torch.testing.assert_close(later.decode(later.target(batch).values), batch.later_state[:, 0])
     torch.testing.assert_close(value.decode(value.target(batch).values), batch.value)
 
 

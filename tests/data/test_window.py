@@ -172,12 +172,12 @@ def test_the_future_state_and_the_return_are_those_of_the_moment_asked_for(
 ) -> None:
     """The return counts control steps from that moment to the end of the episode, where the demonstration succeeds."""
     after = 3 / FPS
-    window = replace(WINDOW, state_after_s=after, value_after_s=2 * after, discount=0.9)
+    window = replace(WINDOW, later_state_s=(after,), value_after_s=2 * after, discount=0.9)
     windows = Windows(dataset, window, episodes=[2], cache=cache)
     batch, last = windows.batch(range(len(windows))), len(windows) - 1
     for frame in range(len(windows)):
-        np.testing.assert_array_equal(batch.state_after[frame], dataset.state(2)[min(frame + 3, last)])
-        assert batch.state_after_valid[frame].item() == (frame + 3 <= last)
+        np.testing.assert_array_equal(batch.later_state[frame, 0], dataset.state(2)[min(frame + 3, last)])
+        assert batch.later_state_valid[frame, 0].item() == (frame + 3 <= last)
         assert batch.value[frame].item() == pytest.approx(0.9 ** max(last - frame - 6, 0))
     unasked = Windows(dataset, WINDOW, episodes=[2], cache=cache).batch([0])
     assert unasked.value.item() == 1.0

@@ -201,6 +201,7 @@ def random_layer(generator: torch.Generator, *, kv_heads: int) -> RandomLayer:
             spans=spans,
             num_cached=num_cached,
             valid={name: torch.arange(n) < torch.tensor([[n], [n - 1]]) for name, n in num.items()},
+            start={},
         ),
     )
 

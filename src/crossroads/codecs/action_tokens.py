@@ -11,10 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossroads.codecs.banks import end_flops, end_parameters, make_end
+from crossroads.codecs.banks import Activation, end_flops, end_parameters, make_end
 from crossroads.codecs.spec import Latent
+from crossroads.noise import TIMESTEPS
 from crossroads.space import Normaliser, NormaliserKind
 from crossroads.streams import ViewKind, linear_flops, linear_parameters
+from crossroads.towers.spec import sinusoid
 from crossroads.types import NOTHING, Batch, Observation, Window
 
 
@@ -22,10 +24,11 @@ from crossroads.types import NOTHING, Batch, Observation, Window
 class ActionTokens:
     """A chunk of ``num_actions`` actions.
 
-    ``level_in_codec``: the level enters by a two-layer MLP beside the action (pi0, openpi ``action_time_mlp``);
-    otherwise the tower is told the level (Wan-style modulation). ``hidden`` and ``robots``: widths of networks in and
-    out, and the robots with weights of their own at the raw end (``codecs.banks``). ``first_place``: the rotary index
-    of the first action.
+    ``level_in_codec``: the level enters by a two-layer MLP beside the action (pi0, openpi ``action_time_mlp``), whether
+    or not the tower is told it as well (Wan-style modulation). ``timesteps``: it enters as a timestep up to 1000
+    (GR00T N1, arXiv 2503.14734; DreamZero), not by openpi's periods. ``hidden`` and ``robots``: widths of networks in
+    (one linear map where the level enters) and out, and the robots with weights of their own at the raw end;
+    ``activation`` lies between their layers (``codecs.banks``). ``first_place``: the rotary index of the first action.
     """
 
     num_actions: int
@@ -36,6 +39,13 @@ class ActionTokens:
     hidden: tuple[int, ...] = ()
     robots: tuple[str, ...] = ()
     first_place: int = 0
+    timesteps: bool = False
+    activation: Activation = "gelu"
+
+    @property
+    def hidden_in(self) -> tuple[int, ...]:
+        """Widths of the network in, without the one by which the level enters."""
+        return () if self.level_in_codec else self.hidden
 
     @property
     def views(self) -> tuple[ViewKind, ...]:
@@ -49,14 +59,14 @@ class ActionTokens:
         return Window(**{**vars(NOTHING), **asked})
 
     def num_parameters(self, width: int) -> int:
-        sizes, num = (self.action_size, width, self.hidden), len(self.robots)
-        ends = end_parameters(*sizes, num) + end_parameters(*sizes, num, back=True)
+        sizes, num = (self.action_size, width), len(self.robots)
+        ends = end_parameters(*sizes, self.hidden_in, num) + end_parameters(*sizes, self.hidden, num, back=True)
         told = linear_parameters(2 * width, width) + linear_parameters(width, width)
         return ends + (told if self.level_in_codec else 0)
 
     def embed_flops(self, view: ViewKind, width: int) -> int:
         told = linear_flops(self.num_actions, 2 * width, width) + linear_flops(self.num_actions, width, width)
-        enter = end_flops(self.num_actions, self.action_size, width, self.hidden)
+        enter = end_flops(self.num_actions, self.action_size, width, self.hidden_in)
         return enter + (told if self.level_in_codec else 0)
 
     def read_flops(self, view: ViewKind, width: int) -> int:
@@ -77,8 +87,9 @@ class ActionCodec(nn.Module):
         self.spec = spec
         self.width = width
         self.normaliser = Normaliser(spec.action_size)
-        self.enter = make_end(spec.action_size, width, spec.hidden, spec.robots)
-        self.leave = make_end(spec.action_size, width, spec.hidden, spec.robots, back=True)
+        kind, robots = spec.activation, spec.robots
+        self.enter = make_end(spec.action_size, width, spec.hidden_in, robots, activation=kind)
+        self.leave = make_end(spec.action_size, width, spec.hidden, robots, back=True, activation=kind)
         if spec.level_in_codec:
             self.told_in = nn.Linear(2 * width, width)
             self.told_out = nn.Linear(width, width)
@@ -96,7 +107,8 @@ class ActionCodec(nn.Module):
         tokens = self.enter(latent)
         if not self.spec.level_in_codec:
             return tokens
-        told = level_sinusoid(level, self.width).to(tokens.dtype).expand_as(tokens)
+        wave = timestep_sinusoid if self.spec.timesteps else level_sinusoid
+        told = wave(level, self.width).to(tokens.dtype).expand_as(tokens)
         return self.told_out(functional.silu(self.told_in(torch.cat([tokens, told], dim=-1))))
 
     def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n a"]:
@@ -106,9 +118,15 @@ class ActionCodec(nn.Module):
         return self.normaliser.restore(latent)
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        places = torch.zeros(num_tokens, 3)
+        places = torch.full((num_tokens, 3), math.nan)
         places[:, 0] = torch.arange(num_tokens) + self.spec.first_place
         return places
+
+
+def timestep_sinusoid(level: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b n w"]:
+    """``[sin, cos](1000 t / 10000^(i / half))`` (GR00T N1 and DreamZero, ``SinusoidalPositionalEncoding``)."""
+    cos, sin = sinusoid(level.double() * TIMESTEPS, width).chunk(2, dim=-1)
+    return torch.cat([sin, cos], dim=-1)
 
 
 def level_sinusoid(level: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b n w"]:

@@ -7,6 +7,7 @@ their state and action codecs, so that robots of other sizes and units share eve
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -50,32 +51,43 @@ class BankedLinear(nn.Module):
         return torch.baddbmm(self.bias[bank].unsqueeze(1), x, self.weight[bank])
 
 
+Activation = Literal["gelu", "relu"]
+"""Between the layers of an end: exact GELU (GigaWorld) or ReLU (GR00T N1, DreamZero)."""
+
+
 def make_end(
-    inputs: int, outputs: int, hidden: tuple[int, ...], robots: tuple[str, ...], *, back: bool = False
+    inputs: int,
+    outputs: int,
+    hidden: tuple[int, ...],
+    robots: tuple[str, ...],
+    *,
+    back: bool = False,
+    activation: Activation = "gelu",
 ) -> nn.Module:
     """The way into a tower, ``inputs`` to ``outputs``, or the mirrored way ``back``.
 
-    Without ``hidden`` one linear map; with it, a network with exact GELU between its layers. The layer at the raw end
-    is banked where there are ``robots``.
+    Without ``hidden`` one linear map; with it, a network with ``activation`` between its layers. The layer at the raw
+    end is banked where there are ``robots``.
     """
     sizes = tuple(pairwise((inputs, *hidden, outputs)))
     layers: list[nn.Module] = []
     for index, (raw, inner) in enumerate(sizes):
         shape = (inner, raw) if back else (raw, inner)
         layers.append(BankedLinear(*shape, robots) if robots and index == 0 else nn.Linear(*shape))
-    return Layers(layers[::-1] if back else layers) if hidden else layers[0]
+    return Layers(layers[::-1] if back else layers, activation) if hidden else layers[0]
 
 
 class Layers(nn.Module):
-    """Layers with exact GELU between them."""
+    """Layers with an activation between them."""
 
-    def __init__(self, layers: list[nn.Module]) -> None:
+    def __init__(self, layers: list[nn.Module], activation: Activation) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.activation = functional.relu if activation == "relu" else functional.gelu
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
-            x = functional.gelu(layer(x))
+            x = self.activation(layer(x))
         return self.layers[-1](x)
 
 

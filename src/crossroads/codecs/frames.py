@@ -97,7 +97,9 @@ class StateFrame(_Framed):
         return ("noised", "clean") if self.after_s else ("now",)
 
     def window(self) -> Window:
-        return Window(**{**vars(NOTHING), "num_state": self.num_state, "state_after_s": self.after_s})
+        return Window(
+            **{**vars(NOTHING), "num_state": self.num_state, "later_state_s": (self.after_s,) if self.after_s else ()}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +185,7 @@ class StateFrameCodec(FrameCodec):
         return self.tokens(self.normaliser.normalise(obs.state), everywhere)
 
     def target(self, batch: Batch) -> Latent:
-        return self.tokens(self.normaliser.normalise(batch.state_after), batch.state_after_valid)
+        return self.tokens(self.normaliser.normalise(batch.later_state[:, 0]), batch.later_state_valid[:, 0])
 
     def decode(self, latent: Float[Tensor, "b n c"]) -> Float[Tensor, "b s"]:
         return self.normaliser.restore(self.vector(latent, (self.spec.num_state,)))

@@ -7,12 +7,13 @@ one canvas before encoding: side by side, as Fast-WAM does for LIBERO, or in row
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from crossroads.codecs.spec import Latent
@@ -176,7 +177,9 @@ class LatentEnds(nn.Module):
         return (self.spec.num_tokens(view), self.spec.patch_size)
 
     def embed(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n w"]:
-        return self.enter(self._more(latent, level) if self.spec.num_more else latent)
+        """Tokens of a latent, alone or with all that enters beside it."""
+        whole = latent.shape[-1] == self.spec.enter_size
+        return self.enter(latent if whole else self._more(latent, level))
 
     def _more(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n d"]:
         """The other channels behind the latent's own, at every place of a patch."""
@@ -210,10 +213,15 @@ class LatentCodec(LatentEnds):
     @torch.no_grad()
     def target(self, batch: Batch) -> Latent:
         """The latents after the first; a latent is valid when all the frames it stands for are."""
-        now = {name: rearrange(image, "b h w c -> b 1 h w c") for name, image in batch.obs.images.items()}
-        clip = {camera: torch.cat([now[camera], batch.future[camera]], dim=1) for camera in self.spec.cameras}
         valid = rearrange(batch.future_valid, "b (t f) -> b t f", f=TIME_FACTOR).all(dim=-1)
-        return self._latent(self.autoencoder.encode(self.canvas(clip))[:, 1:], valid)
+        return self.clip(batch.obs.images, batch.future, valid)
+
+    @torch.no_grad()
+    def clip(self, now: Mapping[str, Tensor], later: Mapping[str, Tensor], valid: Bool[Tensor, "b t"]) -> Latent:
+        """The latents of the frames after the first, encoded with it."""
+        first = {name: rearrange(image, "b h w c -> b 1 h w c") for name, image in now.items()}
+        frames = {camera: torch.cat([first[camera], later[camera]], dim=1) for camera in self.spec.cameras}
+        return self._latent(self.autoencoder.encode(self.canvas(frames))[:, 1:], valid)
 
     @torch.no_grad()
     def decode(

@@ -1,7 +1,8 @@
-"""Robot state as one token: normalise, one linear map or a small network (pi0, arXiv 2410.24164; Fast-WAM)."""
+"""Robot state, one token per block: normalise, one linear map or a small network (pi0, arXiv 2410.24164; Fast-WAM)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crossroads.codecs.banks import end_flops, end_parameters, make_end
+from crossroads.codecs.banks import Activation, end_flops, end_parameters, make_end
 from crossroads.codecs.spec import Latent
 from crossroads.space import Normaliser, NormaliserKind
 from crossroads.streams import ViewKind
@@ -18,28 +19,31 @@ from crossroads.types import NOTHING, Batch, Observation, Window
 
 @dataclass(frozen=True, kw_only=True)
 class StateToken:
-    """The state vector as a single token; ``hidden`` and ``robots`` as in ``ActionTokens``."""
+    """The state vector as a single token, and in training one more at each of ``later_s`` (the starts of the blocks
+    that follow); ``hidden``, ``robots`` and ``activation`` as in ``ActionTokens``."""
 
     num_state: int
     normaliser: NormaliserKind = "mean_std"
     hidden: tuple[int, ...] = ()
     robots: tuple[str, ...] = ()
+    later_s: tuple[float, ...] = ()
+    activation: Activation = "gelu"
 
     @property
     def views(self) -> tuple[ViewKind, ...]:
         return ("now",)
 
     def num_tokens(self, view: ViewKind) -> int:
-        return 1
+        return 1 + len(self.later_s)
 
     def window(self) -> Window:
-        return Window(**{**vars(NOTHING), "num_state": self.num_state})
+        return Window(**{**vars(NOTHING), "num_state": self.num_state, "later_state_s": self.later_s})
 
     def num_parameters(self, width: int) -> int:
         return end_parameters(self.num_state, width, self.hidden, len(self.robots))
 
     def embed_flops(self, view: ViewKind, width: int) -> int:
-        return end_flops(1, self.num_state, width, self.hidden)
+        return end_flops(self.num_tokens(view), self.num_state, width, self.hidden)
 
     def read_flops(self, view: ViewKind, width: int) -> int:
         return 0
@@ -58,17 +62,22 @@ class StateCodec(nn.Module):
         super().__init__()
         self.spec = spec
         self.normaliser = Normaliser(spec.num_state)
-        self.enter = make_end(spec.num_state, width, spec.hidden, spec.robots)
+        self.enter = make_end(spec.num_state, width, spec.hidden, spec.robots, activation=spec.activation)
 
     def observe(self, obs: Observation) -> Latent:
         values = rearrange(self.normaliser.normalise(obs.state), "b s -> b 1 s")
         return Latent(values=values, valid=torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
 
     def target(self, batch: Batch) -> Latent:
-        return self.observe(batch.obs)
+        """The state of now and those at the times of ``later_s``."""
+        now = self.observe(batch.obs)
+        if not self.spec.later_s:
+            return now
+        values = torch.cat([now.values, self.normaliser.normalise(batch.later_state)], dim=1)
+        return Latent(values=values, valid=torch.ones_like(values[..., 0], dtype=torch.bool))
 
     def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
-        return (1, self.spec.num_state)
+        return (self.spec.num_tokens(view), self.spec.num_state)
 
     def embed(self, latent: Float[Tensor, "b n s"], level: Tensor) -> Float[Tensor, "b n w"]:
         return self.enter(latent)
@@ -77,4 +86,6 @@ class StateCodec(nn.Module):
         raise AssertionError("the state is an input: validate() refuses a recipe that predicts it through StateToken")
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        return torch.zeros(num_tokens, 3)
+        places = torch.full((num_tokens, 3), math.nan)
+        places[:, 0] = torch.arange(num_tokens)
+        return places

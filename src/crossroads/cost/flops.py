@@ -147,12 +147,24 @@ class Work:
 
     def num(self, name: str) -> int:
         group = self.layout.groups[name]
-        return self.tokens.get(group.stream.name, group.stream.codec.num_tokens(group.view.kind))
+        num = self.tokens.get(group.stream.name, group.stream.codec.num_tokens(group.view.kind))
+        return num if self.training or not self.stage.by_block else self._of_first_block(group, num)
+
+    def _of_first_block(self, group: Group, num: int) -> int:
+        """The tokens of which a first call consists, where acting goes on block by block."""
+        if group.name in self.stage.remembered:
+            return 0
+        per_block = self.layout.clock.per_block(group.stream.name)
+        once = group.view.kind == "now" and group.stream.principal != "now"
+        return num if once or not per_block else per_block
 
     def num_levels(self, name: str) -> int:
         """How many levels a group is told."""
         group = self.layout.groups[name]
+        told = self.layout.teller(name)
         blocks = self.training and group.view.kind == "noised" and isinstance(group.stream.objective, Flow)
+        if told and self.training:
+            return self.num_levels(told)
         return self.layout.clock.num_blocks(group.stream.name, self.num(name)) if blocks else 1
 
     def width(self, group: Group) -> int:
@@ -173,8 +185,14 @@ class Work:
         return now + sum(group.stream.codec.encode_flops(group.view.kind) for group in learned.values())
 
     def embed(self, names: frozenset[str]) -> int:
-        groups = [self.layout.groups[name] for name in names]
-        return sum(group.stream.codec.embed_flops(group.view.kind, self.width(group)) for group in groups)
+        return sum(self._embed(name) for name in names)
+
+    def _embed(self, name: str) -> int:
+        """One group; of a codec's tokens perhaps only a block is there."""
+        group = self.layout.groups[name]
+        kind, cut = group.view.kind, not self.training and self.stage.by_block
+        whole = group.stream.codec.embed_flops(kind, self.width(group))
+        return whole * self.num(name) // group.stream.codec.num_tokens(kind) if cut else whole
 
     def read(self, name: str, num: int) -> int:
         group = self.layout.groups[name]

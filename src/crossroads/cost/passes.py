@@ -1,6 +1,7 @@
 """The passes of which acting is made: which groups a leg runs once, which at every step, what weights that reads.
 
-The walk through a schedule mirrors ``schedule.Interpreter``: what the edges let it cache is paid once per leg.
+The walk through a schedule mirrors ``schedule.Interpreter``: what the edges let it cache is paid once per leg. What
+is remembered from call to call is empty at the first call, and that is the one that is walked.
 """
 
 from __future__ import annotations
@@ -48,10 +49,12 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
         if isinstance(leg, Rank):
             copies = 1
             continue
+        if isinstance(leg, Commit) and leg.observed:
+            continue
         if isinstance(leg, Commit):
             known &= layout.stable([stage.stream(leg.stream).group("clean")])
             continue
-        needed = layout.needed(leg.groups if isinstance(leg, Read) else moving)
+        needed = layout.needed(leg.groups if isinstance(leg, Read) else moving) - set(stage.remembered)
         known = known & layout.stable(moving) if moving else known
         before = needed - set(moving) if isinstance(leg, Decode) else needed & layout.stable(moving)
         once = before - known

@@ -47,6 +47,8 @@ class Windows:
         self._free = np.repeat([episode.action_free for episode in chosen], counts).astype(bool)
         # The nearest frame: at most half a frame from the time asked for.
         self._ahead = np.floor(np.asarray(window.future_s, np.float64) * dataset.fps + 0.5).astype(np.int64)
+        self._valued = int(np.floor(window.value_after_s * dataset.fps + 0.5))
+        self._later = np.floor(np.asarray(window.later_state_s, np.float64) * dataset.fps + 0.5).astype(np.int64)
 
     def __len__(self) -> int:
         return len(self._frame)
@@ -67,9 +69,9 @@ class Windows:
         ahead = frame[:, None] + self._ahead
         images, future = self._pictures(chosen, frame, np.minimum(ahead, last[:, None]))
         size = len(chosen)
-        later = {"state": window.state_after_s, "value": window.value_after_s}
-        after = {name: frame + int(np.floor(time * self.dataset.fps + 0.5)) for name, time in later.items()}
-        left = np.maximum(last - after["value"], 0)
+        left = np.maximum(last - frame - self._valued, 0)
+        times = frame[:, None] + self._later
+        later = start[:, None] + np.minimum(times, last[:, None])
         return Batch(
             obs=Observation(
                 images=images,
@@ -82,8 +84,8 @@ class Windows:
             actions_valid=torch.from_numpy((steps <= last[:, None]) & ~self._free[chosen][:, None]),
             future=future,
             future_valid=torch.from_numpy(ahead <= last[:, None]),
-            state_after=torch.from_numpy(tables.state[start + np.minimum(after["state"], last)]),
-            state_after_valid=torch.from_numpy(after["state"] <= last),
+            later_state=torch.from_numpy(tables.state[later]),
+            later_state_valid=torch.from_numpy(times <= last[:, None]),
             value=torch.from_numpy((window.discount**left if window.discount else np.ones(size)).astype(np.float32)),
             answer=("",) * size,
             weight=torch.ones(size),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from crossroads.errors import InputError, nearest
-from crossroads.parity import cosmos_block, cosmos_policy, fast_wam, gigaworld, pi0, schedules, wan_block
+from crossroads.parity import cosmos_block, cosmos_policy, dreamzero, fast_wam, gigaworld, pi0, schedules, wan_block
 from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
 
@@ -13,6 +13,7 @@ SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     **dict.fromkeys(fast_wam.FORMS, fast_wam.run),
     "cosmos_block": cosmos_block.run,
     "cosmos_policy": cosmos_policy.run,
+    "dreamzero": dreamzero.run,
     "gigaworld": gigaworld.run,
     "pi0": pi0.run,
     "schedules": schedules.run,

@@ -8,11 +8,13 @@ from functools import partial
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
 from crossroads.recipes import cosmos_policy as cosmos_policy_sizes
+from crossroads.recipes import dreamzero as dreamzero_sizes
 from crossroads.recipes import fast_wam_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
+from crossroads.recipes.dreamzero import dreamzero
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.gigaworld import gigaworld_policy
 from crossroads.recipes.inverse import inverse_motion, inverse_scene
@@ -24,6 +26,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "cloning": cloning,
     "cosmos_policy": cosmos_policy,
     "cosmos_policy_planning": cosmos_policy_planning,
+    "dreamzero": dreamzero,
     "fast_wam": fast_wam,
     "fast_wam_idm": fast_wam_idm,
     "fast_wam_joint": fast_wam_joint,
@@ -39,6 +42,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
 PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "cosmos_policy": partial(cosmos_policy, cosmos_policy_sizes.PUBLISHED),
     "cosmos_policy_planning": partial(cosmos_policy_planning, cosmos_policy_sizes.PUBLISHED),
+    "dreamzero": partial(dreamzero, dreamzero_sizes.PUBLISHED),
     "fast_wam": partial(fast_wam, fast_wam_sizes.PUBLISHED),
     "fast_wam_idm": partial(fast_wam_idm, fast_wam_sizes.PUBLISHED),
     "fast_wam_joint": partial(fast_wam_joint, fast_wam_sizes.PUBLISHED),

@@ -17,6 +17,7 @@ from torch import Tensor
 from crossroads.errors import InputError, nearest
 from crossroads.net import StreamNet
 from crossroads.recipes.cosmos_policy import CosmosPolicySize
+from crossroads.recipes.dreamzero import DreamZeroSize
 from crossroads.recipes.fast_wam_sizes import FastWamSize
 from crossroads.recipes.gigaworld import GigaWorldSize
 from crossroads.recipes.pi0 import Pi0Size
@@ -199,19 +200,31 @@ def wan_names(
     return found
 
 
-def wan_image_names(ours: str, prefix: str, depth: int) -> list[Renamed]:
-    """What Wan 2.1 I2V adds, as diffusers names it: CLIP's projection, and keys and values of image tokens."""
-    embedder = f"{prefix}condition_embedder.image_embedder"
-    found = [
-        *linear(f"{ours}.frame.image_norm_in", f"{embedder}.norm1"),
-        *linear(f"{ours}.frame.image_in", f"{embedder}.ff.net.0.proj"),
-        *linear(f"{ours}.frame.image_out", f"{embedder}.ff.net.2"),
-        *linear(f"{ours}.frame.image_norm_out", f"{embedder}.norm2"),
-    ]
+WAN_IMAGE = {  # ours: (original, diffusers)
+    **{"image_norm_in": ("img_emb.proj.0", "condition_embedder.image_embedder.norm1")},
+    **{"image_in": ("img_emb.proj.1", "condition_embedder.image_embedder.ff.net.0.proj")},
+    **{"image_out": ("img_emb.proj.3", "condition_embedder.image_embedder.ff.net.2")},
+    **{"image_norm_out": ("img_emb.proj.4", "condition_embedder.image_embedder.norm2")},
+}
+WAN_IMAGE_LAYER = {
+    **{"image_k": ("cross_attn.k_img", "attn2.add_k_proj"), "image_v": ("cross_attn.v_img", "attn2.add_v_proj")},
+    **{"norm_image_k": ("cross_attn.norm_k_img", "attn2.norm_added_k")},
+}
+
+
+def wan_image_names(
+    ours: str, prefix: str, depth: int, dialect: Literal["original", "diffusers"] = "diffusers"
+) -> list[Renamed]:
+    """What Wan 2.1 I2V adds: CLIP's projection, and keys and values of image tokens."""
+    which = 0 if dialect == "original" else 1
+    found: list[Renamed] = []
+    for part, names in WAN_IMAGE.items():
+        found += linear(f"{ours}.frame.{part}", f"{prefix}{names[which]}")
     for layer in range(depth):
-        here, there = f"{ours}.layers.{layer}", f"{prefix}blocks.{layer}.attn2"
-        found += linear(f"{here}.image_k", f"{there}.add_k_proj") + linear(f"{here}.image_v", f"{there}.add_v_proj")
-        found.append(weight_of(f"{here}.norm_image_k", f"{there}.norm_added_k"))
+        here, there = f"{ours}.layers.{layer}", f"{prefix}blocks.{layer}"
+        for part in ("image_k", "image_v"):
+            found += linear(f"{here}.{part}", f"{there}.{WAN_IMAGE_LAYER[part][which]}")
+        found.append(weight_of(f"{here}.norm_image_k", f"{there}.{WAN_IMAGE_LAYER['norm_image_k'][which]}"))
     return found
 
 
@@ -308,4 +321,28 @@ def gigaworld_names(size: GigaWorldSize) -> tuple[Renamed, ...]:
     for ours, theirs in {**ends, "codecs.action.leave": "action_decoder"}.items():
         for layer, part in enumerate(("in_proj", "mid_proj", "out_proj")):
             found += linear(f"{ours}.layers.{layer}", f"{theirs}.{part}")
+    return tuple(found)
+
+
+def dreamzero_names(size: DreamZeroSize) -> tuple[Renamed, ...]:
+    """DreamZero (``CausalWanModel``); its end networks are kept per robot, of which there is one, input size first."""
+    depth = size.video_tower.depth
+    found = [
+        *wan_ends("codecs.video", "towers.video", "", size.video.patch, "original"),
+        *wan_names("towers.video", "", depth, "original"),
+        *(wan_image_names("towers.video", "", depth, "original") if size.image else ()),
+    ]
+    ends = {
+        **{
+            "codecs.state.enter.layers.0": "state_encoder.layer1",
+            "codecs.state.enter.layers.1": "state_encoder.layer2",
+        },
+        **{"codecs.action.enter": "action_encoder.W1", "codecs.action.told_in": "action_encoder.W2"},
+        **{"codecs.action.told_out": "action_encoder.W3"},
+        **{"codecs.action.leave.layers.0": "action_decoder.layer1"},
+        **{"codecs.action.leave.layers.1": "action_decoder.layer2"},
+    }
+    for ours, theirs in ends.items():
+        found.append(Renamed(ours=f"{ours}.weight", theirs=(f"{theirs}.W",), shape="1 i o -> o i"))
+        found.append(Renamed(ours=f"{ours}.bias", theirs=(f"{theirs}.b",), shape="1 o -> o"))
     return tuple(found)

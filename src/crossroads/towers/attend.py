@@ -53,12 +53,14 @@ class Rows:
 class Placed:
     """Where every group of a pass lies: the run ones in their towers, and which tokens of each source are real.
 
-    ``valid`` of a group that grows covers its cached tokens and then its new ones.
+    ``valid`` of a group that grows covers its cached tokens and then its new ones; ``start`` is the number of the
+    first token of each group that is there.
     """
 
     spans: Mapping[str, tuple[str, slice]]
     num_cached: Mapping[str, int]
     valid: Mapping[str, Bool[Tensor, "b k"]]
+    start: Mapping[str, int]
 
     def queries(self, group: str) -> Rows:
         tower, span = self.spans[group]

@@ -21,23 +21,43 @@ from crossroads.towers.spec import Context, Heads, Places
 
 @dataclass(frozen=True, kw_only=True)
 class GroupInput:
-    """A group's embedded tokens, their levels (each for as many tokens as the others) and which are real."""
+    """A group's embedded tokens, their levels (each for as many tokens as the others) and which are real.
+
+    ``start``: the number of the first token of the group that is there, cached or run; those before it are gone.
+    """
 
     tokens: Float[Tensor, "b n w"]
     level: Float[Tensor, "b l"]
     valid: Bool[Tensor, "b n"]
     places: Places
+    start: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupState:
-    """What a group leaves behind: keys and values per layer, final hidden states, and hidden states at taps."""
+    """What a group leaves behind: keys and values per layer, final hidden states, and hidden states at taps.
+
+    ``start``: the number of the first of its tokens, where those before it have been forgotten.
+    """
 
     keys: tuple[Float[Tensor, "b n g d"], ...]
     values: tuple[Float[Tensor, "b n g d"], ...]
     hidden: Float[Tensor, "b n w"]
     valid: Bool[Tensor, "b n"]
     taps: Mapping[int, Float[Tensor, "b n w"]] = field(default_factory=dict)
+    start: int = 0
+
+    def last(self, num: int) -> GroupState:
+        """The same with all but the last ``num`` tokens forgotten."""
+        gone = max(0, self.valid.shape[1] - num)
+        return GroupState(
+            keys=tuple(key[:, gone:] for key in self.keys),
+            values=tuple(value[:, gone:] for value in self.values),
+            hidden=self.hidden[:, gone:],
+            valid=self.valid[:, gone:],
+            taps={at: tap[:, gone:] for at, tap in self.taps.items()},
+            start=self.start + gone,
+        )
 
     def rows(self, rows: Tensor) -> GroupState:
         """The states of some samples."""
@@ -47,6 +67,7 @@ class GroupState:
             hidden=self.hidden[rows],
             valid=self.valid[rows],
             taps={at: tap[rows] for at, tap in self.taps.items()},
+            start=self.start,
         )
 
 
@@ -142,6 +163,7 @@ class Joint(nn.Module):
                 hidden=torch.cat([old.hidden, hidden], dim=1) if old else hidden,
                 valid=placed.valid[name],
                 taps={at: torch.cat([old.taps[at], tap], dim=1) if old else tap for at, tap in taps[name].items()},
+                start=placed.start[name],
             )
         return found
 
@@ -217,8 +239,10 @@ class Joint(nn.Module):
         )
 
     def _reading(self, dst: str, edges: tuple[Edge, ...], placed: Placed) -> Reading:
-        offset, num = placed.num_cached.get(dst, 0), placed.num_queries(dst)
-        masks = {e.src: self.layout.mask(e, num, placed.valid[e.src].shape[1], offset) for e in edges}
+        offset, num = placed.start[dst] + placed.num_cached.get(dst, 0), placed.num_queries(dst)
+        masks = {
+            e.src: self.layout.mask(e, num, placed.valid[e.src].shape[1], offset, placed.start[e.src]) for e in edges
+        }
         return Reading(dst=dst, edges=edges, masks=masks)
 
 
@@ -231,7 +255,8 @@ def _placed(
     for name in run:
         new = inputs[name].valid
         valid[name] = torch.cat([valid[name], new], dim=1) if name in valid else new
-    return Placed(spans=run, num_cached={n: s.valid.shape[1] for n, s in states.items()}, valid=valid)
+    start = {name: part.start for part_of in (inputs, states) for name, part in part_of.items()}
+    return Placed(spans=run, num_cached={n: s.valid.shape[1] for n, s in states.items()}, valid=valid, start=start)
 
 
 def _by_group(run: Keys, spans: Mapping[str, slice]) -> dict[str, Keys]:

@@ -27,7 +27,10 @@ class Heads:
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where tokens are: ``index`` in the running sequence, ``grid`` in (time, row, column)."""
+    """Where tokens are: ``index`` in the running sequence, ``grid`` in (time, row, column).
+
+    A token without a row and a column, on a line beside the pictures, has not-a-number there.
+    """
 
     index: Float[Tensor, "b n"]
     grid: Float[Tensor, "n 3"]
@@ -127,7 +130,7 @@ def axis_angles(
     angles = []
     for axis, (size, base) in enumerate(zip(split, bases, strict=True)):
         frequency = base ** (-torch.arange(0, size, 2, dtype=torch.float64, device=places.device) / size)
-        angles.append(places[:, axis, None].double() * frequency)
+        angles.append(places[:, axis, None].double().nan_to_num() * frequency)
     return torch.cat(angles, dim=-1)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -109,13 +109,15 @@ class Wan:
 
 @dataclass(frozen=True, kw_only=True)
 class WanCondition:
-    """What every layer is told: the level's modulation (``l`` is 1 or n), the rotation, the projected contexts."""
+    """What every layer is told: the level's modulation (``l`` is 1 or n), the rotation, the projected contexts; and
+    which tokens lie on a line beside the pictures (None: there are none)."""
 
     head: Float[Tensor, "b l w"]
     block: Float[Tensor, "b l six w"]
     turn: Complex[Tensor, "n half"]
     context: Context | None
     images: Context | None
+    line: Bool[Tensor, " n"] | None
 
 
 class WanFrame(nn.Module):
@@ -162,17 +164,28 @@ class WanFrame(nn.Module):
         if images is not None:
             hidden = self.image_out(functional.gelu(self.image_in(self.image_norm_in(images.hidden))))
             images = Context(hidden=self.image_norm_out(hidden), valid=images.valid)
-        turn = turns(axis_angles(places.grid, self.spec.rotary, 1e4))
-        return WanCondition(head=told, block=block, turn=turn, context=context, images=images)
+        line = places.grid[:, 1].isnan()
+        beside = line if len(self.spec.rotary) > 1 and bool(line.any()) else None
+        turn = turns(self._angles(places.grid, beside))
+        return WanCondition(head=told, block=block, turn=turn, context=context, images=images, line=beside)
+
+    def _angles(self, grid: Float[Tensor, "n 3"], beside: Bool[Tensor, " n"] | None) -> Float[Tensor, "n half"]:
+        """Tokens on a line turn by their place along it, over the whole head (DreamZero's actions and states)."""
+        angles = axis_angles(grid, self.spec.rotary, 1e4)
+        if beside is None:
+            return angles
+        return torch.where(beside[:, None], axis_angles(grid, (sum(self.spec.rotary),), 1e4), angles)
 
     def enter(self, x: Float[Tensor, "b n w"], condition: WanCondition) -> Float[Tensor, "b n w"]:
         return x
 
     def finish(self, x: Float[Tensor, "b n w"], condition: WanCondition) -> Float[Tensor, "b n w"]:
+        """The norm before the head is the pictures': what lies beside them leaves as it is (DreamZero's actions)."""
         if not self.spec.modulated_head:
             return x
         shift, scale = (self.head_table.float() + condition.head.float().unsqueeze(-2)).unbind(dim=-2)
-        return _modulate(x, shift, scale, self.spec.eps)
+        normed = _modulate(x, shift, scale, self.spec.eps)
+        return normed if condition.line is None else torch.where(condition.line[:, None], x, normed)
 
 
 class WanBlock(nn.Module):
