@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
+from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.pixels import PatchCodec, Patches
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
@@ -29,6 +30,7 @@ from crossroads.towers.wan import Wan, WanBlock, WanFrame
 
 CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionTokens: ActionCodec,
+    ImageFeatures: ImageFeatureCodec,
     Patches: PatchCodec,
     StateToken: StateCodec,
     TextFeatures: TextFeatureCodec,

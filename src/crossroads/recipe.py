@@ -16,7 +16,7 @@ from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
 from crossroads.objectives import Flow, Regress, TokenCE
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Leg, Predict, Rank, Read, moved
-from crossroads.streams import NO_BLOCKS, Clock, Edge, Stream
+from crossroads.streams import NO_BLOCKS, Clock, Edge, Stream, ViewKind
 from crossroads.towers.spec import TowerSpec
 from crossroads.types import Window
 
@@ -390,7 +390,7 @@ def _check_told(recipe: Recipe, layout: Layout) -> None:
             _refuse(recipe, place, "a stream with a Flow objective", repr(stream.told), flows)
         if stream.principal != "now":
             _refuse(recipe, place, "a stream that is only observed", stream.principal, ())
-        views = {stream.name: "now", stream.told: "noised"}
+        views: dict[str, ViewKind] = {stream.name: "now", stream.told: "noised"}
         blocks = {
             name: layout.clock.num_blocks(name, streams[name].codec.num_tokens(view)) for name, view in views.items()
         }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -171,23 +171,25 @@ class Interpreter:
             return
         group = self.net.group(name)
         kind = group.view.kind
+        once = self.history.first if self.history and not self._block(name) else self.obs
         if kind == "now":
-            self.latents[name], self.levels[name] = self.net.observe(name, self.obs), 0.0
+            self.latents[name], self.levels[name] = self.net.observe(name, once), 0.0
             return
         assert kind != "clean", f"group {name} is read before Commit: validate() should have refused the schedule"
         num, *rest = self.net.codec(name).latent_shape(kind)
-        _, num = self._block(name) or (0, num)
+        start, num = self._block(name) or (0, num)
         device = self.obs.state.device
         noise = torch.randn((self.obs.batch_size, num, *rest), generator=self.generator, device=device)
         valid = torch.ones(len(noise), num, dtype=torch.bool, device=device)
-        self.latents[name], self.levels[name] = Latent(values=noise, valid=valid), 1.0
+        beside = self.net.beside(name, self.history.first if self.history else self.obs, start, num)
+        self.latents[name], self.levels[name] = Latent(values=noise, valid=valid, beside=beside), 1.0
 
     def _input(self, name: str) -> GroupInput:
         told = self.net.layout.teller(name) or name
         level = torch.full((self.obs.batch_size, 1), self.levels.get(told, 0.0), device=self.obs.state.device)
         valid = {other: latent.valid for other, latent in self.latents.items()}
         start, _ = self._block(name) or (0, 0)
-        return self.net.embed(name, self.latents[name].values, level, valid, offset=start)
+        return self.net.embed(name, self.latents[name].shown, level, valid, offset=start)
 
     def _block(self, name: str) -> tuple[int, int] | None:
         """The first token and the number of tokens of a group that this call is about; None for all of them."""
@@ -237,7 +239,7 @@ class Interpreter:
 
         def place(x: Tensor, level: float) -> None:
             for name, part, shape in zip(moving, x.split(sizes, dim=1), shapes, strict=True):
-                self.latents[name] = Latent(values=part.reshape(shape), valid=self.latents[name].valid)
+                self.latents[name] = replace(self.latents[name], values=part.reshape(shape))
                 self.levels[name] = level
 
         def velocity(x: Tensor, level: float) -> Tensor:
@@ -329,7 +331,7 @@ class Interpreter:
         self.states |= self.history.states
         self._run_missing(self._needed([clean]) - {clean})
         done = self.states[clean].valid.shape[1] if clean in self.states else 0
-        values, level = self.latents[clean].values[:, done:], torch.zeros(self.obs.batch_size, 1)
+        values, level = self.latents[clean].shown[:, done:], torch.zeros(self.obs.batch_size, 1)
         valid = {name: latent.valid for name, latent in self.latents.items()}
         tokens = self.net.embed(clean, values, level.to(values.device), valid, offset=done)
         self.states |= self.net({clean: tokens}, self.states)
@@ -372,8 +374,6 @@ class Interpreter:
         self.obs = self.obs.rows(rows)
         self.known = {name: value[rows] for name, value in self.known.items()}
         self.written = {name: value[rows] for name, value in self.written.items()}
-        self.latents = {
-            name: Latent(values=latent.values[rows], valid=latent.valid[rows]) for name, latent in self.latents.items()
-        }
+        self.latents = {name: latent.rows(rows) for name, latent in self.latents.items()}
         self.states = {name: state.rows(rows) for name, state in self.states.items()}
         self.net.address(self.obs.robot)

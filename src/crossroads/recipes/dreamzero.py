@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from crossroads.codecs.action_tokens import ActionTokens
+from crossroads.codecs.image_features import ImageFeatures
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.published_text import TextFeatures
 from crossroads.codecs.state import StateToken
@@ -41,7 +42,7 @@ class DreamZeroSize:
 
     text: TextTokens | TextFeatures
     text_tower: Plain | Given
-    image: TextFeatures | None
+    image: ImageFeatures | None
     video: VideoLatents
     video_tower: Wan
     frames_per_block: int
@@ -91,13 +92,14 @@ NANO = DreamZeroSize(
         "At nano size the state and the actions are scaled by mean and deviation, not by quantiles.",
     ),
 )
+DROID = ("wrist", "left", "right")
 PUBLISHED_FUTURE_S, PUBLISHED_LATER_S = _clip(4, 1.6, 8)
 PUBLISHED = DreamZeroSize(  # DROID: three views on a canvas of 352 x 640 pixels
     text=TextFeatures(source=WAN_21, width=4096, max_tokens=512),
     text_tower=Given(width=4096),
-    image=TextFeatures(source=WAN_21, width=1280, max_tokens=257),
+    image=ImageFeatures(source=WAN_21, width=1280, num_tokens_read=257, cameras=DROID, image_hw=(176, 320), columns=2),
     video=VideoLatents(
-        cameras=("wrist", "left", "right"),
+        cameras=DROID,
         image_hw=(176, 320),
         future_s=PUBLISHED_FUTURE_S,
         autoencoder=WanAutoencoder(source=WAN_21, channels=16, space_factor=8),
