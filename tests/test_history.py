@@ -7,14 +7,20 @@ from dataclasses import replace
 import pytest
 import torch
 from every_recipe import close, policy_of, seeded
-from nano_batch import nano_batch
+from nano_batch import ROBOT, nano_batch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from crossroads.build import build
+from crossroads.cost.flops import flops
 from crossroads.errors import InputError
 from crossroads.history import History, continued
 from crossroads.policy import Memory, StreamPolicy
 from crossroads.recipes.catalogue import RECIPES
-from crossroads.schedule import Interpreter
+from crossroads.schedule import Denoise, Guidance, Interpreter
+from crossroads.solvers import Euler
+from crossroads.towers.attend import Sdpa
 from crossroads.types import Batch, Observation
 
 REMEMBERING = [name for name, make in RECIPES.items() if make().stage.by_block]
@@ -137,3 +143,61 @@ def test_what_is_imagined_is_the_block_that_comes_next(name: str) -> None:
     for obs, memory in ((first, policy.start(2)), (second, lived(policy, [first]))):
         imagined = policy.act(obs, memory, generator=seeded(), show=True)[0].imagined
         assert {frames.shape[1] for frames in imagined.values()} == {len(policy.recipe.chunk.future_s)}
+
+
+# Guidance
+
+
+def guided(scale: float, *, steps: int = 2) -> StreamPolicy:
+    """DreamZero with its video guided."""
+    recipe = RECIPES["dreamzero"]()
+    denoise = recipe.stage.schedule[-1]
+    assert isinstance(denoise, Denoise)
+    leg = replace(denoise, solver=Euler(steps=steps), guidance=Guidance(streams=("video",), scale=scale))
+    policy = build(recipe.vary({"stage.schedule": (*recipe.stage.schedule[:-1], leg)}), ROBOT, seed=1)
+    for name, weight in policy.named_parameters():  # the words must matter
+        if ".cross_" in name:
+            weight.requires_grad_(False).mul_(4.0)
+    return policy
+
+
+def test_guidance_carries_the_video_away_from_what_no_words_say_and_leaves_the_actions() -> None:
+    """One Euler step from noise to clean: what is taken off the noise is the velocity itself."""
+    policy, plain = guided(3.0, steps=1), guided(1.0, steps=1)
+    obs = nano_batch(policy.recipe).obs
+    found = policy.settle(obs, generator=seeded()).streams
+    told = plain.settle(obs, generator=seeded()).streams
+    blank = plain.settle(obs.told(("",) * obs.batch_size), generator=seeded()).streams
+    close(found["video"], blank["video"] + 3.0 * (told["video"] - blank["video"]))
+    close(found["action"], told["action"])
+    assert not torch.allclose(found["video"], told["video"], atol=1e-3)
+
+
+def test_cached_equals_full_with_guidance_and_a_history() -> None:
+    policy = guided(5.0)
+    first, second, third = moments(policy, nano_batch(policy.recipe))
+    memory = lived(policy, [first, second])
+    found = [policy.settle_on(third, memory, generator=seeded(), caching=c)[0].streams for c in (True, False)]
+    for stream in found[0]:
+        close(found[0][stream], found[1][stream])
+
+
+def test_what_guidance_costs_is_counted() -> None:
+    policy = guided(5.0)
+    obs = nano_batch(policy.recipe, size=1).obs
+    obs = obs.told(("red",))  # as long as no words at all: one token
+    num = policy.net.own_codec("text").observe(obs).valid.shape[1]
+    told = flops(policy.recipe, tokens={"text": num}).act
+    policy.net.attend_by(Sdpa(max_waste=0.0))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        policy.settle(obs, generator=seeded())
+    assert told.total - told.decode == counter.get_total_flops()
+
+
+def test_guidance_of_what_does_not_move_is_refused() -> None:
+    recipe = RECIPES["dreamzero"]()
+    guidance = Guidance(streams=("state",), scale=2.0)
+    with pytest.raises(InputError, match=r"guidance, streams: expected some of \['action', 'video'\]"):
+        recipe.vary({"stage.schedule.1.guidance": guidance})
+    with pytest.raises(InputError, match="guidance, without"):
+        recipe.vary({"stage.schedule.1.guidance": replace(guidance, streams=("video",), without=("txt",))})

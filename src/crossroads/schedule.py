@@ -17,12 +17,23 @@ import torch
 from torch import Tensor
 
 from crossroads.codecs.spec import Latent
-from crossroads.history import History, is_cut
+from crossroads.history import History
 from crossroads.net import StreamNet
 from crossroads.objectives import TokenCE
 from crossroads.solvers import Solver
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Observation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """Some of a leg's streams move by ``v' + scale (v - v')``, ``v'`` being what the network answers when the texts
+    ``without`` say ``words`` (classifier-free guidance, Ho and Salimans 2022, arXiv 2207.12598)."""
+
+    streams: tuple[str, ...]
+    scale: float
+    without: tuple[str, ...] = ("text",)
+    words: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +43,7 @@ class Denoise:
 
     streams: tuple[str, ...]
     solver: Solver
+    guidance: Guidance | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +133,7 @@ class Interpreter:
     ) -> None:
         self.net, self.obs, self.generator, self.caching, self.known = net, obs, generator, caching, known
         self.history, self.remembered = history, frozenset[str]()
+        self.blank: Interpreter | None = None
         net.address(obs.robot)
         self.latents: dict[str, Latent] = {}
         self.levels: dict[str, float] = {}
@@ -193,9 +206,9 @@ class Interpreter:
 
     def _block(self, name: str) -> tuple[int, int] | None:
         """The first token and the number of tokens of a group that this call is about; None for all of them."""
-        if not self.remembered or not is_cut(self.net.group(name), self.net):
+        num = self.net.layout.per_call(name)
+        if not self.remembered or not num:
             return None
-        num = self.net.layout.clock.per_block(self.net.group(name).stream.name)
         return (self.history.num_blocks if self.history else 0) * num, num
 
     def _needed(self, names: Iterable[str]) -> frozenset[str]:
@@ -242,13 +255,46 @@ class Interpreter:
                 self.latents[name] = replace(self.latents[name], values=part.reshape(shape))
                 self.levels[name] = level
 
+        running_blank: list[str] = []
+        if leg.guidance is not None:
+            self.blank = self._under_other_words(leg.guidance)
+            running_blank = self.blank._sources(moving)
+
         def velocity(x: Tensor, level: float) -> Tensor:
             place(x, level)
-            states = self.net({name: self._input(name) for name in running}, self.states)
-            return torch.cat([self._velocity(name, states[name], level).flatten(1) for name in moving], dim=1)
+            found = self._velocities(running, moving, level)
+            if self.blank is not None and leg.guidance is not None:
+                self.blank.latents |= {name: self.latents[name] for name in moving}
+                self.blank.levels |= dict.fromkeys(moving, level)
+                guided = [self._principal(name) for name in leg.guidance.streams]
+                for name, blank in self.blank._velocities(running_blank, guided, level).items():
+                    found[name] = blank + leg.guidance.scale * (found[name] - blank)
+            return torch.cat([found[name].flatten(1) for name in moving], dim=1)
 
         start = torch.cat([self.latents[name].values.flatten(1) for name in moving], dim=1)
         place(leg.solver.solve(start, velocity), leg.solver.stop)
+
+    def _under_other_words(self, guidance: Guidance) -> Interpreter:
+        """One that has seen and drawn the same, but for what some texts say; what they do not touch is taken over."""
+        told = self.obs.told((guidance.words,) * self.obs.batch_size)
+        old = self.history
+        history = replace(old, states=old.blank, first=old.first.told(told.text)) if old else None
+        other = Interpreter(self.net, told, self.generator, caching=self.caching, known=self.known, history=history)
+        other.remembered = self.remembered
+        texts = {self._principal(name) for name in guidance.without}
+        other.latents = {name: latent for name, latent in self.latents.items() if name not in texts}
+        other.levels = {name: level for name, level in self.levels.items() if name not in texts}
+        untouched = self.net.layout.stable(texts)
+        other.states = {name: state for name, state in self.states.items() if name in untouched}
+        for name in self.remembered:
+            other._recall(name)
+        return other
+
+    def _velocities(self, running: list[str], moving: list[str], level: float) -> dict[str, Tensor]:
+        """What the network answers for each of some groups."""
+        needed = [name for name in running if name in self._needed(moving)]
+        states = self.net({name: self._input(name) for name in needed}, self.states)
+        return {name: self._velocity(name, states[name], level) for name in moving}
 
     def _velocity(self, name: str, state: GroupState, level: float) -> Tensor:
         """What the network answers; for a known stream, what leads straight to its value."""
@@ -349,7 +395,7 @@ class Interpreter:
             frames={} if old is None else old.frames,
             latents={name: latent for name, latent in self.latents.items() if name in kept},
             states={name: state for name, state in self.states.items() if name in kept},
-            blank={},
+            blank={name: state for name, state in self.blank.states.items() if name in kept} if self.blank else {},
         )
 
     def _branch(self, leg: Branch) -> None:

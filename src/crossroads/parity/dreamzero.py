@@ -28,7 +28,8 @@ from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
 from crossroads.parity.recorded import all_valid, by_group, embedded, hearing, joint_of, load_published, mask_between
 from crossroads.recipe import Recipe
-from crossroads.recipes.dreamzero import PUBLISHED, DreamZeroSize, as_served, dreamzero
+from crossroads.recipes.dreamzero import as_served, dreamzero
+from crossroads.recipes.dreamzero_sizes import PUBLISHED, DreamZeroSize
 from crossroads.recipes.names import dreamzero_names
 from crossroads.towers.given import Given
 from crossroads.towers.joint import GroupState
