@@ -18,6 +18,7 @@ from crossroads.codecs.frames import (
     ValueFrame,
     ValueFrameCodec,
 )
+from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.pixels import PatchCodec, Patches
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
@@ -41,6 +42,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionFrame: ActionFrameCodec,
     ActionTokens: ActionCodec,
     CameraSlots: SlotCodec,
+    ImageFeatures: ImageFeatureCodec,
     Patches: PatchCodec,
     StateFrame: StateFrameCodec,
     StateToken: StateCodec,

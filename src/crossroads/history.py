@@ -19,7 +19,7 @@ from crossroads.codecs.spec import Latent
 from crossroads.codecs.video_autoencoder import TIME_FACTOR
 from crossroads.errors import InputError
 from crossroads.net import StreamNet
-from crossroads.streams import Group, Stream
+from crossroads.streams import Stream
 from crossroads.towers.joint import GroupState
 from crossroads.types import Observation
 
@@ -35,12 +35,6 @@ class History:
     latents: Mapping[str, Latent]
     states: Mapping[str, GroupState]
     blank: Mapping[str, GroupState]
-
-
-def is_cut(group: Group, net: StreamNet) -> bool:
-    """Whether a call of a stage that goes on block by block is about one block of a group, and not all of it."""
-    once = group.view.kind == "now" and group.stream.principal != "now"
-    return bool(net.layout.clock.per_block(group.stream.name)) and group.view.kind != "clean" and not once
 
 
 def continued(history: History | None, obs: Observation, stream: Stream, net: StreamNet) -> History | None:

@@ -119,6 +119,13 @@ class Layout:
             moved |= readers
         return frozenset(self.groups) - moved
 
+    def per_call(self, name: str) -> int:
+        """How many tokens of a group one call is about where acting goes on block by block; 0: all of them, as of the
+        clean past and of what is observed once for all blocks."""
+        group = self.groups[name]
+        once = group.view.kind == "now" and group.stream.principal != "now"
+        return 0 if once or group.view.kind == "clean" else self.clock.per_block(group.stream.name)
+
     def teller(self, name: str) -> str | None:
         """The group whose noise level an observed group is told, if it is told one."""
         stream = self.groups[name].stream.told

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from crossroads.codecs.banks import BankedLinear
+from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.spec import Codec, Latent
 from crossroads.layout import Layout
 from crossroads.noise import per_token
@@ -58,6 +59,11 @@ class StreamNet(nn.Module):
     def target(self, name: str, batch: Batch) -> Latent:
         """The latent that a learned stream must produce."""
         return self.codec(name).target(batch)
+
+    def beside(self, name: str, obs: Observation, start: int, num: int) -> Tensor | None:
+        """What enters beside ``num`` noised tokens from number ``start`` on; most codecs have nothing of the kind."""
+        codec = self.codec(name)
+        return codec.beside(obs.images, "noised", start, num) if isinstance(codec, LatentCodec) else None
 
     def place(
         self, name: str, num_tokens: int, valid: Mapping[str, Bool[Tensor, "b n"]], offset: int = 0, start: int = 0

@@ -177,7 +177,7 @@ class StreamPolicy(nn.Module):
         """The named groups embedded and placed; ``valid`` adds the validity of groups that are cached."""
         known = {**valid, **{name: latent.valid for name, latent in prepared.latents.items()}}
         return {
-            name: self.net.embed(name, prepared.latents[name].values, prepared.levels[name], known)
+            name: self.net.embed(name, prepared.latents[name].shown, prepared.levels[name], known)
             for name in sorted(names)
         }
 

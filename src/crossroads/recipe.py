@@ -17,8 +17,8 @@ from crossroads.codecs.slots import CameraSlots
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
 from crossroads.objectives import Flow, Regress, TokenCE
-from crossroads.schedule import Branch, Commit, Decode, Denoise, Leg, Predict, Rank, Read, moved
-from crossroads.streams import NO_BLOCKS, Clock, Edge, Stream
+from crossroads.schedule import Branch, Commit, Decode, Denoise, Guidance, Leg, Predict, Rank, Read, moved
+from crossroads.streams import NO_BLOCKS, Clock, Edge, Stream, ViewKind
 from crossroads.towers.spec import TowerSpec
 from crossroads.types import Window
 
@@ -402,7 +402,7 @@ def _check_told(recipe: Recipe, layout: Layout) -> None:
             _refuse(recipe, place, "a stream with a Flow objective", repr(stream.told), flows)
         if stream.principal != "now":
             _refuse(recipe, place, "a stream that is only observed", stream.principal, ())
-        views = {stream.name: "now", stream.told: "noised"}
+        views: dict[str, ViewKind] = {stream.name: "now", stream.told: "noised"}
         blocks = {
             name: layout.clock.num_blocks(name, streams[name].codec.num_tokens(view)) for name, view in views.items()
         }
@@ -439,6 +439,8 @@ def _check_schedule(recipe: Recipe, layout: Layout) -> None:
         for name in (leg.stream,) if isinstance(leg, Commit) else moved(leg):
             if name not in names:
                 _refuse(recipe, place, "a stream", repr(name), names)
+            if isinstance(leg, Denoise) and leg.guidance:
+                _check_guidance(recipe, leg, leg.guidance, names)
             kind = {Decode: TokenCE, Denoise: Flow, Predict: Regress}.get(type(leg))
             if kind and not isinstance(names[name].objective, kind):
                 got = type(names[name].objective).__name__
@@ -456,6 +458,17 @@ def _check_schedule(recipe: Recipe, layout: Layout) -> None:
         reads = leg.groups if isinstance(leg, Read) else moved(leg)
         _check_ready(recipe, place, layout.needed(reads) - set(moved(leg)), layout, settled, committed)
         settled.update(moved(leg))
+
+
+def _check_guidance(recipe: Recipe, leg: Denoise, guidance: Guidance, names: Mapping[str, Stream]) -> None:
+    """Guided are streams that the leg moves, away from words that it reads."""
+    texts = [name for name, stream in names.items() if stream.carries == "text" and stream.objective is None]
+    for place, given, known in (("streams", guidance.streams, leg.streams), ("without", guidance.without, texts)):
+        for name in given:
+            if name not in known:
+                _refuse(recipe, f"guidance, {place}", f"some of {sorted(known)}", repr(name), known)
+        if not given:
+            _refuse(recipe, f"guidance, {place}", "at least one", "none", ())
 
 
 def _check_branches(recipe: Recipe, names: Mapping[str, Stream]) -> None:

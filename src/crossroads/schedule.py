@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -18,12 +18,23 @@ from torch import Tensor
 
 from crossroads.codecs.frames import ValueFrameCodec
 from crossroads.codecs.spec import Latent
-from crossroads.history import History, is_cut
+from crossroads.history import History
 from crossroads.net import StreamNet
 from crossroads.objectives import TokenCE
 from crossroads.solvers import Solver
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Observation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """Some of a leg's streams move by ``v' + scale (v - v')``, ``v'`` being what the network answers when the texts
+    ``without`` say ``words`` (classifier-free guidance, Ho and Salimans 2022, arXiv 2207.12598)."""
+
+    streams: tuple[str, ...]
+    scale: float
+    without: tuple[str, ...] = ("text",)
+    words: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +44,7 @@ class Denoise:
 
     streams: tuple[str, ...]
     solver: Solver
+    guidance: Guidance | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +134,7 @@ class Interpreter:
     ) -> None:
         self.net, self.obs, self.generator, self.caching, self.known = net, obs, generator, caching, known
         self.history, self.remembered = history, frozenset[str]()
+        self.blank: Interpreter | None = None
         net.address(obs.robot)
         self.latents: dict[str, Latent] = {}
         self.levels: dict[str, float] = {}
@@ -172,29 +185,31 @@ class Interpreter:
             return
         group = self.net.group(name)
         kind = group.view.kind
+        once = self.history.first if self.history and not self._block(name) else self.obs
         if kind == "now":
-            self.latents[name], self.levels[name] = self.net.observe(name, self.obs), 0.0
+            self.latents[name], self.levels[name] = self.net.observe(name, once), 0.0
             return
         assert kind != "clean", f"group {name} is read before Commit: validate() should have refused the schedule"
         num, *rest = self.net.codec(name).latent_shape(kind)
-        _, num = self._block(name) or (0, num)
+        start, num = self._block(name) or (0, num)
         device = self.obs.state.device
         noise = torch.randn((self.obs.batch_size, num, *rest), generator=self.generator, device=device)
         valid = torch.ones(len(noise), num, dtype=torch.bool, device=device)
-        self.latents[name], self.levels[name] = Latent(values=noise, valid=valid), 1.0
+        beside = self.net.beside(name, self.history.first if self.history else self.obs, start, num)
+        self.latents[name], self.levels[name] = Latent(values=noise, valid=valid, beside=beside), 1.0
 
     def _input(self, name: str) -> GroupInput:
         told = self.net.layout.teller(name) or name
         level = torch.full((self.obs.batch_size, 1), self.levels.get(told, 0.0), device=self.obs.state.device)
         valid = {other: latent.valid for other, latent in self.latents.items()}
         start, _ = self._block(name) or (0, 0)
-        return self.net.embed(name, self.latents[name].values, level, valid, offset=start)
+        return self.net.embed(name, self.latents[name].shown, level, valid, offset=start)
 
     def _block(self, name: str) -> tuple[int, int] | None:
         """The first token and the number of tokens of a group that this call is about; None for all of them."""
-        if not self.remembered or not is_cut(self.net.group(name), self.net):
+        num = self.net.layout.per_call(name)
+        if not self.remembered or not num:
             return None
-        num = self.net.layout.clock.per_block(self.net.group(name).stream.name)
         return (self.history.num_blocks if self.history else 0) * num, num
 
     def _needed(self, names: Iterable[str]) -> frozenset[str]:
@@ -238,16 +253,49 @@ class Interpreter:
 
         def place(x: Tensor, level: float) -> None:
             for name, part, shape in zip(moving, x.split(sizes, dim=1), shapes, strict=True):
-                self.latents[name] = Latent(values=part.reshape(shape), valid=self.latents[name].valid)
+                self.latents[name] = replace(self.latents[name], values=part.reshape(shape))
                 self.levels[name] = level
+
+        running_blank: list[str] = []
+        if leg.guidance is not None:
+            self.blank = self._under_other_words(leg.guidance)
+            running_blank = self.blank._sources(moving)
 
         def velocity(x: Tensor, level: float) -> Tensor:
             place(x, level)
-            states = self.net({name: self._input(name) for name in running}, self.states)
-            return torch.cat([self._velocity(name, states[name], level).flatten(1) for name in moving], dim=1)
+            found = self._velocities(running, moving, level)
+            if self.blank is not None and leg.guidance is not None:
+                self.blank.latents |= {name: self.latents[name] for name in moving}
+                self.blank.levels |= dict.fromkeys(moving, level)
+                guided = [self._principal(name) for name in leg.guidance.streams]
+                for name, blank in self.blank._velocities(running_blank, guided, level).items():
+                    found[name] = blank + leg.guidance.scale * (found[name] - blank)
+            return torch.cat([found[name].flatten(1) for name in moving], dim=1)
 
         start = torch.cat([self.latents[name].values.flatten(1) for name in moving], dim=1)
         place(leg.solver.solve(start, velocity), leg.solver.stop)
+
+    def _under_other_words(self, guidance: Guidance) -> Interpreter:
+        """One that has seen and drawn the same, but for what some texts say; what they do not touch is taken over."""
+        told = self.obs.told((guidance.words,) * self.obs.batch_size)
+        old = self.history
+        history = replace(old, states=old.blank, first=old.first.told(told.text)) if old else None
+        other = Interpreter(self.net, told, self.generator, caching=self.caching, known=self.known, history=history)
+        other.remembered = self.remembered
+        texts = {self._principal(name) for name in guidance.without}
+        other.latents = {name: latent for name, latent in self.latents.items() if name not in texts}
+        other.levels = {name: level for name, level in self.levels.items() if name not in texts}
+        untouched = self.net.layout.stable(texts)
+        other.states = {name: state for name, state in self.states.items() if name in untouched}
+        for name in self.remembered:
+            other._recall(name)
+        return other
+
+    def _velocities(self, running: list[str], moving: list[str], level: float) -> dict[str, Tensor]:
+        """What the network answers for each of some groups."""
+        needed = [name for name in running if name in self._needed(moving)]
+        states = self.net({name: self._input(name) for name in needed}, self.states)
+        return {name: self._velocity(name, states[name], level) for name in moving}
 
     def _velocity(self, name: str, state: GroupState, level: float) -> Tensor:
         """What the network answers; for a known stream, what leads straight to its value."""
@@ -330,7 +378,7 @@ class Interpreter:
         self.states |= self.history.states
         self._run_missing(self._needed([clean]) - {clean})
         done = self.states[clean].valid.shape[1] if clean in self.states else 0
-        values, level = self.latents[clean].values[:, done:], torch.zeros(self.obs.batch_size, 1)
+        values, level = self.latents[clean].shown[:, done:], torch.zeros(self.obs.batch_size, 1)
         valid = {name: latent.valid for name, latent in self.latents.items()}
         tokens = self.net.embed(clean, values, level.to(values.device), valid, offset=done)
         self.states |= self.net({clean: tokens}, self.states)
@@ -348,7 +396,7 @@ class Interpreter:
             frames={} if old is None else old.frames,
             latents={name: latent for name, latent in self.latents.items() if name in kept},
             states={name: state for name, state in self.states.items() if name in kept},
-            blank={},
+            blank={name: state for name, state in self.blank.states.items() if name in kept} if self.blank else {},
         )
 
     def _branch(self, leg: Branch) -> None:
@@ -377,8 +425,6 @@ class Interpreter:
         self.obs = self.obs.rows(rows)
         self.known = {name: value[rows] for name, value in self.known.items()}
         self.written = {name: value[rows] for name, value in self.written.items()}
-        self.latents = {
-            name: Latent(values=latent.values[rows], valid=latent.valid[rows]) for name, latent in self.latents.items()
-        }
+        self.latents = {name: latent.rows(rows) for name, latent in self.latents.items()}
         self.states = {name: state.rows(rows) for name, state in self.states.items()}
         self.net.address(self.obs.robot)

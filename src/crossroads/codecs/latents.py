@@ -8,7 +8,7 @@ one canvas before encoding: side by side, as Fast-WAM does for LIBERO, or in row
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -33,7 +33,8 @@ class VideoLatents:
 
     ``marked``: the ends of Cosmos-Predict2, without biases and with two more channels in: one is 1 on clean tokens
     (level 0), one marks padded pixels, of which there are none. ``beside``: channels in that condition the clip (Wan
-    2.1 I2V: 4 of a mask and the first frame's latent); zero, as here, they say nothing. ``columns``: cameras per row of
+    2.1 I2V: 4 of a mask, which is 1 at the first frame, and the latents of that frame with grey ones behind it).
+    ``columns``: cameras per row of
     the canvas, row by row, grey where none is left (DreamZero: three views on a canvas of 2 x 2); 0: all in one row.
     """
 
@@ -109,8 +110,10 @@ class VideoLatents:
         return linear_flops(self.num_tokens(view), width, self.patch_size)
 
     def encode_flops(self, view: ViewKind) -> int:
-        """The frame of now alone, or the whole clip (whose first latent is then dropped)."""
-        return self.autoencoder.encode_flops(1 if view == "now" else 1 + len(self.future_s), self._canvas_hw)
+        """The frame of now alone, or the whole clip (whose first latent is then dropped); and what enters beside."""
+        whole = self.autoencoder.encode_flops(1 + len(self.future_s), self._canvas_hw)
+        own = self.autoencoder.encode_flops(1, self._canvas_hw) if view == "now" else whole
+        return own + (whole if self.beside else 0)
 
     def decode_flops(self) -> int:
         return self.autoencoder.decode_flops(1 + self.num_future, self._canvas_hw)
@@ -118,6 +121,15 @@ class VideoLatents:
     @property
     def _canvas_hw(self) -> tuple[int, int]:
         return self.image_hw[0] * self.tiles[0], self.image_hw[1] * self.tiles[1]
+
+
+def on_canvas(images: Mapping[str, Tensor], cameras: tuple[str, ...], columns: int) -> Float[Tensor, "*b h w 3"]:
+    """Cameras in rows of ``columns`` (0: all in one), pixels in -1..1; a place without a camera is 0, grey."""
+    across = columns or len(cameras)
+    down = -(-len(cameras) // across)
+    shown = [images[camera].float() / 127.5 - 1 for camera in cameras]
+    shown += [torch.zeros_like(shown[0])] * (down * across - len(shown))
+    return torch.cat([torch.cat(shown[row * across : (row + 1) * across], dim=-2) for row in range(down)], dim=-3)
 
 
 class LatentSpec(Protocol):
@@ -162,9 +174,11 @@ class LatentEnds(nn.Module):
         """Future pictures by camera."""
         raise NotImplementedError  # abstract
 
+    def _tokens(self, z: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b n c2"]:
+        return rearrange(z, "b t (h p) (w q) c -> b (t h w) (p q c)", p=self.spec.patch, q=self.spec.patch)
+
     def _latent(self, z: Float[Tensor, "b t h w c"], valid: Tensor) -> Latent:
-        p = self.spec.patch
-        tokens = rearrange(z, "b t (h p) (w q) c -> b (t h w) (p q c)", p=p, q=p)
+        tokens = self._tokens(z)
         per_latent = tokens.shape[1] // z.shape[1]
         return Latent(values=tokens, valid=repeat(valid.to(z.device), "b t -> b (t n)", n=per_latent))
 
@@ -177,16 +191,19 @@ class LatentEnds(nn.Module):
         return (self.spec.num_tokens(view), self.spec.patch_size)
 
     def embed(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n w"]:
-        """Tokens of a latent, alone or with all that enters beside it."""
-        whole = latent.shape[-1] == self.spec.enter_size
-        return self.enter(latent if whole else self._more(latent, level))
+        """Tokens of a latent, with what enters beside it or (Wan's channels are zero then) alone."""
+        return self.enter(self._more(latent, level) if self.spec.num_more else latent)
 
     def _more(self, latent: Float[Tensor, "b n c"], level: Tensor) -> Float[Tensor, "b n d"]:
         """The other channels behind the latent's own, at every place of a patch."""
-        places = latent.unflatten(-1, (self.spec.patch**2, -1))
-        more = latent.new_zeros(*places.shape[:-1], self.spec.num_more)
-        if self.spec.marked:
+        spec = self.spec
+        places = latent[..., : spec.patch_size].unflatten(-1, (spec.patch**2, -1))
+        more = latent.new_zeros(*places.shape[:-1], spec.num_more)
+        if spec.marked:
             more[..., 0] = (level == 0).to(latent.dtype)[..., None].expand(places.shape[:-1])
+        if latent.shape[-1] > spec.patch_size:
+            beside = latent[..., spec.patch_size :].unflatten(-1, (spec.patch**2, -1))
+            more[..., -beside.shape[-1] :] = beside
         return torch.cat([places, more], dim=-1).flatten(-2)
 
     def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n c"]:
@@ -198,17 +215,33 @@ class LatentCodec(LatentEnds):
 
     spec: VideoLatents  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def canvas(self, images: dict[str, Tensor]) -> Float[Tensor, "b t h w 3"]:
-        """Cameras in rows, pixels in -1..1; a place without a camera is 0, grey."""
-        down, across = self.spec.tiles
-        shown = [images[camera].float() / 127.5 - 1 for camera in self.spec.cameras]
-        shown += [torch.zeros_like(shown[0])] * (down * across - len(shown))
-        return torch.cat([torch.cat(shown[row * across : (row + 1) * across], dim=-2) for row in range(down)], dim=-3)
+    def canvas(self, images: Mapping[str, Tensor]) -> Float[Tensor, "*b h w 3"]:
+        return on_canvas(images, self.spec.cameras, self.spec.columns)
 
     @torch.no_grad()
     def observe(self, obs: Observation) -> Latent:
-        frames = self.canvas({name: rearrange(image, "b h w c -> b 1 h w c") for name, image in obs.images.items()})
-        return self._latent(self.autoencoder.encode(frames), torch.ones(len(frames), 1, dtype=torch.bool))
+        frames = self._first(obs.images)
+        latent = self._latent(self.autoencoder.encode(frames), torch.ones(len(frames), 1, dtype=torch.bool))
+        return replace(latent, beside=self.beside(obs.images, "now", 0, latent.values.shape[1]))
+
+    def _first(self, images: Mapping[str, Tensor]) -> Float[Tensor, "b 1 h w 3"]:
+        return rearrange(self.canvas(images), "b h w c -> b 1 h w c")
+
+    @torch.no_grad()
+    def beside(
+        self, images: Mapping[str, Tensor], view: ViewKind, start: int, num: int
+    ) -> Float[Tensor, "b n d"] | None:
+        """What enters beside ``num`` tokens of a view from number ``start`` on; ``images`` are of the first frame."""
+        if not self.spec.beside:
+            return None
+        first = self._first(images)
+        grey = torch.zeros_like(first).expand(-1, len(self.spec.future_s), -1, -1, -1)
+        z = self.autoencoder.encode(torch.cat([first, grey], dim=1))
+        mask = torch.zeros_like(z[..., :1]).repeat(1, 1, 1, 1, self.spec.beside - z.shape[-1])
+        mask[:, 0] = 1
+        tokens = self._tokens(torch.cat([mask, z], dim=-1))
+        start += 0 if view == "now" else self.spec.num_tokens("now")
+        return tokens[:, start : start + num]
 
     @torch.no_grad()
     def target(self, batch: Batch) -> Latent:
@@ -221,7 +254,8 @@ class LatentCodec(LatentEnds):
         """The latents of the frames after the first, encoded with it."""
         first = {name: rearrange(image, "b h w c -> b 1 h w c") for name, image in now.items()}
         frames = {camera: torch.cat([first[camera], later[camera]], dim=1) for camera in self.spec.cameras}
-        return self._latent(self.autoencoder.encode(self.canvas(frames))[:, 1:], valid)
+        latent = self._latent(self.autoencoder.encode(self.canvas(frames))[:, 1:], valid)
+        return replace(latent, beside=self.beside(now, "clean", 0, latent.values.shape[1]))
 
     @torch.no_grad()
     def decode(

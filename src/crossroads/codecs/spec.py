@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -14,10 +15,24 @@ from crossroads.types import Batch, Observation
 
 @dataclass(frozen=True, kw_only=True)
 class Latent:
-    """A stream's raw data in the form that is corrupted and predicted; ``valid`` is per token, true = use."""
+    """A stream's raw data in the form that is corrupted and predicted; ``valid`` is per token, true = use.
+
+    ``beside``: what enters the tower with the values and is neither corrupted nor predicted, ``b n d``.
+    """
 
     values: Tensor
     valid: Bool[Tensor, "b n"]
+    beside: Tensor | None = None
+
+    def rows(self, rows: Tensor) -> Latent:
+        """The latents of some samples."""
+        beside = None if self.beside is None else self.beside[rows]
+        return Latent(values=self.values[rows], valid=self.valid[rows], beside=beside)
+
+    @property
+    def shown(self) -> Tensor:
+        """All that a codec embeds."""
+        return self.values if self.beside is None else torch.cat([self.values, self.beside], dim=-1)
 
 
 class NeverTrained(nn.Module):

@@ -154,9 +154,7 @@ class Work:
         """The tokens of which a first call consists, where acting goes on block by block."""
         if group.name in self.stage.remembered:
             return 0
-        per_block = self.layout.clock.per_block(group.stream.name)
-        once = group.view.kind == "now" and group.stream.principal != "now"
-        return num if once or not per_block else per_block
+        return self.layout.per_call(group.name) or num
 
     def num_levels(self, name: str) -> int:
         """How many levels a group is told."""
@@ -249,7 +247,7 @@ def _act(recipe: Recipe, work: Work) -> ActFlops:
     legs = tuple(
         LegFlops(
             leg=leg.words,
-            once=leg.copies * (work.run(leg.once) + work.embed(leg.once)),
+            once=leg.copies * sum(work.run(names) + work.embed(names) for names in (leg.once, leg.blank_once)),
             steps=leg.steps,
             moving=leg.copies * _steps(leg, work),
         )
@@ -267,7 +265,8 @@ def _steps(leg: LegGroups, work: Work) -> int:
         written = range(1, leg.steps + 1)
         return sum(work.run(leg.running, (name, num)) for num in written) + work.read(name, leg.steps)
     answers = sum(work.read(name, work.num(name)) for name in leg.read_out)
-    return leg.steps * (work.run(leg.running) + work.embed(leg.running) + answers)
+    answers += sum(work.read(name, work.num(name)) for name in leg.blank_read)
+    return leg.steps * (sum(work.run(names) + work.embed(names) for names in (leg.running, leg.blank)) + answers)
 
 
 def _train(recipe: Recipe, phase: Phase, work: Work, *, cached: bool) -> SampleFlops:

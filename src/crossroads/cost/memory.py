@@ -125,10 +125,11 @@ def acting_memory(work: Work, found: Parameters) -> ActingMemory:
     """What acting holds: weights, the states of every group that ran, and the widest layer of a pass."""
     legs = legs_of(work.stage)
     ran = frozenset[str]().union(*(leg.once | leg.running for leg in legs))
+    blank = frozenset[str]().union(*(leg.blank_once | leg.blank for leg in legs))
     layers = [widest_layer(names, work) for leg in legs for names in (leg.once, leg.running)]
     return ActingMemory(
         weights=ACTING_BYTES * found.total,
-        cache=ACTING_BYTES * sum(state_numbers(name, work) for name in ran),
+        cache=ACTING_BYTES * sum(state_numbers(name, work) for name in (*ran, *blank)),
         activations=max((kept.bytes(ACTING_BYTES) for kept in layers), default=Kept().bytes(ACTING_BYTES)),
     )
 

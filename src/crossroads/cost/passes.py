@@ -7,6 +7,7 @@ is remembered from call to call is empty at the first call, and that is the one 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from crossroads.recipe import Stage
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Leg, Predict, Rank, Read, moved
@@ -26,6 +27,10 @@ class LegGroups:
     steps: int
     copies: int
     """How many branches of a sample run it."""
+    blank_once: frozenset[str] = frozenset()
+    blank: frozenset[str] = frozenset()
+    blank_read: tuple[str, ...] = ()
+    """What guidance runs a second time, under other words: once, at every step, and whose answers it takes."""
 
     @property
     def words(self) -> str:
@@ -68,9 +73,30 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
         steps = leg.max_tokens if isinstance(leg, Decode) else leg.solver.steps if isinstance(leg, Denoise) else 1
         cached = needed - running if running else needed - once
         found.append(
-            LegGroups(leg=leg, once=once, running=running, cached=cached, read_out=moving, steps=steps, copies=copies)
+            LegGroups(
+                leg=leg,
+                once=once,
+                running=running,
+                cached=cached,
+                read_out=moving,
+                steps=steps,
+                copies=copies,
+                **(_guided(stage, leg, running) if isinstance(leg, Denoise) and leg.guidance else {}),
+            )
         )
     return tuple(found)
+
+
+def _guided(stage: Stage, leg: Denoise, running: frozenset[str]) -> dict[str, Any]:
+    """What guidance runs again: of what its streams read, all that depends on the words that it says otherwise."""
+    assert leg.guidance is not None
+    layout = stage.layout
+    once = layout.needed(leg.streams) - set(stage.remembered) - running - layout.stable(leg.guidance.without)
+    return {
+        "blank_once": once,
+        "blank": layout.needed(leg.guidance.streams) & running,
+        "blank_read": leg.guidance.streams,
+    }
 
 
 def _moving(stage: Stage) -> tuple[str, ...]:

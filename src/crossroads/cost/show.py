@@ -39,7 +39,9 @@ def show(recipe: Recipe) -> str:
 def in_words(leg: Leg) -> str:
     """One leg as a phrase."""
     if isinstance(leg, Denoise):
-        return f"denoise {' and '.join(leg.streams)} in {leg.solver.steps} steps{_path(leg.solver)}"
+        words = f"denoise {' and '.join(leg.streams)} in {leg.solver.steps} steps{_path(leg.solver)}"
+        guided = leg.guidance
+        return words + (f", {' and '.join(guided.streams)} guided by {guided.scale:g}" if guided else "")
     if isinstance(leg, Predict):
         return f"predict {' and '.join(leg.streams)} in one pass"
     if isinstance(leg, Decode):
@@ -51,7 +53,7 @@ def in_words(leg: Leg) -> str:
     if isinstance(leg, Rank):
         return f"keep the branch with the best {leg.stream}"
     assert isinstance(leg, Commit)
-    return f"hold {leg.stream} as if observed"
+    return f"hold {leg.stream} as if observed" if not leg.observed else f"remember {leg.stream} as observed"
 
 
 def _path(solver: Solver) -> str:

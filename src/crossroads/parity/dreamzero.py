@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from crossroads.build import build_net
+from crossroads.codecs.image_features import ImageFeatures
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.published_text import TextFeatures
 from crossroads.codecs.spec import Latent
@@ -27,7 +28,8 @@ from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
 from crossroads.parity.recorded import all_valid, by_group, embedded, hearing, joint_of, load_published, mask_between
 from crossroads.recipe import Recipe
-from crossroads.recipes.dreamzero import PUBLISHED, DreamZeroSize, as_served, dreamzero
+from crossroads.recipes.dreamzero import as_served, dreamzero
+from crossroads.recipes.dreamzero_sizes import PUBLISHED, DreamZeroSize
 from crossroads.recipes.names import dreamzero_names
 from crossroads.towers.given import Given
 from crossroads.towers.joint import GroupState
@@ -78,18 +80,23 @@ def size_of(case: GoldenCase) -> DreamZeroSize:
             got=f"max_chunk_size {made['max_chunk_size']}, out_dim {made['out_dim']}, {channels} channels",
             do="crossroads has no other form of this network.",
         )
+    image_hw = (rows * scale.space_factor, columns * scale.space_factor)
     side, num = 2 * (head // 6), given["state"].shape[1]
     ends = {"hidden": (made["hidden_size"],), "activation": "relu"}
     return replace(
         PUBLISHED,
         text=TextFeatures(source="recorded", width=made["text_dim"], max_tokens=given["context"].shape[1]),
         text_tower=Given(width=made["text_dim"]),
-        image=TextFeatures(
-            source="recorded", width=given["clip_feature"].shape[2], max_tokens=given["clip_feature"].shape[1]
+        image=ImageFeatures(
+            source="recorded",
+            width=given["clip_feature"].shape[2],
+            num_tokens_read=given["clip_feature"].shape[1],
+            cameras=("front",),
+            image_hw=image_hw,
         ),
         video=VideoLatents(
             cameras=("front",),
-            image_hw=(rows * scale.space_factor, columns * scale.space_factor),
+            image_hw=image_hw,
             future_s=tuple(float(step) for step in range(1, 1 + TIME_FACTOR * (num_latents - 1))),
             autoencoder=scale,
             patch=PATCH,
@@ -120,11 +127,9 @@ def prepare(case: GoldenCase, recipe: Recipe) -> Prepared:
     size, given = size_of(case), case.inputs
     net = build_net(recipe.stage).eval()
     load_published(net, dreamzero_names(size), case.weights)
-    clean, noised = (
-        rearrange(
-            torch.cat([given[name], given["y"]], dim=1), "b c t (h p) (w q) -> b (t h w) (p q c)", p=PATCH, q=PATCH
-        )
-        for name in ("clean_latents", "noisy_latents")
+    clean, noised, beside = (
+        rearrange(given[name], "b c t (h p) (w q) -> b (t h w) (p q c)", p=PATCH, q=PATCH)
+        for name in ("clean_latents", "noisy_latents", "y")
     )
     per_frame = size.video.num_tokens("now")
     latents = {
@@ -143,6 +148,9 @@ def prepare(case: GoldenCase, recipe: Recipe) -> Prepared:
     levels |= {"opening": video[:, :per_frame], "video": video[:, per_frame:], "action": told["action"]}
     levels["state"] = told["action"][:, :: case.meta["constructor"]["num_action_per_block"]]  # of its first action
     held = {name: all_valid(part) for name, part in latents.items()}
+    now, later = beside[:, :per_frame], beside[:, per_frame:]
+    for name, part in {"video.now": now, "opening": now, "video.clean": later, "video": later}.items():
+        held[name] = replace(held[name], beside=part)
     return Prepared(case=case, size=size, net=net, latents=held, levels=levels)
 
 
@@ -187,6 +195,7 @@ def acted(prepared: Prepared) -> dict[str, Tensor]:
     """The server's passes: the frame of now, then each block denoised once and written clean."""
     net, size, layout = prepared.net, prepared.size, prepared.net.layout
     states: dict[str, GroupState] = {}
+    history: list[GroupState] = []
 
     def ran(names: tuple[str, ...], block: int) -> dict[str, GroupState]:
         """Some groups' tokens of one block; what is observed once is cut into no blocks."""
@@ -196,7 +205,7 @@ def acted(prepared: Prepared) -> dict[str, Tensor]:
                 layout.clock.per_block(net.group(name).stream.name) if name not in ("video.now", *CONTEXT) else 0
             )
             part = slice(block * per_block, (block + 1) * per_block) if per_block else slice(None)
-            values = prepared.latents[name].values[:, part]
+            values = prepared.latents[name].shown[:, part]
             valid = torch.ones(values.shape[:2], dtype=torch.bool)
             if name in states:
                 valid = torch.cat([states[name].valid, valid], dim=1)

@@ -75,7 +75,7 @@ def embedded(
     """The named groups as placed tokens; a group without a level stands at level 0 (clean)."""
     valid = {name: latent.valid for name, latent in latents.items()}
     zero = torch.zeros(len(next(iter(valid.values()))), 1)
-    return {name: net.embed(name, latents[name].values, levels.get(name, zero), valid) for name in sorted(names)}
+    return {name: net.embed(name, latents[name].shown, levels.get(name, zero), valid) for name in sorted(names)}
 
 
 def interpreter(net: StreamNet, observed: Mapping[str, Latent], noise: Mapping[str, Latent]) -> Interpreter:

@@ -8,8 +8,7 @@ from functools import partial
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
 from crossroads.recipes import cosmos_policy as cosmos_policy_sizes
-from crossroads.recipes import dreamzero as dreamzero_sizes
-from crossroads.recipes import fast_wam_sizes
+from crossroads.recipes import dreamzero_sizes, fast_wam_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes.cloning import cloning

@@ -17,7 +17,7 @@ from torch import Tensor
 from crossroads.errors import InputError, nearest
 from crossroads.net import StreamNet
 from crossroads.recipes.cosmos_policy import CosmosPolicySize
-from crossroads.recipes.dreamzero import DreamZeroSize
+from crossroads.recipes.dreamzero_sizes import DreamZeroSize
 from crossroads.recipes.fast_wam_sizes import FastWamSize
 from crossroads.recipes.gigaworld import GigaWorldSize
 from crossroads.recipes.pi0 import Pi0Size
