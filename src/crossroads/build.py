@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
+from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.pixels import PatchCodec, Patches
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
+from crossroads.codecs.scene import SceneCodec, SceneFeatures
 from crossroads.codecs.state import StateCodec, StateToken
 from crossroads.codecs.text import TextCodec, TextTokens
 from crossroads.errors import InputError
@@ -24,12 +26,15 @@ from crossroads.towers.cosmos import Cosmos, CosmosBlock, CosmosFrame
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
 from crossroads.towers.given import Given, GivenFrame
 from crossroads.towers.joint import Joint, JointLayer
+from crossroads.towers.motus import MotusBlock, MotusExpert, MotusFrame
 from crossroads.towers.plain import Plain, PlainBlock, PlainFrame
 from crossroads.towers.wan import Wan, WanBlock, WanFrame
 
 CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionTokens: ActionCodec,
+    LearnedTokens: LearnedCodec,
     Patches: PatchCodec,
+    SceneFeatures: SceneCodec,
     StateToken: StateCodec,
     TextFeatures: TextFeatureCodec,
     TextTokens: TextCodec,
@@ -39,6 +44,7 @@ TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Modul
     Cosmos: (CosmosFrame, CosmosBlock),
     Gemma: (GemmaFrame, GemmaBlock),
     Given: (GivenFrame, nn.Identity),
+    MotusExpert: (MotusFrame, MotusBlock),
     Plain: (PlainFrame, PlainBlock),
     Wan: (WanFrame, WanBlock),
 }

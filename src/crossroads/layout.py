@@ -66,6 +66,14 @@ class Layout:
                     do="Merge them into one.",
                 )
             seen.add(key)
+        for name, group in groups.items():
+            if group.view.told is not None and group.view.told not in groups:
+                raise InputError(
+                    where=f"group {name}, told",
+                    expected="the name of a group of this stage",
+                    got=repr(group.view.told),
+                    do=nearest(group.view.told, groups),
+                )
         ordered = tuple(sorted(edges, key=lambda edge: (edge.dst, edge.src, edge.via)))
         return Layout(groups=groups, edges=ordered, clock=clock)
 
@@ -92,10 +100,11 @@ class Layout:
         wanted, frontier = set(outputs), list(outputs)
         while frontier:
             dst = frontier.pop()
-            for edge in self.edges:
-                if edge.dst == dst and edge.src not in wanted:
-                    wanted.add(edge.src)
-                    frontier.append(edge.src)
+            told = self.groups[dst].view.told if dst in self.groups else None
+            for src in (*(edge.src for edge in self.edges if edge.dst == dst), *([told] if told else [])):
+                if src not in wanted:
+                    wanted.add(src)
+                    frontier.append(src)
         return frozenset(wanted)
 
     def stable(self, moving: Iterable[str]) -> frozenset[str]:
@@ -104,6 +113,7 @@ class Layout:
         grew = True
         while grew:
             readers = {edge.dst for edge in self.edges if edge.src in moved}
+            readers |= {name for name, group in self.groups.items() if group.view.told in moved}
             grew = not readers <= moved
             moved |= readers
         return frozenset(self.groups) - moved
@@ -194,6 +204,9 @@ class Layout:
             cells = {edge.src: marks[edge.via] + ("" if edge.grad else "|") for edge in self.edges if edge.dst == dst}
             row = "".join(cells.get(src, ".").ljust(width) for src in names)
             lines.append(dst.ljust(width) + towers[dst].ljust(tower_width) + row)
+        for name, group in self.groups.items():
+            if group.view.told is not None:
+                lines.append(f"{name} is told the level of {group.view.told}")
         lines.append("# joint   x cross   m modulate   v value   | gradient cut   (rows read columns)")
         moving, outputs = tuple(moving), tuple(outputs)
         if moving:

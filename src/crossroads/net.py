@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -89,10 +90,19 @@ class StreamNet(nn.Module):
 
     def forward(self, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]) -> dict[str, GroupState]:
         """Run the groups in ``inputs``, reading others from ``states``; returns the new states of the inputs."""
-        known = dict(states)
+        known, inputs = dict(states), self._told(inputs)
         for joint in self.joints:
             known.update(joint.run(inputs, known))  # pyright: ignore[reportCallIssue]
         return {name: known[name] for name in inputs}
+
+    def _told(self, inputs: Mapping[str, GroupInput]) -> Mapping[str, GroupInput]:
+        """The inputs, with the level of another group where a view is told one; the two always run together, since
+        each is read, or told, by the other (``Recipe.validate``)."""
+        leaders = {name: self.layout.groups[name].view.told for name in inputs}
+        return {
+            name: replace(part, level=inputs[leader].level) if (leader := leaders[name]) is not None else part
+            for name, part in inputs.items()
+        }
 
     def group(self, name: str) -> Group:
         return self.layout.groups[name]

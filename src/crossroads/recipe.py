@@ -172,6 +172,7 @@ class Recipe:
             _check_across(self, edge, layout, towers)
         _check_cuts(self, layout)
         _check_coupled(self, layout)
+        _check_told(self, layout)
         _check_schedule(self, layout)
         _check_phases(self, layout, towers)
         _check_posteriors(self, layout)
@@ -353,6 +354,21 @@ def _check_coupled(recipe: Recipe, layout: Layout) -> None:
         blocks = {name: layout.clock.num_blocks(name, flows[name].codec.num_tokens("noised")) for name in names}
         if len(set(blocks.values())) > 1:
             _refuse(recipe, "coupled", "streams with the same number of blocks", str(blocks), ())
+
+
+def _check_told(recipe: Recipe, layout: Layout) -> None:
+    """A view is told the one level of a noised group that reads it, so that neither runs without the other."""
+    for name, group in layout.groups.items():
+        leader = layout.groups.get(group.view.told or "")
+        if leader is None:
+            continue
+        codec, clock = leader.stream.codec, layout.clock
+        even = clock.num_blocks(leader.stream.name, codec.num_tokens(leader.view.kind)) == 1
+        if group.view.kind != "now" or not isinstance(leader.stream.objective, Flow) or not even:
+            expected = "an observed view that is told the one level of a stream with a Flow objective"
+            _refuse(recipe, f"group {name}, told", expected, leader.name, ())
+        if not any(edge.dst == leader.name and edge.src == name for edge in layout.edges):
+            _refuse(recipe, f"group {name}, told", f"an edge by which {leader.name} reads {name}", "none", ())
 
 
 def _check_schedule(recipe: Recipe, layout: Layout) -> None:

@@ -84,11 +84,14 @@ class View:
     """One way in which a stream is present: observed now, being denoised, teacher-forced clean, guessed, read.
 
     ``noised_share``: the share of training samples in which a ``clean`` view is noised all the same (Fast-WAM IDM
-    uses 0.5, arXiv 2603.16666), so that act-time imaginations are not out of distribution.
+    uses 0.5, arXiv 2603.16666), so that act-time imaginations are not out of distribution. ``told``: the group whose
+    level the tower is told instead of this view's own (Motus, arXiv 2512.13030, and GR00T's head, arXiv 2503.14734,
+    tell one level to the whole sequence of the actions, the clean state included); codecs still know the view's own.
     """
 
     kind: ViewKind
     noised_share: float = 0.0
+    told: str | None = None
 
 
 NOW = View(kind="now")

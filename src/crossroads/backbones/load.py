@@ -51,7 +51,7 @@ def _load(policy: StreamPolicy, folder: Path, name: str, towers: list[str]) -> s
 def _fill(policy: StreamPolicy, path: Path, stored: Mapping[str, Tensor], towers: list[str]) -> None:
     state = policy.net.state_dict()
     needed = policy.net.weight_names(towers)
-    streams = {stream.name for stream in policy.recipe.stage.streams}
+    streams = {stream.name for stream in policy.recipe.stage.streams if stream.tower in towers}
     unused = [key for key in stored if key.startswith("codecs.") and key.split(".")[1] not in streams]
     stored = {key: value for key, value in stored.items() if key not in unused}  # a recipe may leave a stream out
     for kind, names in (

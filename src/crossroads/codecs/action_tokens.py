@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossroads.codecs.banks import end_flops, end_parameters, make_end
+from crossroads.codecs.banks import Between, end_flops, end_parameters, make_end
 from crossroads.codecs.spec import Latent
 from crossroads.space import Normaliser, NormaliserKind
 from crossroads.streams import ViewKind, linear_flops, linear_parameters
@@ -24,8 +24,9 @@ class ActionTokens:
 
     ``level_in_codec``: the level enters by a two-layer MLP beside the action (pi0, openpi ``action_time_mlp``);
     otherwise the tower is told the level (Wan-style modulation). ``hidden`` and ``robots``: widths of networks in and
-    out, and the robots with weights of their own at the raw end (``codecs.banks``). ``first_place``: the rotary index
-    of the first action.
+    out, and the robots with weights of their own at the raw end (``codecs.banks``); ``hidden_out``: where the way out
+    is not the mirrored way in; ``between``: what stands between the layers. ``first_place``: the rotary index of the
+    first action.
     """
 
     num_actions: int
@@ -34,8 +35,15 @@ class ActionTokens:
     normaliser: NormaliserKind = "mean_std"
     level_in_codec: bool = False
     hidden: tuple[int, ...] = ()
+    hidden_out: tuple[int, ...] | None = None
+    between: Between = "gelu"
     robots: tuple[str, ...] = ()
     first_place: int = 0
+
+    @property
+    def way_out(self) -> tuple[int, ...]:
+        """Hidden widths of the way out, from the raw end."""
+        return self.hidden if self.hidden_out is None else self.hidden_out
 
     @property
     def views(self) -> tuple[ViewKind, ...]:
@@ -49,8 +57,9 @@ class ActionTokens:
         return Window(**{**vars(NOTHING), **asked})
 
     def num_parameters(self, width: int) -> int:
-        sizes, num = (self.action_size, width, self.hidden), len(self.robots)
-        ends = end_parameters(*sizes, num) + end_parameters(*sizes, num, back=True)
+        size, num = self.action_size, len(self.robots)
+        ends = end_parameters(size, width, self.hidden, num)
+        ends += end_parameters(size, width, self.way_out, num, back=True)
         told = linear_parameters(2 * width, width) + linear_parameters(width, width)
         return ends + (told if self.level_in_codec else 0)
 
@@ -60,7 +69,7 @@ class ActionTokens:
         return enter + (told if self.level_in_codec else 0)
 
     def read_flops(self, view: ViewKind, width: int) -> int:
-        return end_flops(self.num_actions, self.action_size, width, self.hidden)
+        return end_flops(self.num_actions, self.action_size, width, self.way_out)
 
     def encode_flops(self, view: ViewKind) -> int:
         return 0
@@ -77,8 +86,8 @@ class ActionCodec(nn.Module):
         self.spec = spec
         self.width = width
         self.normaliser = Normaliser(spec.action_size)
-        self.enter = make_end(spec.action_size, width, spec.hidden, spec.robots)
-        self.leave = make_end(spec.action_size, width, spec.hidden, spec.robots, back=True)
+        self.enter = make_end(spec.action_size, width, spec.hidden, spec.robots, between=spec.between)
+        self.leave = make_end(spec.action_size, width, spec.way_out, spec.robots, back=True, between=spec.between)
         if spec.level_in_codec:
             self.told_in = nn.Linear(2 * width, width)
             self.told_out = nn.Linear(width, width)

@@ -6,7 +6,9 @@ their state and action codecs, so that robots of other sizes and units share eve
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -50,32 +52,48 @@ class BankedLinear(nn.Module):
         return torch.baddbmm(self.bias[bank].unsqueeze(1), x, self.weight[bank])
 
 
+Between = Literal["gelu", "silu", "relu"]
+"""What stands between the layers of an end; GELU is the exact one."""
+BETWEEN: Mapping[Between, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "relu": functional.relu,
+}
+
+
 def make_end(
-    inputs: int, outputs: int, hidden: tuple[int, ...], robots: tuple[str, ...], *, back: bool = False
+    inputs: int,
+    outputs: int,
+    hidden: tuple[int, ...],
+    robots: tuple[str, ...],
+    *,
+    back: bool = False,
+    between: Between = "gelu",
 ) -> nn.Module:
     """The way into a tower, ``inputs`` to ``outputs``, or the mirrored way ``back``.
 
-    Without ``hidden`` one linear map; with it, a network with exact GELU between its layers. The layer at the raw end
-    is banked where there are ``robots``.
+    Without ``hidden`` one linear map; with it, a network. The layer at the raw end is banked where there are
+    ``robots``.
     """
     sizes = tuple(pairwise((inputs, *hidden, outputs)))
     layers: list[nn.Module] = []
     for index, (raw, inner) in enumerate(sizes):
         shape = (inner, raw) if back else (raw, inner)
         layers.append(BankedLinear(*shape, robots) if robots and index == 0 else nn.Linear(*shape))
-    return Layers(layers[::-1] if back else layers) if hidden else layers[0]
+    return Layers(layers[::-1] if back else layers, between) if hidden else layers[0]
 
 
 class Layers(nn.Module):
-    """Layers with exact GELU between them."""
+    """Layers with something between them that is not linear."""
 
-    def __init__(self, layers: list[nn.Module]) -> None:
+    def __init__(self, layers: list[nn.Module], between: Between) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.between = BETWEEN[between]
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
-            x = functional.gelu(layer(x))
+            x = self.between(layer(x))
         return self.layers[-1](x)
 
 

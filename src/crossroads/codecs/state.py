@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crossroads.codecs.banks import end_flops, end_parameters, make_end
+from crossroads.codecs.banks import Between, end_flops, end_parameters, make_end
 from crossroads.codecs.spec import Latent
 from crossroads.space import Normaliser, NormaliserKind
 from crossroads.streams import ViewKind
@@ -18,11 +18,12 @@ from crossroads.types import NOTHING, Batch, Observation, Window
 
 @dataclass(frozen=True, kw_only=True)
 class StateToken:
-    """The state vector as a single token; ``hidden`` and ``robots`` as in ``ActionTokens``."""
+    """The state vector as a single token; ``hidden``, ``between`` and ``robots`` as in ``ActionTokens``."""
 
     num_state: int
     normaliser: NormaliserKind = "mean_std"
     hidden: tuple[int, ...] = ()
+    between: Between = "gelu"
     robots: tuple[str, ...] = ()
 
     @property
@@ -58,7 +59,7 @@ class StateCodec(nn.Module):
         super().__init__()
         self.spec = spec
         self.normaliser = Normaliser(spec.num_state)
-        self.enter = make_end(spec.num_state, width, spec.hidden, spec.robots)
+        self.enter = make_end(spec.num_state, width, spec.hidden, spec.robots, between=spec.between)
 
     def observe(self, obs: Observation) -> Latent:
         values = rearrange(self.normaliser.normalise(obs.state), "b s -> b 1 s")

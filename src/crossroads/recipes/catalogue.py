@@ -7,13 +7,14 @@ from functools import partial
 
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
-from crossroads.recipes import fast_wam_sizes
+from crossroads.recipes import fast_wam_sizes, motus_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.gigaworld import gigaworld_policy
 from crossroads.recipes.inverse import inverse_motion, inverse_scene
+from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
@@ -26,6 +27,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "gigaworld_policy": gigaworld_policy,
     "inverse_motion": inverse_motion,
     "inverse_scene": inverse_scene,
+    "motus": motus,
     "nano_video": nano_video,
     "nano_vlm": nano_vlm,
     "pi0": pi0,
@@ -37,6 +39,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam_idm": partial(fast_wam_idm, fast_wam_sizes.PUBLISHED),
     "fast_wam_joint": partial(fast_wam_joint, fast_wam_sizes.PUBLISHED),
     "gigaworld_policy": partial(gigaworld_policy, gigaworld_sizes.PUBLISHED),
+    "motus": partial(motus, motus_sizes.PUBLISHED),
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
 }
 """At the size of the publication; backbones and controls of our own have none."""
