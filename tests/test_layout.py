@@ -21,7 +21,7 @@ from crossroads.layout import Layout
 from crossroads.recipe import Recipe
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.pi0 import pi0
-from crossroads.streams import CLEAN, NOISED, NOW, Clock, Edge, Stream, When, reads
+from crossroads.streams import CLEAN, NOISED, NOW, Clock, Edge, Stream, View, When, reads
 from golden import GoldenCase
 
 NAMES = ("a", "b", "c", "d")
@@ -101,6 +101,17 @@ def test_unknown_groups_and_doubled_edges_are_refused() -> None:
         layout_of(streams, reads("text", "video.noww"))
     with pytest.raises(InputError, match="one joint edge per pair"):
         layout_of(streams, (*reads("text", "video"), *reads("text", "video", when="same")))
+
+
+def test_who_is_told_a_level_needs_the_group_that_tells_it_and_moves_with_it() -> None:
+    told = View(kind="now", told="action")
+    streams = (counted("action", views=(NOISED,)), counted("state", views=(told,)), counted("text"))
+    layout = layout_of(streams, reads("state", "text"))
+    assert layout.needed(["state"]) == {"state", "text", "action"}
+    assert layout.stable(["action"]) == {"text"}
+    assert "state is told the level of action" in layout.picture()
+    with pytest.raises(InputError, match=r"group state, told.*Did you mean 'action'"):
+        layout_of((streams[0], counted("state", views=(View(kind="now", told="acton"),))), ())
 
 
 def test_towers_are_joined_by_joint_edges_and_served_after_what_they_read_across() -> None:

@@ -16,6 +16,7 @@ from crossroads.objectives import Flow
 from crossroads.recipe import Phase, Recipe, Tower, diff
 from crossroads.recipes.catalogue import RECIPES, recipe
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
+from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
 from crossroads.schedule import Commit, Decode, Denoise, Predict, Read
@@ -125,6 +126,25 @@ REFUSED: dict[str, tuple[Callable[[], Recipe], str]] = {
             ),
         ),
         "every path between the two cut",
+    ),
+    "told by what is not noised": (
+        lambda: streamed("state", views=(View(kind="now", told="text"),)),
+        "the one level of a stream with a Flow objective, got text",
+    ),
+    "told one of several levels": (
+        lambda: streamed("state", views=(View(kind="now", told="action"),)),
+        "the one level of a stream with a Flow objective, got action",
+    ),
+    "told by what does not read it": (
+        lambda: staged(
+            motus(),
+            edges=tuple(e for e in motus().stage.edges if (e.dst, e.src) != ("action", "registers")),
+        ),
+        "group registers, told: expected an edge by which action reads registers",
+    ),
+    "a noised view that is told": (
+        lambda: streamed("action", views=(View(kind="noised", told="action"), View(kind="clean"))),
+        "an observed view",
     ),
     "empty schedule": (lambda: staged(tiny_recipe(), schedule=()), "at least one leg"),
     "unknown stream in a leg": (

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
-from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.latents import LatentCodec, VideoLatents
+from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.pixels import PatchCodec, Patches
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
 from crossroads.codecs.scene import SceneCodec, SceneFeatures

@@ -34,7 +34,7 @@ every_phase = pytest.mark.parametrize(("name", "phase"), CASES)
 @contextmanager
 def each_group_alone(policy: StreamPolicy) -> Iterator[None]:
     """On a CPU groups share attention calls, which makes autograd keep more; a GPU keeps what is counted here."""
-    policy.net.attend_by(Sdpa(max_waste=0.0))
+    policy.net.attend_by(Sdpa(max_waste=-1.0))  # not even groups that read the same share a call
     try:
         yield
     finally:

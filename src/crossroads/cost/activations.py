@@ -22,6 +22,7 @@ from crossroads.errors import InputError
 from crossroads.recipe import Phase
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given
+from crossroads.towers.motus import MotusExpert
 from crossroads.towers.plain import Plain
 from crossroads.towers.wan import Wan
 
@@ -145,6 +146,15 @@ def _plain_layer(spec: Plain, given: Pass) -> Kept:
     return Kept(narrow=n * (2 * w + 3 * w + 2 * spec.mlp), wide=n * 2 * w)
 
 
+def _motus_layer(spec: MotusExpert, given: Pass) -> Kept:
+    """As Wan's without rotation and reading across; without levels, two plain layer norms and no gates."""
+    w, e, n = spec.width, spec.attention_width, given.num_tokens
+    told = 8 * w if spec.acts and given.num_levels > 1 else 0
+    gated = 4 * w if spec.acts else 2 * w
+    wide = 4 * w if spec.acts else 2 * w
+    return Kept(narrow=n * (gated + told + 3 * e + 2 * spec.mlp), wide=n * (wide + 2 * e))
+
+
 def _given_layer(spec: Given, given: Pass) -> Kept:
     return Kept()
 
@@ -152,6 +162,7 @@ def _given_layer(spec: Given, given: Pass) -> Kept:
 _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     Gemma: _gemma_layer,
     Given: _given_layer,
+    MotusExpert: _motus_layer,
     Plain: _plain_layer,
     Wan: _wan_layer,
 }
@@ -162,6 +173,8 @@ def _frame(spec: Any, given: Pass) -> Kept:
     w, n = spec.width, given.num_tokens
     if isinstance(spec, Wan):
         return Kept(narrow=given.num_context * 3 * w, wide=n * 3 * w if spec.modulated_head else 0)
+    if isinstance(spec, MotusExpert):
+        return Kept(wide=n * 3 * w if spec.acts else 0)
     return Kept(wide=n * 2 * w) if isinstance(spec, Gemma | Plain) else Kept()
 
 

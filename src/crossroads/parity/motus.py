@@ -15,13 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crossroads.build import build_net
-from crossroads.codecs.action_tokens import ActionTokens
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.learned import LearnedTokens
 from crossroads.codecs.published_text import TextFeatures
 from crossroads.codecs.scene import QwenVision, SceneFeatures
 from crossroads.codecs.spec import Latent
-from crossroads.codecs.state import StateToken
 from crossroads.codecs.video_autoencoder import TIME_FACTOR
 from crossroads.codecs.wan_autoencoder import WanAutoencoder
 from crossroads.net import StreamNet
