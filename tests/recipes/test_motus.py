@@ -138,14 +138,13 @@ def test_clean_views_are_told_the_level_of_what_is_noised_beside_them(policies: 
             states = policy.net(policy.inputs(shown, frozenset(shown.latents), {}), {})
         return {name: state.keys[0] for name, state in states.items() if state.keys}
 
-    low, high, filmed = (
-        first_keys(video=0.2, action=0.2),
-        first_keys(video=0.2, action=0.9),
-        first_keys(video=0.9, action=0.2),
-    )
-    moved = {name for name in low if not torch.equal(low[name], high[name])}
-    assert moved == {"action", "state", "registers"}
-    assert {name for name in low if not torch.equal(low[name], filmed[name])} == {"video", "video.now"}
+    base = first_keys(video=0.2, action=0.2)
+
+    def moved(**levels: float) -> set[str]:
+        return {name for name, keys in first_keys(**levels).items() if not torch.equal(keys, base[name])}
+
+    assert moved(video=0.2, action=0.9) == {"action", "state", "registers"}
+    assert moved(video=0.9, action=0.2) == {"video", "video.now"}
 
 
 def test_shipped_backbones_fill_the_towers_that_name_them(policies: dict[str, StreamPolicy]) -> None:
@@ -163,19 +162,20 @@ def test_shipped_backbones_fill_the_towers_that_name_them(policies: dict[str, St
 def test_published_experts_weigh_what_the_paper_says() -> None:
     """641.5 M for the action expert, 253.5 M for the understanding expert (arXiv 2512.13030, table of sizes)."""
     parts = parameters(recipe("motus", "published")).parts
-    action = sum(parts[f"{part}"] for part in ("towers.expert", "codecs.action", "codecs.state", "codecs.registers"))
+    action = sum(parts[part] for part in ("towers.expert", "codecs.action", "codecs.state", "codecs.registers"))
     assert action == pytest.approx(641.5e6, rel=1e-3)
     assert parts["towers.language"] + parts["codecs.image"] == pytest.approx(253.5e6, rel=1e-3)
 
 
 WORDS = 8
-GEOMETRY = {"depth": 2, "heads": 2, "head_dim": 8}
-ACTS = MotusExpert(width=12, mlp=16, **GEOMETRY, acts=True, frequency_width=16)
+ACTS = MotusExpert(width=12, mlp=16, depth=2, heads=2, head_dim=8, acts=True, frequency_width=16)
 TINY = replace(
     PUBLISHED,
     text=TextFeatures(source="none", width=WORDS, max_tokens=4),
     text_tower=Given(width=WORDS),
-    video_tower=Wan(width=20, mlp=24, **GEOMETRY, rotary=(4, 2, 2), frequency_width=16, context_width=WORDS),
+    video_tower=Wan(
+        width=20, mlp=24, depth=2, heads=2, head_dim=8, rotary=(4, 2, 2), frequency_width=16, context_width=WORDS
+    ),
     image=SceneFeatures(
         model=QwenVision(source="none", width=10), cameras=("front",), image_hw=(64, 64), max_words=3, hidden=(14, 14)
     ),
