@@ -13,6 +13,7 @@ from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.pixels import PatchCodec, Patches
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
+from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
 from crossroads.codecs.scene import SceneCodec, SceneFeatures
 from crossroads.codecs.state import StateCodec, StateToken
 from crossroads.codecs.text import TextCodec, TextTokens
@@ -25,6 +26,7 @@ from crossroads.space import ActionSpace, Statistics
 from crossroads.towers.cosmos import Cosmos, CosmosBlock, CosmosFrame
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
 from crossroads.towers.given import Given, GivenFrame
+from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead
 from crossroads.towers.joint import Joint, JointLayer
 from crossroads.towers.motus import MotusBlock, MotusExpert, MotusFrame
 from crossroads.towers.plain import Plain, PlainBlock, PlainFrame
@@ -34,6 +36,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionTokens: ActionCodec,
     LearnedTokens: LearnedCodec,
     Patches: PatchCodec,
+    ReasonFeatures: ReasonCodec,
     SceneFeatures: SceneCodec,
     StateToken: StateCodec,
     TextFeatures: TextFeatureCodec,
@@ -44,6 +47,7 @@ TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Modul
     Cosmos: (CosmosFrame, CosmosBlock),
     Gemma: (GemmaFrame, GemmaBlock),
     Given: (GivenFrame, nn.Identity),
+    GrootHead: (GrootFrame, GrootBlock),
     MotusExpert: (MotusFrame, MotusBlock),
     Plain: (PlainFrame, PlainBlock),
     Wan: (WanFrame, WanBlock),

@@ -22,6 +22,7 @@ from crossroads.errors import InputError
 from crossroads.recipe import Phase
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given
+from crossroads.towers.groot import GrootHead
 from crossroads.towers.motus import MotusExpert
 from crossroads.towers.plain import Plain
 from crossroads.towers.wan import Wan
@@ -155,6 +156,14 @@ def _motus_layer(spec: MotusExpert, given: Pass) -> Kept:
     return Kept(narrow=n * (gated + told + 3 * e + 2 * spec.mlp), wide=n * (wide + 2 * e))
 
 
+def _groot_layer(spec: GrootHead, given: Pass) -> Kept:
+    """Two halves, each with two layer norms, the first of them modulated; what the first half reads."""
+    w, n, m = spec.width, given.num_tokens, given.num_context
+    told = 4 * w if given.num_levels > 1 else 0
+    kept = Kept(narrow=n * (2 * told + 9 * w + 4 * spec.mlp), wide=n * 4 * w)
+    return kept + Kept(narrow=2 * m * w)
+
+
 def _given_layer(spec: Given, given: Pass) -> Kept:
     return Kept()
 
@@ -162,6 +171,7 @@ def _given_layer(spec: Given, given: Pass) -> Kept:
 _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     Gemma: _gemma_layer,
     Given: _given_layer,
+    GrootHead: _groot_layer,
     MotusExpert: _motus_layer,
     Plain: _plain_layer,
     Wan: _wan_layer,
@@ -173,6 +183,8 @@ def _frame(spec: Any, given: Pass) -> Kept:
     w, n = spec.width, given.num_tokens
     if isinstance(spec, Wan):
         return Kept(narrow=given.num_context * 3 * w, wide=n * 3 * w if spec.modulated_head else 0)
+    if isinstance(spec, GrootHead):
+        return Kept(wide=n * 3 * w)
     if isinstance(spec, MotusExpert):
         return Kept(wide=n * 3 * w if spec.acts else 0)
     return Kept(wide=n * 2 * w) if isinstance(spec, Gemma | Plain) else Kept()

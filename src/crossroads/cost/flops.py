@@ -96,7 +96,7 @@ def parameters(recipe: Recipe) -> Parameters:
         if stream.shares is None:
             part = f"codecs.{stream.name}"
             parts[part], owner[part] = stream.codec.num_parameters(specs[stream.tower].width), stream.tower
-        if isinstance(stream.codec, VideoLatents):
+        if isinstance(stream.codec, VideoLatents) and stream.shares is None:
             parts[f"autoencoders.{stream.name}"] = stream.codec.autoencoder.num_parameters()
     for name in specs:
         if told := Work(stage=stage).modulators(name):

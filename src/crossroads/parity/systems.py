@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from crossroads.errors import InputError, nearest
-from crossroads.parity import cosmos_block, fast_wam, gigaworld, motus, pi0, schedules, wan_block
+from crossroads.parity import cosmos_block, dit4dit_head, fast_wam, gigaworld, motus, pi0, schedules, wan_block
 from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
 
 SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     **dict.fromkeys(fast_wam.FORMS, fast_wam.run),
     "cosmos_block": cosmos_block.run,
+    "dit4dit_head": dit4dit_head.run,
     "gigaworld": gigaworld.run,
     "motus": motus.run,
     "pi0": pi0.run,

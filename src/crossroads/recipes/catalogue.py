@@ -7,10 +7,11 @@ from functools import partial
 
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
-from crossroads.recipes import fast_wam_sizes, motus_sizes
+from crossroads.recipes import dit4dit_sizes, fast_wam_sizes, motus_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes.cloning import cloning
+from crossroads.recipes.dit4dit import dit4dit
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.gigaworld import gigaworld_policy
 from crossroads.recipes.inverse import inverse_motion, inverse_scene
@@ -21,6 +22,7 @@ from crossroads.recipes.pi0 import pi0
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "cloning": cloning,
+    "dit4dit": dit4dit,
     "fast_wam": fast_wam,
     "fast_wam_idm": fast_wam_idm,
     "fast_wam_joint": fast_wam_joint,
@@ -35,6 +37,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
 """At nano size."""
 
 PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
+    "dit4dit": partial(dit4dit, dit4dit_sizes.PUBLISHED),
     "fast_wam": partial(fast_wam, fast_wam_sizes.PUBLISHED),
     "fast_wam_idm": partial(fast_wam_idm, fast_wam_sizes.PUBLISHED),
     "fast_wam_joint": partial(fast_wam_joint, fast_wam_sizes.PUBLISHED),

@@ -13,10 +13,12 @@ import torch
 from crossroads.errors import InputError, nearest
 from crossroads.net import StreamNet
 from crossroads.recipe import Recipe
-from crossroads.recipes import fast_wam_sizes, motus_sizes
+from crossroads.recipes import dit4dit_sizes, fast_wam_sizes, motus_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes.catalogue import PUBLISHED, RECIPES
+from crossroads.recipes.dit4dit_names import UNUSED as DIT4DIT_UNUSED
+from crossroads.recipes.dit4dit_names import dit4dit_names
 from crossroads.recipes.motus_names import UNUSED as MOTUS_UNUSED
 from crossroads.recipes.motus_names import motus_names
 from crossroads.recipes.names import Renamed, fast_wam_names, gigaworld_names, pi0_names
@@ -35,6 +37,7 @@ class Official:
 
 
 NAMES: Mapping[str, Callable[[], tuple[tuple[Renamed, ...], tuple[str, ...]]]] = {
+    "dit4dit": lambda: (dit4dit_names(dit4dit_sizes.PUBLISHED), DIT4DIT_UNUSED),
     "fast_wam": lambda: (fast_wam_names(fast_wam_sizes.PUBLISHED), ()),
     "fast_wam_idm": lambda: (fast_wam_names(fast_wam_sizes.PUBLISHED), ()),
     "fast_wam_joint": lambda: (fast_wam_names(fast_wam_sizes.PUBLISHED), ()),
