@@ -20,6 +20,7 @@ from crossroads.codecs.text import TextTokens
 from crossroads.cost.flops import Work
 from crossroads.errors import InputError
 from crossroads.recipe import Phase
+from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given
 from crossroads.towers.groot import GrootHead
@@ -137,6 +138,14 @@ def _wan_layer(spec: Wan, given: Pass) -> Kept:
     return kept + (Kept(narrow=n * (w + 2 * e) + m * 2 * e, wide=n * (w + 2 * e) + m * 2 * e) if m else Kept())
 
 
+def _cosmos_layer(spec: Cosmos, given: Pass) -> Kept:
+    """Two or three modulated layer norms, their outputs before the gates, the normed and turned queries and keys."""
+    w, e, n, m, parts = spec.width, spec.attention_width, given.num_tokens, given.num_context, spec.num_parts
+    told = 4 * w * parts if given.num_levels > 1 else 0
+    kept = Kept(narrow=n * (2 * parts * w + told + 3 * e + 2 * spec.mlp), wide=n * (2 * parts * w + 4 * e))
+    return kept + (Kept(narrow=n * 2 * e + m * 2 * e, wide=n * e + m * e) if m else Kept())
+
+
 def _gemma_layer(spec: Gemma, given: Pass) -> Kept:
     w, e, n = spec.width, spec.heads * spec.head_dim, given.num_tokens
     return Kept(narrow=n * (2 * w + 3 * e + 4 * spec.mlp), wide=n * 4 * w)
@@ -169,6 +178,7 @@ def _given_layer(spec: Given, given: Pass) -> Kept:
 
 
 _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
+    Cosmos: _cosmos_layer,
     Gemma: _gemma_layer,
     Given: _given_layer,
     GrootHead: _groot_layer,
@@ -183,7 +193,7 @@ def _frame(spec: Any, given: Pass) -> Kept:
     w, n = spec.width, given.num_tokens
     if isinstance(spec, Wan):
         return Kept(narrow=given.num_context * 3 * w, wide=n * 3 * w if spec.modulated_head else 0)
-    if isinstance(spec, GrootHead):
+    if isinstance(spec, Cosmos | GrootHead):
         return Kept(wide=n * 3 * w)
     if isinstance(spec, MotusExpert):
         return Kept(wide=n * 3 * w if spec.acts else 0)

@@ -110,7 +110,7 @@ def stage_of(size: Dit4DitSize, num_features: int) -> Stage:
         name="head",
         streams=(Stream(name="features", carries="text", codec=features, tower="given"), *head_streams(size)),
         edges=(*reads("features", "features"), *head_edges("features", tap=None)),
-        towers=(Tower(name="given", spec=Given(width=width)), Tower(name="head", spec=size.head)),
+        towers=(Tower(name="given", spec=Given(width=width)), Tower(name="expert", spec=size.head)),
         schedule=(Denoise(streams=("action",), solver=Euler(steps=size.denoising_steps)),),
     )
 
@@ -123,8 +123,8 @@ def trained(prepared: Prepared) -> dict[str, Tensor]:
     noisy = corrupt(given["actions"], given["noise"], level[:, None, None])
     latents = prepared.latents(noisy)
     inputs = embedded(net, latents, {"action": level[:, None]}, latents)
-    first = joint_of(net, "head").layers[0]
-    with hearing(first.get_submodule("blocks.head.read")) as read, hearing(first) as whole:
+    first = joint_of(net, "expert").layers[0]
+    with hearing(first.get_submodule("blocks.expert.read")) as read, hearing(first) as whole:
         states = net(inputs, {})
     codec = net.get_submodule("codecs.action")
     answer = net.codec("action").read(states["action"].hidden)
@@ -143,7 +143,7 @@ def trained(prepared: Prepared) -> dict[str, Tensor]:
         "train.sequence_in": torch.cat([inputs[name].tokens for name in SEQUENCE], dim=1),
         "train.trunk_out": torch.cat([codec.get_submodule("widen")(states[name].hidden) for name in SEQUENCE], dim=1),
         "train.block0_out": in_sequence(read[0]),
-        "train.block1_out": in_sequence(whole[0][0]["head"]),
+        "train.block1_out": in_sequence(whole[0][0]["expert"]),
         "train.velocity": answer,
     }
 

@@ -22,12 +22,14 @@ GLIMPSE = Flow(levels=FixedLevel(level=1.0))
 def head_streams(size: Dit4DitSize) -> tuple[Stream, Stream]:
     """State and actions, one sequence of the head; the state is told the actions' level."""
     return (
-        Stream(name="state", carries="state", codec=size.state, tower="head", views=(View(kind="now", told="action"),)),
+        Stream(
+            name="state", carries="state", codec=size.state, tower="expert", views=(View(kind="now", told="action"),)
+        ),
         Stream(
             name="action",
             carries="action",
             codec=size.action,
-            tower="head",
+            tower="expert",
             views=(NOISED,),
             objective=size.action_flow,
         ),
@@ -84,14 +86,14 @@ def dit4dit(size: Dit4DitSize = NANO) -> Recipe:
             towers=(
                 Tower(name="text", spec=size.text_tower, backbone=size.backbone),
                 Tower(name="video", spec=size.video_tower, backbone=size.backbone),
-                Tower(name="head", spec=size.head),
+                Tower(name="expert", spec=size.head),
             ),
             schedule=(Denoise(streams=("action",), solver=Euler(steps=size.denoising_steps)),),
             sequence=("text",),
         ),
         phases=(
-            Phase(name="full", trains=("text", "video", "head"), losses=("video", "action")),
-            Phase(name="head", trains=("head",), losses=("action",)),
+            Phase(name="full", trains=("text", "video", "expert"), losses=("video", "action")),
+            Phase(name="head", trains=("expert",), losses=("action",)),
         ),
         axes=Axes(paradigm="representation_only", architecture="hierarchical", integration="tokens"),
         departs=size.departs,

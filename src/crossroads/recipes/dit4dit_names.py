@@ -38,12 +38,12 @@ def head_names(size: Dit4DitSize, prefix: str = "") -> tuple[Renamed, ...]:
         *linear("codecs.action.widen", f"{prefix}model.proj_out_2"),
         *linear("codecs.action.leave.layers.0", f"{prefix}action_decoder.layer1"),
         *linear("codecs.action.leave.layers.1", f"{prefix}action_decoder.layer2"),
-        *linear("towers.head.frame.level_in", f"{told}.linear_1"),
-        *linear("towers.head.frame.level_out", f"{told}.linear_2"),
-        *linear("towers.head.frame.head", f"{prefix}model.proj_out_1"),
+        *linear("towers.expert.frame.level_in", f"{told}.linear_1"),
+        *linear("towers.expert.frame.level_out", f"{told}.linear_2"),
+        *linear("towers.expert.frame.head", f"{prefix}model.proj_out_1"),
     ]
     for layer in range(size.head.depth):
-        here = f"towers.head.layers.{layer}"
+        here = f"towers.expert.layers.{layer}"
         for half, ours in enumerate((f"{here}.read", here)):
             there = f"{prefix}model.transformer_blocks.{2 * layer + half}"
             found += linear(f"{ours}.told", f"{there}.norm1.linear")

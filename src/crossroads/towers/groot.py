@@ -43,6 +43,10 @@ class GrootHead:
         return self.heads * self.head_dim
 
     @property
+    def attention_width(self) -> int:
+        return self.width
+
+    @property
     def geometry(self) -> Heads:
         return Heads(depth=self.depth, heads=self.heads, kv_heads=self.heads, head_dim=self.head_dim)
 
