@@ -20,8 +20,11 @@ from crossroads.codecs.frames import (
 )
 from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
+from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.pixels import PatchCodec, Patches
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
+from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
+from crossroads.codecs.scene import SceneCodec, SceneFeatures
 from crossroads.codecs.slots import CameraSlots, SlotCodec
 from crossroads.codecs.state import StateCodec, StateToken
 from crossroads.codecs.text import TextCodec, TextTokens
@@ -34,7 +37,9 @@ from crossroads.space import ActionSpace, Statistics
 from crossroads.towers.cosmos import Cosmos, CosmosBlock, CosmosFrame
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
 from crossroads.towers.given import Given, GivenFrame
+from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead
 from crossroads.towers.joint import Joint, JointLayer
+from crossroads.towers.motus import MotusBlock, MotusExpert, MotusFrame
 from crossroads.towers.plain import Plain, PlainBlock, PlainFrame
 from crossroads.towers.wan import Wan, WanBlock, WanFrame
 
@@ -43,7 +48,10 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionTokens: ActionCodec,
     CameraSlots: SlotCodec,
     ImageFeatures: ImageFeatureCodec,
+    LearnedTokens: LearnedCodec,
     Patches: PatchCodec,
+    ReasonFeatures: ReasonCodec,
+    SceneFeatures: SceneCodec,
     StateFrame: StateFrameCodec,
     StateToken: StateCodec,
     TextFeatures: TextFeatureCodec,
@@ -57,6 +65,8 @@ TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Modul
     Cosmos: (CosmosFrame, CosmosBlock),
     Gemma: (GemmaFrame, GemmaBlock),
     Given: (GivenFrame, nn.Identity),
+    GrootHead: (GrootFrame, GrootBlock),
+    MotusExpert: (MotusFrame, MotusBlock),
     Plain: (PlainFrame, PlainBlock),
     Wan: (WanFrame, WanBlock),
 }

@@ -123,7 +123,35 @@ class EdmLevels:
         return level_from_edm(self.scale * torch.where(chosen, even, bell.clamp(*self.limits)))
 
 
-LevelSampler = UniformLevels | BetaLevels | EdmLevels
+@dataclass(frozen=True, kw_only=True)
+class LogitNormalLevels:
+    """``t = sigmoid(mean + std n)``, n normal; in ``high_share`` of the draws t is uniform on ``high_from``..1 instead
+    (Esser et al. 2024, arXiv 2403.03206; Cosmos-Predict2.5 and DiT4DiT, arXiv 2603.10448: 5 % from 0.98)."""
+
+    mean: float = 0.0
+    std: float = 1.0
+    high_share: float = 0.0
+    high_from: float = 1.0
+
+    def draw(self, num: int, generator: torch.Generator) -> Float[Tensor, " b"]:
+        drawn = torch.sigmoid(self.mean + self.std * torch.randn(num, generator=generator, device=generator.device))
+        if self.high_share == 0:
+            return drawn
+        chosen, high = torch.rand(2, num, generator=generator, device=generator.device)
+        return torch.where(chosen < self.high_share, self.high_from + (1 - self.high_from) * high, drawn)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedLevel:
+    """Always the same level: what a design shows at one level only (DiT4DiT's features of pure noise)."""
+
+    level: float = 1.0
+
+    def draw(self, num: int, generator: torch.Generator) -> Float[Tensor, " b"]:
+        return torch.full((num,), self.level, device=generator.device)
+
+
+LevelSampler = UniformLevels | BetaLevels | EdmLevels | LogitNormalLevels | FixedLevel
 
 
 @dataclass(frozen=True, kw_only=True)

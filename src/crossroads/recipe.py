@@ -391,7 +391,7 @@ def _check_coupled(recipe: Recipe, layout: Layout) -> None:
 
 
 def _check_told(recipe: Recipe, layout: Layout) -> None:
-    """What is told a level is observed; who tells it has levels, and as many blocks."""
+    """What is told a level is observed; who tells it has levels, one for all or as many blocks of them."""
     streams = {stream.name: stream for stream in recipe.stage.streams}
     flows = [name for name, stream in streams.items() if isinstance(stream.objective, Flow)]
     for stream in streams.values():
@@ -400,14 +400,12 @@ def _check_told(recipe: Recipe, layout: Layout) -> None:
             continue
         if stream.told not in flows:
             _refuse(recipe, place, "a stream with a Flow objective", repr(stream.told), flows)
-        if stream.principal != "now":
-            _refuse(recipe, place, "a stream that is only observed", stream.principal, ())
-        views: dict[str, ViewKind] = {stream.name: "now", stream.told: "noised"}
-        blocks = {
-            name: layout.clock.num_blocks(name, streams[name].codec.num_tokens(view)) for name, view in views.items()
-        }
-        if len(set(blocks.values())) > 1:
-            _refuse(recipe, place, "a stream with the same number of blocks", str(blocks), ())
+        if "now" not in [view.kind for view in stream.views]:
+            _refuse(recipe, place, "a stream that is observed", stream.principal, ())
+        views: tuple[tuple[str, ViewKind], ...] = ((stream.name, "now"), (stream.told, "noised"))
+        own, teller = (layout.clock.num_blocks(name, streams[name].codec.num_tokens(view)) for name, view in views)
+        if teller not in (1, own):
+            _refuse(recipe, place, f"a stream of one block or {own}", f"{stream.told} of {teller}", ())
 
 
 def _check_by_block(recipe: Recipe, layout: Layout) -> None:

@@ -58,7 +58,7 @@ def _fill(policy: StreamPolicy, path: Path, stored: Mapping[str, Tensor], towers
         for buffer, _ in module.named_buffers()
     }
     needed = {public: here for public, here in policy.net.weight_names(towers).items() if here not in robots}
-    streams = {stream.name for stream in policy.recipe.stage.streams}
+    streams = {stream.name for stream in policy.recipe.stage.streams if stream.tower in towers}
     unused = [key for key in stored if key.startswith("codecs.") and key.split(".")[1] not in streams]
     stored = {key: value for key, value in stored.items() if key not in unused}  # a recipe may leave a stream out
     for kind, names in (

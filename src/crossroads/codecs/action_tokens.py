@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from crossroads.codecs.banks import Activation, end_flops, end_parameters, make_end
 from crossroads.codecs.spec import Latent
+from crossroads.errors import InputError
 from crossroads.noise import TIMESTEPS
 from crossroads.space import Normaliser, NormaliserKind
 from crossroads.streams import ViewKind, linear_flops, linear_parameters
@@ -21,14 +22,31 @@ from crossroads.types import NOTHING, Batch, Observation, Window
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadEnds:
+    """The ends of GR00T's action head (arXiv 2503.14734; DiT4DiT's ``ActionDiT.py``).
+
+    The level enters beside the action as one of ``buckets``; a learned vector for each of ``num_places`` is added; the
+    way out starts with a linear map to ``widened``, with nothing between it and the network behind it.
+    """
+
+    num_places: int
+    widened: int
+    buckets: int = 1000
+
+    def num_parameters(self, width: int) -> int:
+        return self.num_places * width + linear_parameters(width, self.widened)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ActionTokens:
     """A chunk of ``num_actions`` actions.
 
     ``level_in_codec``: the level enters by a two-layer MLP beside the action (pi0, openpi ``action_time_mlp``), whether
     or not the tower is told it as well (Wan-style modulation). ``timesteps``: it enters as a timestep up to 1000
-    (GR00T N1, arXiv 2503.14734; DreamZero), not by openpi's periods. ``hidden`` and ``robots``: widths of networks in
-    (one linear map where the level enters) and out, and the robots with weights of their own at the raw end;
-    ``activation`` lies between their layers (``codecs.banks``). ``first_place``: the rotary index of the first action.
+    (GR00T N1, arXiv 2503.14734; DreamZero), not by openpi's periods. ``head``: GR00T's ends, whose level enters so,
+    too. ``hidden``: widths of the networks in and out; ``hidden_out``: where the way out is not the mirrored way in;
+    ``activation`` lies between their layers. ``robots``: those with weights of their own at the raw end
+    (``codecs.banks``). ``first_place``: the rotary index of the first action.
     """
 
     num_actions: int
@@ -41,11 +59,27 @@ class ActionTokens:
     first_place: int = 0
     timesteps: bool = False
     activation: Activation = "gelu"
+    hidden_out: tuple[int, ...] | None = None
+    head: HeadEnds | None = None
+
+    def __post_init__(self) -> None:
+        if self.head and self.head.num_places < self.num_actions:
+            raise InputError(
+                where="ActionTokens.head.num_places",
+                expected=f"a place for each of {self.num_actions} actions",
+                got=str(self.head.num_places),
+                do="Ask for fewer actions, or learn more places.",
+            )
 
     @property
-    def hidden_in(self) -> tuple[int, ...]:
-        """Widths of the network in, without the one by which the level enters."""
-        return () if self.level_in_codec else self.hidden
+    def mixes_level(self) -> bool:
+        """Whether the level enters beside the action."""
+        return self.level_in_codec or self.head is not None
+
+    @property
+    def way_out(self) -> tuple[int, ...]:
+        """Hidden widths of the way out, from the raw end."""
+        return self.hidden if self.hidden_out is None else self.hidden_out
 
     @property
     def views(self) -> tuple[ViewKind, ...]:
@@ -59,18 +93,23 @@ class ActionTokens:
         return Window(**{**vars(NOTHING), **asked})
 
     def num_parameters(self, width: int) -> int:
-        sizes, num = (self.action_size, width), len(self.robots)
-        ends = end_parameters(*sizes, self.hidden_in, num) + end_parameters(*sizes, self.hidden, num, back=True)
+        size, num = self.action_size, len(self.robots)
+        ends = end_parameters(size, width, self.hidden, num)
+        ends += end_parameters(size, self.head.widened if self.head else width, self.way_out, num, back=True)
+        ends += self.head.num_parameters(width) if self.head else 0
         told = linear_parameters(2 * width, width) + linear_parameters(width, width)
-        return ends + (told if self.level_in_codec else 0)
+        return ends + (told if self.mixes_level else 0)
 
     def embed_flops(self, view: ViewKind, width: int) -> int:
         told = linear_flops(self.num_actions, 2 * width, width) + linear_flops(self.num_actions, width, width)
-        enter = end_flops(self.num_actions, self.action_size, width, self.hidden_in)
-        return enter + (told if self.level_in_codec else 0)
+        enter = end_flops(self.num_actions, self.action_size, width, self.hidden)
+        return enter + (told if self.mixes_level else 0)
 
     def read_flops(self, view: ViewKind, width: int) -> int:
-        return end_flops(self.num_actions, self.action_size, width, self.hidden)
+        if self.head is None:
+            return end_flops(self.num_actions, self.action_size, width, self.way_out)
+        widen = linear_flops(self.num_actions, width, self.head.widened)
+        return widen + end_flops(self.num_actions, self.action_size, self.head.widened, self.way_out)
 
     def encode_flops(self, view: ViewKind) -> int:
         return 0
@@ -87,12 +126,15 @@ class ActionCodec(nn.Module):
         self.spec = spec
         self.width = width
         self.normaliser = Normaliser(spec.action_size)
-        kind, robots = spec.activation, spec.robots
-        self.enter = make_end(spec.action_size, width, spec.hidden_in, robots, activation=kind)
-        self.leave = make_end(spec.action_size, width, spec.hidden, robots, back=True, activation=kind)
-        if spec.level_in_codec:
+        kind, robots, wide = spec.activation, spec.robots, spec.head.widened if spec.head else width
+        self.enter = make_end(spec.action_size, width, spec.hidden, robots, activation=kind)
+        self.leave = make_end(spec.action_size, wide, spec.way_out, robots, back=True, activation=kind)
+        if spec.mixes_level:
             self.told_in = nn.Linear(2 * width, width)
             self.told_out = nn.Linear(width, width)
+        if spec.head:
+            self.places = nn.Parameter(0.02 * torch.randn(spec.head.num_places, width))
+            self.widen = nn.Linear(width, spec.head.widened)
 
     def observe(self, obs: Observation) -> Latent:
         raise AssertionError("actions are never observed: a recipe with a 'now' view of actions is refused")
@@ -104,15 +146,20 @@ class ActionCodec(nn.Module):
         return (self.spec.num_actions, self.spec.action_size)
 
     def embed(self, latent: Float[Tensor, "b n a"], level: Tensor) -> Float[Tensor, "b n w"]:
-        tokens = self.enter(latent)
-        if not self.spec.level_in_codec:
+        tokens, head = self.enter(latent), self.spec.head
+        if not self.spec.mixes_level:
             return tokens
-        wave = timestep_sinusoid if self.spec.timesteps else level_sinusoid
-        told = wave(level, self.width).to(tokens.dtype).expand_as(tokens)
-        return self.told_out(functional.silu(self.told_in(torch.cat([tokens, told], dim=-1))))
+        told = self._wave(level).to(tokens.dtype).expand_as(tokens)
+        mixed = self.told_out(functional.silu(self.told_in(torch.cat([tokens, told], dim=-1))))
+        return mixed + self.places[: tokens.shape[1]] if head else mixed
+
+    def _wave(self, level: Tensor) -> Float[Tensor, "b n w"]:
+        if self.spec.head:
+            return bucket_sinusoid(level, self.width, self.spec.head.buckets)
+        return (timestep_sinusoid if self.spec.timesteps else level_sinusoid)(level, self.width)
 
     def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n a"]:
-        return self.leave(hidden)
+        return self.leave(self.widen(hidden) if self.spec.head else hidden)
 
     def decode(self, latent: Float[Tensor, "b n a"]) -> Float[Tensor, "b n a"]:
         return self.normaliser.restore(latent)
@@ -134,3 +181,12 @@ def level_sinusoid(level: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b 
     fraction = torch.linspace(0, 1, width // 2, dtype=torch.float64, device=level.device)
     angle = 2 * math.pi * rearrange(level.double(), "b n -> b n 1") / (4e-3 * (4.0 / 4e-3) ** fraction)
     return torch.cat([angle.sin(), angle.cos()], dim=-1).float()
+
+
+def bucket_sinusoid(level: Float[Tensor, "b n"], width: int, buckets: int) -> Float[Tensor, "b n w"]:
+    """``[sin, cos](b / 10000^(i / half))`` of the whole bucket ``b`` that a level falls into, in float32 (GR00T's
+    ``SinusoidalPositionalEncoding``)."""
+    bucket = torch.floor(level.float() * buckets)
+    steps = torch.arange(width // 2, dtype=torch.float32, device=level.device)
+    angle = bucket.unsqueeze(-1) * (-steps * (math.log(1e4) / (width // 2))).exp()
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)

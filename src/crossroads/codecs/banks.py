@@ -6,6 +6,7 @@ their state and action codecs, so that robots of other sizes and units share eve
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Literal
 
@@ -51,8 +52,13 @@ class BankedLinear(nn.Module):
         return torch.baddbmm(self.bias[bank].unsqueeze(1), x, self.weight[bank])
 
 
-Activation = Literal["gelu", "relu"]
-"""Between the layers of an end: exact GELU (GigaWorld) or ReLU (GR00T N1, DreamZero)."""
+Activation = Literal["gelu", "silu", "relu"]
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "relu": functional.relu,
+}
+"""Between the layers of an end: exact GELU (GigaWorld), SiLU (Motus) or ReLU (GR00T N1, DreamZero)."""
 
 
 def make_end(
@@ -83,7 +89,7 @@ class Layers(nn.Module):
     def __init__(self, layers: list[nn.Module], activation: Activation) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.activation = functional.relu if activation == "relu" else functional.gelu
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:

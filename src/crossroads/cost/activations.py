@@ -22,8 +22,11 @@ from crossroads.codecs.text import TextTokens
 from crossroads.cost.flops import Work
 from crossroads.errors import InputError
 from crossroads.recipe import Phase
+from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given
+from crossroads.towers.groot import GrootHead
+from crossroads.towers.motus import MotusExpert
 from crossroads.towers.plain import Plain
 from crossroads.towers.wan import Wan
 
@@ -137,6 +140,14 @@ def _wan_layer(spec: Wan, given: Pass) -> Kept:
     return kept + (Kept(narrow=n * (w + 2 * e) + m * 2 * e, wide=n * (w + 2 * e) + m * 2 * e) if m else Kept())
 
 
+def _cosmos_layer(spec: Cosmos, given: Pass) -> Kept:
+    """Two or three modulated layer norms, their outputs before the gates, the normed and turned queries and keys."""
+    w, e, n, m, parts = spec.width, spec.attention_width, given.num_tokens, given.num_context, spec.num_parts
+    told = 4 * w * parts if given.num_levels > 1 else 0
+    kept = Kept(narrow=n * (2 * parts * w + told + 3 * e + 2 * spec.mlp), wide=n * (2 * parts * w + 4 * e))
+    return kept + (Kept(narrow=n * 2 * e + m * 2 * e, wide=n * e + m * e) if m else Kept())
+
+
 def _gemma_layer(spec: Gemma, given: Pass) -> Kept:
     w, e, n = spec.width, spec.heads * spec.head_dim, given.num_tokens
     return Kept(narrow=n * (2 * w + 3 * e + 4 * spec.mlp), wide=n * 4 * w)
@@ -147,13 +158,33 @@ def _plain_layer(spec: Plain, given: Pass) -> Kept:
     return Kept(narrow=n * (2 * w + 3 * w + 2 * spec.mlp), wide=n * 2 * w)
 
 
+def _motus_layer(spec: MotusExpert, given: Pass) -> Kept:
+    """As Wan's without rotation and reading across; without levels, two plain layer norms and no gates."""
+    w, e, n = spec.width, spec.attention_width, given.num_tokens
+    told = 8 * w if spec.acts and given.num_levels > 1 else 0
+    gated = 4 * w if spec.acts else 2 * w
+    wide = 4 * w if spec.acts else 2 * w
+    return Kept(narrow=n * (gated + told + 3 * e + 2 * spec.mlp), wide=n * (wide + 2 * e))
+
+
+def _groot_layer(spec: GrootHead, given: Pass) -> Kept:
+    """Two halves, each with two layer norms, the first of them modulated; what the first half reads."""
+    w, n, m = spec.width, given.num_tokens, given.num_context
+    told = 4 * w if given.num_levels > 1 else 0
+    kept = Kept(narrow=n * (2 * told + 9 * w + 4 * spec.mlp), wide=n * 4 * w)
+    return kept + Kept(narrow=2 * m * w)
+
+
 def _given_layer(spec: Given, given: Pass) -> Kept:
     return Kept()
 
 
 _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
+    Cosmos: _cosmos_layer,
     Gemma: _gemma_layer,
     Given: _given_layer,
+    GrootHead: _groot_layer,
+    MotusExpert: _motus_layer,
     Plain: _plain_layer,
     Wan: _wan_layer,
 }
@@ -164,6 +195,10 @@ def _frame(spec: Any, given: Pass) -> Kept:
     w, n = spec.width, given.num_tokens
     if isinstance(spec, Wan):
         return Kept(narrow=given.num_context * 3 * w, wide=n * 3 * w if spec.modulated_head else 0)
+    if isinstance(spec, Cosmos | GrootHead):
+        return Kept(wide=n * 3 * w)
+    if isinstance(spec, MotusExpert):
+        return Kept(wide=n * 3 * w if spec.acts else 0)
     return Kept(wide=n * 2 * w) if isinstance(spec, Gemma | Plain) else Kept()
 
 

@@ -20,6 +20,8 @@ from crossroads.objectives import Flow
 from crossroads.recipe import Phase, Recipe, Stage
 from crossroads.schedule import Decode, moved
 from crossroads.streams import Edge, Group, linear_flops, linear_parameters
+from crossroads.towers.cosmos import Cosmos
+from crossroads.towers.groot import GrootHead
 from crossroads.towers.spec import TowerSpec
 
 
@@ -97,7 +99,7 @@ def parameters(recipe: Recipe) -> Parameters:
         if stream.shares is None:
             part = f"codecs.{stream.name}"
             parts[part], owner[part] = stream.codec.num_parameters(specs[stream.tower].width), stream.tower
-        if isinstance(stream.codec, VideoLatents | CameraSlots):
+        if isinstance(stream.codec, VideoLatents | CameraSlots) and stream.shares is None:
             parts[f"autoencoders.{stream.name}"] = stream.codec.autoencoder.num_parameters()
     for name in specs:
         if told := Work(stage=stage).modulators(name):
@@ -284,8 +286,24 @@ def _train(recipe: Recipe, phase: Phase, work: Work, *, cached: bool) -> SampleF
         work.run(trained) + work.embed(trained) + sum(work.read(name, work.num(name)) for name in trained & losses)
     )
     backward += work.run(passed) + sum(work.read(name, work.num(name)) for name in passed & losses)
+    backward -= _read_as_data(trained, trained | passed, work)
     backward -= 2 * _unanswered(trained, needed, losses, work) + _unanswered(passed, needed, losses, work)
     return SampleFlops(encode=encode, forward=forward, backward=backward)
+
+
+def _read_as_data(trained: frozenset[str], moving: frozenset[str], work: Work) -> int:
+    """Keys and values that trained layers make directly of hidden states which take no gradient (a frozen or cut
+    backbone's): these products owe none of their input. Wan projects its context first, so there it is one product."""
+    total = 0
+    for tower in {work.layout.groups[name].tower for name in trained}:
+        spec = work.specs[tower]
+        if not isinstance(spec, Cosmos | GrootHead):
+            continue
+        for layer in range(spec.geometry.depth):
+            for edge in work.layout.across(tower, layer):
+                if edge.via == "cross" and not (edge.grad and edge.src in moving):
+                    total += 2 * linear_flops(work.num(edge.src), spec.context_width, spec.attention_width)
+    return total
 
 
 def _unanswered(names: frozenset[str], needed: frozenset[str], losses: frozenset[str], work: Work) -> int:

@@ -18,7 +18,6 @@ from crossroads.codecs.image_features import ImageFeatures
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.published_text import TextFeatures
 from crossroads.codecs.spec import Latent
-from crossroads.codecs.state import StateToken
 from crossroads.codecs.video_autoencoder import TIME_FACTOR
 from crossroads.codecs.wan_autoencoder import WanAutoencoder
 from crossroads.errors import InputError
@@ -82,7 +81,7 @@ def size_of(case: GoldenCase) -> DreamZeroSize:
         )
     image_hw = (rows * scale.space_factor, columns * scale.space_factor)
     side, num = 2 * (head // 6), given["state"].shape[1]
-    ends = {"hidden": (made["hidden_size"],), "activation": "relu"}
+    narrow = (made["hidden_size"],)
     return replace(
         PUBLISHED,
         text=TextFeatures(source="recorded", width=made["text_dim"], max_tokens=given["context"].shape[1]),
@@ -115,9 +114,17 @@ def size_of(case: GoldenCase) -> DreamZeroSize:
         ),
         frames_per_block=made["num_frame_per_block"],
         local_frames=made["max_chunk_size"] * made["num_frame_per_block"] + 1,
-        state=StateToken(num_state=made["max_state_dim"], later_s=tuple(float(b) for b in range(1, num)), **ends),
+        state=replace(
+            PUBLISHED.state,
+            num_state=made["max_state_dim"],
+            later_s=tuple(float(block) for block in range(1, num)),
+            hidden=narrow,
+        ),
         action=replace(
-            PUBLISHED.action, num_actions=made["num_action_per_block"] * num, action_size=made["action_dim"], **ends
+            PUBLISHED.action,
+            num_actions=made["num_action_per_block"] * num,
+            action_size=made["action_dim"],
+            hidden_out=narrow,
         ),
     )
 

@@ -72,10 +72,14 @@ def all_valid(values: Tensor) -> Latent:
 def embedded(
     net: StreamNet, latents: Mapping[str, Latent], levels: Mapping[str, Tensor], names: Iterable[str]
 ) -> dict[str, GroupInput]:
-    """The named groups as placed tokens; a group without a level stands at level 0 (clean)."""
+    """The named groups as placed tokens; a group without a level has that of its teller, or stands at 0 (clean)."""
     valid = {name: latent.valid for name, latent in latents.items()}
     zero = torch.zeros(len(next(iter(valid.values()))), 1)
-    return {name: net.embed(name, latents[name].shown, levels.get(name, zero), valid) for name in sorted(names)}
+
+    def level(name: str) -> Tensor:
+        return levels.get(name, levels.get(net.layout.teller(name) or name, zero))
+
+    return {name: net.embed(name, latents[name].shown, level(name), valid) for name in sorted(names)}
 
 
 def interpreter(net: StreamNet, observed: Mapping[str, Latent], noise: Mapping[str, Latent]) -> Interpreter:

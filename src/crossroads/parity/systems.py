@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from crossroads.errors import InputError, nearest
-from crossroads.parity import cosmos_block, cosmos_policy, dreamzero, fast_wam, gigaworld, pi0, schedules, wan_block
+from crossroads.parity import (
+    cosmos_block,
+    cosmos_policy,
+    dit4dit_head,
+    dreamzero,
+    fast_wam,
+    gigaworld,
+    motus,
+    pi0,
+    schedules,
+    wan_block,
+)
 from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
 
@@ -14,7 +25,9 @@ SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     "cosmos_block": cosmos_block.run,
     "cosmos_policy": cosmos_policy.run,
     "dreamzero": dreamzero.run,
+    "dit4dit_head": dit4dit_head.run,
     "gigaworld": gigaworld.run,
+    "motus": motus.run,
     "pi0": pi0.run,
     "schedules": schedules.run,
     "wan_block": wan_block.run,

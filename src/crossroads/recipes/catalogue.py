@@ -8,15 +8,17 @@ from functools import partial
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
 from crossroads.recipes import cosmos_policy as cosmos_policy_sizes
-from crossroads.recipes import dreamzero_sizes, fast_wam_sizes
+from crossroads.recipes import dit4dit_sizes, dreamzero_sizes, fast_wam_sizes, motus_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
+from crossroads.recipes.dit4dit import dit4dit
 from crossroads.recipes.dreamzero import dreamzero
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.gigaworld import gigaworld_policy
 from crossroads.recipes.inverse import inverse_motion, inverse_scene
+from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
@@ -26,12 +28,14 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "cosmos_policy": cosmos_policy,
     "cosmos_policy_planning": cosmos_policy_planning,
     "dreamzero": dreamzero,
+    "dit4dit": dit4dit,
     "fast_wam": fast_wam,
     "fast_wam_idm": fast_wam_idm,
     "fast_wam_joint": fast_wam_joint,
     "gigaworld_policy": gigaworld_policy,
     "inverse_motion": inverse_motion,
     "inverse_scene": inverse_scene,
+    "motus": motus,
     "nano_video": nano_video,
     "nano_vlm": nano_vlm,
     "pi0": pi0,
@@ -42,10 +46,12 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "cosmos_policy": partial(cosmos_policy, cosmos_policy_sizes.PUBLISHED),
     "cosmos_policy_planning": partial(cosmos_policy_planning, cosmos_policy_sizes.PUBLISHED),
     "dreamzero": partial(dreamzero, dreamzero_sizes.PUBLISHED),
+    "dit4dit": partial(dit4dit, dit4dit_sizes.PUBLISHED),
     "fast_wam": partial(fast_wam, fast_wam_sizes.PUBLISHED),
     "fast_wam_idm": partial(fast_wam_idm, fast_wam_sizes.PUBLISHED),
     "fast_wam_joint": partial(fast_wam_joint, fast_wam_sizes.PUBLISHED),
     "gigaworld_policy": partial(gigaworld_policy, gigaworld_sizes.PUBLISHED),
+    "motus": partial(motus, motus_sizes.PUBLISHED),
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
 }
 """At the size of the publication; backbones and controls of our own have none."""

@@ -86,7 +86,7 @@ NANO = DreamZeroSize(
     action=replace(
         nano.ACTION,
         num_actions=NANO_BLOCKS * nano.NUM_ACTIONS,
-        hidden=(64,),
+        hidden_out=(64,),
         activation="relu",
         level_in_codec=True,
         timesteps=True,
@@ -136,7 +136,7 @@ PUBLISHED = DreamZeroSize(  # DROID: three views on a canvas of 352 x 640 pixels
         action_size=8,
         control_hz=15.0,
         normaliser="quantile",
-        hidden=(1024,),
+        hidden_out=(1024,),
         activation="relu",
         level_in_codec=True,
         timesteps=True,

@@ -1,0 +1,190 @@
+"""What a frozen vision-language model makes of the cameras and the instruction, as input tokens of a trained tower.
+
+Motus (arXiv 2512.13030, ``UndModule.extract_und_features``): the last hidden states of Qwen3-VL-2B, over every token of
+its chat prompt, pass a small network into the understanding expert. The model is no part of the policy's weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from crossroads.codecs.banks import Activation, end_flops, end_parameters, make_end
+from crossroads.codecs.spec import Latent
+from crossroads.errors import InputError
+from crossroads.streams import ViewKind, linear_flops
+from crossroads.types import NOTHING, Batch, Observation, Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class QwenVision:
+    """A Qwen3-VL model and its sizes (Qwen/Qwen3-VL-2B-Instruct ``config.json``), from which its work is counted."""
+
+    source: str = "Qwen/Qwen3-VL-2B-Instruct"
+    width: int = 2048
+    mlp: int = 6144
+    depth: int = 28
+    heads: int = 16
+    kv_heads: int = 8
+    head_dim: int = 128
+    patch: int = 16
+    merged: int = 2
+    vision_width: int = 1024
+    vision_mlp: int = 4096
+    vision_depth: int = 24
+    deep: int = 3
+    """Layers of the vision tower whose states enter early layers of the language model (DeepStack)."""
+
+    def num_pictured(self, image_hw: tuple[int, int]) -> int:
+        """Tokens of a picture in the language model."""
+        side = self.patch * self.merged
+        return (image_hw[0] // side) * (image_hw[1] // side)
+
+    def flops(self, image_hw: tuple[int, int], num_words: int) -> int:
+        """One picture and a prompt through all layers; the head that would write words is not run."""
+        seen, v = self.num_pictured(image_hw) * self.merged**2, self.vision_width
+        vision = linear_flops(seen, 2 * 3 * self.patch**2, v)  # a still picture is two frames alike
+        vision += self.vision_depth * (
+            linear_flops(seen, v, 4 * v + 2 * self.vision_mlp) + 2 * linear_flops(seen, v, seen)
+        )
+        joined = v * self.merged**2
+        vision += (1 + self.deep) * linear_flops(seen // self.merged**2, joined, joined + self.width)
+        num, e, g = self.num_pictured(image_hw) + num_words, self.heads * self.head_dim, self.kv_heads * self.head_dim
+        layer = linear_flops(num, self.width, 2 * e + 2 * g + 3 * self.mlp) + 2 * linear_flops(num, e, num)
+        return vision + self.depth * layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneFeatures:
+    """Cameras on one canvas, ``columns`` in a row (0: all), and the instruction; at most ``max_words`` tokens of
+    prompt around the picture's. ``hidden``: of the network into the tower."""
+
+    model: QwenVision
+    cameras: tuple[str, ...]
+    image_hw: tuple[int, int]
+    max_words: int
+    columns: int = 0
+    hidden: tuple[int, ...] = ()
+    activation: Activation = "silu"
+
+    @property
+    def canvas_hw(self) -> tuple[int, int]:
+        columns = self.columns or len(self.cameras)
+        return self.image_hw[0] * -(-len(self.cameras) // columns), self.image_hw[1] * columns
+
+    @property
+    def views(self) -> tuple[ViewKind, ...]:
+        return ("now",)
+
+    def num_tokens(self, view: ViewKind) -> int:
+        return self.model.num_pictured(self.canvas_hw) + self.max_words
+
+    def window(self) -> Window:
+        return Window(**{**vars(NOTHING), "cameras": self.cameras, "image_hw": self.image_hw})
+
+    def num_parameters(self, width: int) -> int:
+        """Without the frozen model's."""
+        return end_parameters(self.model.width, width, self.hidden, 0)
+
+    def embed_flops(self, view: ViewKind, width: int) -> int:
+        return end_flops(self.num_tokens(view), self.model.width, width, self.hidden)
+
+    def read_flops(self, view: ViewKind, width: int) -> int:
+        return 0
+
+    def encode_flops(self, view: ViewKind) -> int:
+        return self.model.flops(self.canvas_hw, self.max_words)
+
+    def decode_flops(self) -> int:
+        return 0
+
+
+class SceneCodec(nn.Module):
+    """The module of :class:`SceneFeatures`; tokens past a prompt's end are not valid."""
+
+    def __init__(self, spec: SceneFeatures, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.enter = make_end(spec.model.width, width, spec.hidden, (), activation=spec.activation)
+
+    @torch.no_grad()
+    def observe(self, obs: Observation) -> Latent:
+        states = [
+            scene_states(self.spec, picture, text) for picture, text in zip(self.canvas(obs), obs.text, strict=True)
+        ]
+        num = self.spec.num_tokens("now")
+        values = torch.stack([nn.functional.pad(part, (0, 0, 0, num - len(part))) for part in states])
+        valid = torch.arange(num) < torch.tensor([len(part) for part in states])[:, None]
+        return Latent(values=values.to(obs.state.device), valid=valid.to(obs.state.device))
+
+    def canvas(self, obs: Observation) -> Tensor:
+        """Cameras in rows, ``b h w 3``; a place without a camera is grey."""
+        shown = [obs.images[camera] for camera in self.spec.cameras]
+        columns = self.spec.columns or len(shown)
+        shown += [torch.full_like(shown[0], 127)] * (-len(shown) % columns)
+        return rearrange(torch.stack(shown), "(r c) b h w x -> b (r h) (c w) x", c=columns)
+
+    def target(self, batch: Batch) -> Latent:
+        return self.observe(batch.obs)
+
+    def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
+        return (self.spec.num_tokens(view), self.spec.model.width)
+
+    def embed(self, latent: Float[Tensor, "b n v"], level: Tensor) -> Float[Tensor, "b n w"]:
+        return self.enter(latent)
+
+    def read(self, hidden: Float[Tensor, "b n w"]) -> Tensor:
+        raise AssertionError("features are inputs: validate() refuses a recipe that predicts them")
+
+    def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
+        places = torch.zeros(num_tokens, 3)
+        places[:, 0] = torch.arange(num_tokens)
+        return places
+
+
+@torch.no_grad()
+def scene_states(spec: SceneFeatures, picture: Tensor, text: str) -> Float[Tensor, "n v"]:
+    """The last hidden states of one picture (``h w 3``, 0..255) and instruction in the model's chat prompt."""
+    processor, model = scene_model(spec.model.source)
+    parts = [{"type": "image", "image": rearrange(picture.cpu(), "h w c -> c h w")}, {"type": "text", "text": text}]
+    prompt = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
+    given = processor(text=[prompt], images=[parts[0]["image"]], return_tensors="pt")
+    num, most = given["input_ids"].shape[1], spec.num_tokens("now")
+    if num > most:
+        raise InputError(
+            where="scene codec",
+            expected=f"at most {most} tokens of picture and prompt",
+            got=f"{num} with {text!r}",
+            do="Shorten the text, or raise max_words of the recipe's image stream.",
+        )
+    return model(**given, output_hidden_states=True).hidden_states[-1][0].float()
+
+
+@cache
+def scene_model(source: str) -> tuple[Any, Any]:
+    """The processor and the frozen model of a published vision-language model, in bfloat16."""
+    try:
+        from transformers import AutoModelForImageTextToText, AutoProcessor  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise InputError(
+            where=f"the vision-language model {source}",
+            expected="the package transformers",
+            got=str(error),
+            do="Install it: pip install 'crossroads[backbones]'.",
+        ) from error
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(source, torch_dtype=torch.bfloat16)
+        return AutoProcessor.from_pretrained(source), model.eval().requires_grad_(False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            where=f"the vision-language model {source}",
+            expected="its files (hub repository or local folder)",
+            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}",
+            do="Check the name, or fetch the repository first.",
+        ) from error

@@ -1,0 +1,97 @@
+"""Features of a frozen vision-language model: what it is shown, what is padded, what is refused, what it costs."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from crossroads.codecs import scene
+from crossroads.codecs.scene import QwenVision, SceneCodec, SceneFeatures
+from crossroads.errors import InputError
+from crossroads.types import Observation
+
+SPEC = SceneFeatures(
+    model=QwenVision(source="nobody/nothing", width=6),
+    cameras=("front", "left", "right"),
+    image_hw=(32, 64),
+    max_words=5,
+    columns=2,
+    hidden=(9,),
+)
+
+
+def seen(*text: str) -> Observation:
+    num = len(text)
+    images = {
+        name: torch.full((num, 32, 64, 3), 40 * index, dtype=torch.uint8) for index, name in enumerate(SPEC.cameras)
+    }
+    return Observation(images=images, state=torch.zeros(num, 1), text=text, robot=("r",) * num, time_s=torch.zeros(num))
+
+
+class Frozen:
+    """Stands for the processor and the model: as many tokens as a picture's and a text's words."""
+
+    def apply_chat_template(self, messages: list[dict], *, add_generation_prompt: bool) -> str:
+        assert add_generation_prompt
+        picture, words = messages[0]["content"]
+        self.shape = picture["image"].shape
+        return words["text"]
+
+    def __call__(self, *, text: list[str], images: list[Tensor], return_tensors: str) -> dict[str, Tensor]:
+        num = SPEC.model.num_pictured(tuple(images[0].shape[1:])) + len(text[0].split())  # pyright: ignore
+        return {"input_ids": torch.arange(num)[None]}
+
+    def model(self, *, input_ids: Tensor, output_hidden_states: bool) -> SimpleNamespace:
+        states = input_ids[..., None].expand(-1, -1, SPEC.model.width).float()
+        return SimpleNamespace(hidden_states=(torch.zeros_like(states), states))
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> Frozen:
+    found = Frozen()
+    monkeypatch.setattr(scene, "scene_model", lambda source: (found, found.model))
+    return found
+
+
+def test_every_token_of_picture_and_prompt_is_read_and_what_is_padded_is_not(frozen: Frozen) -> None:
+    codec = SceneCodec(SPEC, 8)
+    latent = codec.observe(seen("push", "push the cube"))
+    assert SPEC.num_tokens("now") == 2 * 4 + 5
+    assert frozen.shape == (3, 64, 128)
+    assert latent.valid.sum(dim=1).tolist() == [9, 11]
+    assert latent.values[1, :11, 0].tolist() == list(range(11))
+    assert not latent.values[~latent.valid].any()
+    assert codec.embed(latent.values, torch.zeros(2, 1)).shape == (2, 13, 8)
+    assert sum(weight.numel() for weight in codec.parameters()) == SPEC.num_parameters(8)
+
+
+def test_cameras_stand_on_one_canvas_and_an_empty_place_is_grey() -> None:
+    canvas = SceneCodec(SPEC, 8).canvas(seen("push"))
+    assert canvas.shape == (1, 64, 128, 3)
+    tiles = [canvas[0, row, column, 0].item() for row in (0, 40) for column in (0, 100)]
+    assert tiles == [0, 40, 80, 127]
+
+
+def test_a_prompt_that_is_too_long_is_refused(frozen: Frozen) -> None:
+    with pytest.raises(InputError, match=r"at most 13 tokens.*got 14"):
+        SceneCodec(SPEC, 8).observe(seen("put the red cube left there"))
+
+
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(InputError, match=r"the package transformers.*crossroads\[backbones\]"):
+        SceneCodec(SPEC, 8).observe(seen("push"))
+
+
+def test_the_work_of_the_frozen_model_is_about_twice_its_weights_per_token() -> None:
+    """Qwen3-VL-2B: 1.4e9 weights in its layers without the vocabulary, 0.3e9 in its vision tower (four times as many
+    tokens there)."""
+    model = QwenVision()
+    words = model.flops((384, 320), 64) - model.flops((384, 320), 63)
+    assert words == pytest.approx(2 * 1.41e9, rel=0.05)  # attention is the rest
+    pictured = model.flops((384, 320), 0) / model.num_pictured((384, 320))
+    assert pictured == pytest.approx(2 * 1.41e9 + 4 * 2 * 0.31e9, rel=0.1)
