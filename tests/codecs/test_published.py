@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from wan_twin import FORMS, WanForm, tiny_wan
 
 from crossroads.codecs.latents import LatentCodec, VideoLatents
+from crossroads.codecs.published import text_encoder, tokeniser
 from crossroads.codecs.published_text import PretrainedVocabulary, TextFeatureCodec, TextFeatures
 from crossroads.codecs.text import TextCodec, TextTokens
 from crossroads.codecs.wan_autoencoder import WanAutoencoder, WanAutoencoderNet
@@ -72,7 +73,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.peer
 @pytest.mark.filterwarnings("ignore")
-def test_text_features_are_the_encoders_states_and_zero_past_the_text(checkpoint: Path) -> None:
+def test_text_features_are_the_encoders_states_zero_past_the_text_and_kept_for_policies_without_the_encoder(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers import UMT5EncoderModel  # pyright: ignore[reportMissingImports]
 
     spec = TextFeatures(source=str(checkpoint), width=16, max_tokens=8, template="do : {task}")
@@ -87,6 +90,15 @@ def test_text_features_are_the_encoders_states_and_zero_past_the_text(checkpoint
     assert latent.valid.all()
     with pytest.raises(InputError, match=r"at most 8 tokens, got 11"):
         TextFeatureCodec(spec, 16).observe(told("push the cube push the cube push the"))
+    monkeypatch.setitem(sys.modules, "transformers", None)  # a robot without the extra, and without the weights
+    for part in (tokeniser, text_encoder):
+        part.cache_clear()
+    moved = checkpoint.rename(tmp_path / "moved")
+    try:
+        again = TextFeatureCodec(spec, 16).observe(told("push", "push the cube"))
+    finally:
+        moved.rename(checkpoint)
+    assert torch.equal(again.values, latent.values.flip(0))
 
 
 @pytest.mark.peer
