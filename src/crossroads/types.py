@@ -7,7 +7,7 @@ Shape letters: ``b`` batch, ``f`` future frames, ``n`` action steps, ``a`` actio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -30,6 +30,9 @@ class Observation:
     text: tuple[str, ...]
     robot: tuple[str, ...]
     time_s: Float[Tensor, "*b"]
+    encoded: Mapping[str, Float[Tensor, "*b t rows columns c"]] = field(default_factory=dict)
+    """Latents kept from before, of these images and the frames that followed them, by clip; what is not here is encoded
+    when it is needed. Only training batches have any (``train.latent_cache``)."""
 
     @property
     def batch_size(self) -> int:
@@ -41,6 +44,7 @@ class Observation:
             images={name: image.to(device) for name, image in self.images.items()},
             state=self.state.to(device),
             time_s=self.time_s.to(device),
+            encoded={name: latents.to(device) for name, latents in self.encoded.items()},
         )
 
     def foreseeing(self, future: Mapping[str, UInt8[Tensor, "b f h w 3"]], times_s: tuple[float, ...]) -> Observation:

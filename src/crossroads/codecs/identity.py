@@ -12,6 +12,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from crossroads.storage import appearing, default_root
 
 _LARGE_BYTES = 2**24
@@ -33,6 +36,15 @@ def weights_identity(source: str, subfolders: Sequence[str]) -> str | None:
             return None
         for path in files:
             total.update(f"{subfolder}/{path.name}\0{_file_hash(path)}\n".encode())
+    return total.hexdigest()
+
+
+def tensors_identity(net: nn.Module) -> str:
+    """The sha256 (hex) of a loaded network's tensors: names, types, shapes, numbers."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\n".encode())
+        total.update(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
     return total.hexdigest()
 
 

@@ -7,6 +7,7 @@ one canvas before encoding: side by side, as Fast-WAM does for LIBERO, or in row
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -60,9 +61,16 @@ class VideoLatents:
         return -(-len(self.cameras) // columns), columns
 
     @property
-    def grid_hw(self) -> tuple[int, int]:
+    def latent_hw(self) -> tuple[int, int]:
+        """Rows and columns of latents on the canvas."""
         (down, across), (rows, columns) = self.tiles, self.autoencoder.latent_hw(self.image_hw)
-        return rows * down // self.patch, columns * across // self.patch
+        return rows * down, columns * across
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Rows and columns of patches on the canvas."""
+        rows, columns = self.latent_hw
+        return rows // self.patch, columns // self.patch
 
     @property
     def num_future(self) -> int:
@@ -85,6 +93,12 @@ class VideoLatents:
     @property
     def views(self) -> tuple[ViewKind, ...]:
         return ("now", "noised", "clean")
+
+    @property
+    def clip(self) -> str:
+        """The name of what is encoded: everything here that decides the latents, but for the autoencoder's weights."""
+        told = (self.cameras, self.image_hw, self.future_s, self.tiles, self.autoencoder)
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
 
     def num_tokens(self, view: ViewKind) -> int:
         rows, columns = self.grid_hw
@@ -138,16 +152,27 @@ class LatentCodec(nn.Module):
 
     @torch.no_grad()
     def observe(self, obs: Observation) -> Latent:
-        frames = self.canvas({name: rearrange(image, "b h w c -> b 1 h w c") for name, image in obs.images.items()})
-        return self._latent(self.autoencoder.encode(frames), torch.ones(len(frames), 1, dtype=torch.bool))
+        if self.spec.clip in obs.encoded:
+            z = obs.encoded[self.spec.clip][:, :1].float()
+        else:
+            frames = {name: rearrange(image, "b h w c -> b 1 h w c") for name, image in obs.images.items()}
+            z = self.autoencoder.encode(self.canvas(frames))
+        return self._latent(z, torch.ones(len(z), 1, dtype=torch.bool))
 
     @torch.no_grad()
     def target(self, batch: Batch) -> Latent:
         """The latents after the first; a latent is valid when all the frames it stands for are."""
+        known = batch.obs.encoded
+        z = known[self.spec.clip].float() if self.spec.clip in known else self.encode(batch)
+        valid = rearrange(batch.future_valid, "b (t f) -> b t f", f=TIME_FACTOR).all(dim=-1)
+        return self._latent(z[:, 1:], valid)
+
+    @torch.no_grad()
+    def encode(self, batch: Batch) -> Float[Tensor, "b t h w c"]:
+        """The latents of each window's clip: the frame of now, then the future."""
         now = {name: rearrange(image, "b h w c -> b 1 h w c") for name, image in batch.obs.images.items()}
         clip = {camera: torch.cat([now[camera], batch.future[camera]], dim=1) for camera in self.spec.cameras}
-        valid = rearrange(batch.future_valid, "b (t f) -> b t f", f=TIME_FACTOR).all(dim=-1)
-        return self._latent(self.autoencoder.encode(self.canvas(clip))[:, 1:], valid)
+        return self.autoencoder.encode(self.canvas(clip))
 
     def _latent(self, z: Float[Tensor, "b t h w c"], valid: Tensor) -> Latent:
         p = self.spec.patch

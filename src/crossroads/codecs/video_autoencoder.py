@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossroads.codecs.identity import tensors_identity
 from crossroads.codecs.spec import NeverTrained
 from crossroads.codecs.streaming import Past
 from crossroads.streams import linear_flops, linear_parameters
@@ -139,6 +140,10 @@ class NanoAutoencoderNet(NeverTrained):
         self.fold_out = nn.Conv3d(w, 3 * FOLD**2, (1, 3, 3), padding=(0, 1, 1))
         self.register_buffer("mean", torch.zeros(c))
         self.register_buffer("std", torch.ones(c))
+
+    def identity(self) -> str:
+        """A name of the weights by their content."""
+        return tensors_identity(self)
 
     def encode(self, pixels: Float[Tensor, "b t h w 3"]) -> Float[Tensor, "b t2 h2 w2 c"]:
         """Pixels in -1..1, ``t = 1 + 4 k`` frames, to normalised latents."""

@@ -7,6 +7,7 @@ are loaded when first needed; their weights are never part of a policy.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from crossroads.codecs.identity import tensors_identity
 from crossroads.codecs.published import video_autoencoder
 from crossroads.codecs.spec import NeverTrained
 from crossroads.codecs.streaming import GROUP, Past
@@ -105,6 +107,12 @@ class WanAutoencoderNet(NeverTrained):
     def __init__(self, spec: WanAutoencoder) -> None:
         super().__init__()
         self.spec = spec
+
+    def identity(self) -> str:
+        """A name of the weights by their content, and of the statistics that normalise the latents."""
+        net = self._net(torch.device("cpu"))
+        told = f"{tensors_identity(net)} {list(net.config.latents_mean)} {list(net.config.latents_std)}"
+        return hashlib.sha256(told.encode()).hexdigest()
 
     @torch.no_grad()
     def encode(self, pixels: Float[Tensor, "b t h w 3"]) -> Float[Tensor, "b t2 h2 w2 c"]:
