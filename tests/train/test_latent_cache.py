@@ -60,8 +60,13 @@ def test_training_on_kept_latents_is_training_on_the_pictures_and_encodes_nothin
     rows = np.array([7, 1, 0, 12, 3])
     kept = encoded_windows(policy, windows, rows, progress=False)
     asked, generators = [12, 0, 7, 7], [torch.Generator().manual_seed(1) for _ in range(2)]
-    live = policy.loss(windows.batch(asked), generator=generators[0])
+    codec, pictures = video(policy), windows.batch(asked)
+    live = policy.loss(pictures, generator=generators[0])
+    seen, owed = codec.observe(pictures.obs), codec.target(pictures)
     forbid(monkeypatch)
+    for found, expected in ((codec.observe(kept.batch(asked).obs), seen), (codec.target(kept.batch(asked)), owed)):
+        torch.testing.assert_close(found.values, expected.values, rtol=1e-3, atol=1e-4)
+        assert torch.equal(found.valid, expected.valid)
     found = policy.loss(kept.batch(asked), generator=generators[1])
     for name, loss in live.terms.items():
         torch.testing.assert_close(found.terms[name], loss, rtol=5e-3, atol=1e-4)
