@@ -37,11 +37,12 @@ class WanForm:
     def net(self, **changes: Any) -> Any:
         """diffusers' class with random weights; skips loudly without diffusers."""
         diffusers = pytest.importorskip("diffusers", reason="needs crossroads[backbones]")
-        sizes = {**self.sizes, **_LAYERS, **self.kind, "scale_factor_temporal": 4, **changes}
-        num = sizes["z_dim"]
+        num = {**self.sizes, **changes}["z_dim"]
         statistics = {"latents_mean": [0.1 * i for i in range(num)], "latents_std": [1.0 + i for i in range(num)]}
+        factors = {"scale_factor_temporal": 4, "scale_factor_spatial": self.space_factor}
         torch.manual_seed(0)
-        return diffusers.AutoencoderKLWan(**sizes, **statistics, scale_factor_spatial=self.space_factor)
+        given = {**self.sizes, **_LAYERS, **self.kind, **factors, **statistics, **changes}
+        return diffusers.AutoencoderKLWan(**given)
 
 
 FORMS = (

@@ -11,7 +11,7 @@ import pytest
 import torch
 from einops import rearrange
 from torch.utils.flop_counter import FlopCounterMode
-from wan_twin import FORMS, WanForm, tiny_wan
+from wan_twin import FORMS, TINY, WanForm, tiny_wan
 
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.published import text_encoder, tokeniser
@@ -142,6 +142,21 @@ def test_weights_of_another_form_than_described_are_refused(tmp_path: Path) -> N
     other = WanAutoencoder(source=spec.source, channels=4, space_factor=16)
     with pytest.raises(InputError, match="expected 4 channels at 16x in space, got 4 at 8x"):
         WanAutoencoderNet(other).encode(torch.zeros(1, 1, 32, 32, 3))
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")
+def test_an_autoencoder_is_known_by_its_numbers_and_statistics_wherever_it_lies(tmp_path: Path) -> None:
+    def identity(folder: str, **changes: object) -> str:
+        theirs = FORMS[0].net(**{**TINY, **changes})
+        theirs.save_pretrained(tmp_path / folder / "vae")
+        spec = WanAutoencoder(source=str(tmp_path / folder), channels=4, space_factor=8)
+        return WanAutoencoderNet(spec).identity()
+
+    one = identity("here")
+    assert identity("there") == one
+    assert identity("scaled", latents_std=[2.0] * 4) != one
+    assert identity("wider", base_dim=16) != one
 
 
 @pytest.mark.peer
