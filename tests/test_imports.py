@@ -28,7 +28,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("codecs", "towers", "objectives"),
     ("layout", "noise", "solvers"),
     ("streams", "space"),
-    ("types", "errors", "cores"),
+    ("types", "errors", "cores", "storage"),
 )
 LINE: Mapping[str, int] = {room: line for line, rooms in enumerate(ORDER) for room in rooms}
 # Parts of the core that share a line are files about one thing and may import each other, but never in a circle.

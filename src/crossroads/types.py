@@ -33,6 +33,9 @@ class Observation:
     passed: Mapping[str, UInt8[Tensor, "*b f h w 3"]] = field(default_factory=dict)
     """The frames since the last call of a policy that remembers, the present one last; empty where it is to start anew,
     and for all other policies."""
+    encoded: Mapping[str, Float[Tensor, "*b t rows columns c"]] = field(default_factory=dict)
+    """Latents kept from before, of these images and the frames that followed them, by clip; what is not here is encoded
+    when it is needed. Only training batches have any (``train.latent_cache``)."""
 
     @property
     def batch_size(self) -> int:
@@ -45,6 +48,7 @@ class Observation:
             state=self.state.to(device),
             time_s=self.time_s.to(device),
             passed={name: frames.to(device) for name, frames in self.passed.items()},
+            encoded={name: latents.to(device) for name, latents in self.encoded.items()},
         )
 
     def foreseeing(self, future: Mapping[str, UInt8[Tensor, "b f h w 3"]], times_s: tuple[float, ...]) -> Observation:
@@ -62,6 +66,7 @@ class Observation:
             robot=tuple(self.robot[row] for row in chosen),
             time_s=self.time_s[rows],
             passed={name: frames[rows] for name, frames in self.passed.items()},
+            encoded={name: latents[rows] for name, latents in self.encoded.items()},
         )
 
     def told(self, text: tuple[str, ...]) -> Observation:

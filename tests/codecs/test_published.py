@@ -11,8 +11,10 @@ import pytest
 import torch
 from einops import rearrange
 from torch.utils.flop_counter import FlopCounterMode
+from wan_twin import FORMS, TINY, WanForm, tiny_wan
 
 from crossroads.codecs.latents import LatentCodec, VideoLatents
+from crossroads.codecs.published import text_encoder, tokeniser
 from crossroads.codecs.published_text import PretrainedVocabulary, TextFeatureCodec, TextFeatures
 from crossroads.codecs.text import TextCodec, TextTokens
 from crossroads.codecs.wan_autoencoder import WanAutoencoder, WanAutoencoderNet
@@ -71,7 +73,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.peer
 @pytest.mark.filterwarnings("ignore")
-def test_text_features_are_the_encoders_states_and_zero_past_the_text(checkpoint: Path) -> None:
+def test_text_features_are_the_encoders_states_zero_past_the_text_and_kept_for_policies_without_the_encoder(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers import UMT5EncoderModel  # pyright: ignore[reportMissingImports]
 
     spec = TextFeatures(source=str(checkpoint), width=16, max_tokens=8, template="do : {task}")
@@ -86,6 +90,15 @@ def test_text_features_are_the_encoders_states_and_zero_past_the_text(checkpoint
     assert latent.valid.all()
     with pytest.raises(InputError, match=r"at most 8 tokens, got 11"):
         TextFeatureCodec(spec, 16).observe(told("push the cube push the cube push the"))
+    monkeypatch.setitem(sys.modules, "transformers", None)  # a robot without the extra, and without the weights
+    for part in (tokeniser, text_encoder):
+        part.cache_clear()
+    moved = checkpoint.rename(tmp_path / "moved")
+    try:
+        again = TextFeatureCodec(spec, 16).observe(told("push", "push the cube"))
+    finally:
+        moved.rename(checkpoint)
+    assert torch.equal(again.values, latent.values.flip(0))
 
 
 @pytest.mark.peer
@@ -102,33 +115,20 @@ def test_a_pretrained_vocabulary_writes_start_text_and_suffix(checkpoint: Path) 
     assert latent.valid.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
 
 
-def wan_like(**changes: object):
-    diffusers = pytest.importorskip("diffusers", reason="needs crossroads[backbones]")
-    sizes = {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "num_res_blocks": 2, **changes}
-    shape = {"dim_mult": [1, 2, 4, 4], "attn_scales": [], "temperal_downsample": [False, True, True]}
-    folded = {"in_channels": 12, "out_channels": 12, "patch_size": 2, "is_residual": True}
-    factors = {"scale_factor_temporal": 4, "scale_factor_spatial": 16}
-    torch.manual_seed(0)
-    num = sizes["z_dim"]
-    statistics = {"latents_mean": [0.1 * i for i in range(num)], "latents_std": [1.0 + i for i in range(num)]}
-    return diffusers.AutoencoderKLWan(**sizes, **shape, **folded, **factors, **statistics)
-
-
 @pytest.mark.peer
 @pytest.mark.filterwarnings("ignore")
-def test_the_wan_autoencoder_is_diffusers_own_with_latents_normalised_per_channel(tmp_path: Path) -> None:
-    theirs = wan_like(base_dim=8, decoder_base_dim=8, z_dim=4, num_res_blocks=1).eval()
-    theirs.save_pretrained(tmp_path / "vae")
-    autoencoder = WanAutoencoder(source=str(tmp_path), channels=4)
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_a_wan_autoencoder_is_diffusers_own_with_latents_normalised_per_channel(form: WanForm, tmp_path: Path) -> None:
+    spec, theirs = tiny_wan(form, tmp_path)
     future_s = (0.1, 0.2, 0.3, 0.4)
-    spec = VideoLatents(cameras=("a",), image_hw=(32, 64), future_s=future_s, autoencoder=autoencoder)
-    codec = LatentCodec(spec, 8)
+    video = VideoLatents(cameras=("a",), image_hw=(32, 64), future_s=future_s, autoencoder=spec)
+    codec = LatentCodec(video, 8)
     clip = torch.rand(2, 5, 32, 64, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.no_grad():
         raw = theirs.encode(rearrange(clip, "b t h w c -> b c t h w")).latent_dist.mode()
         pixels = rearrange(theirs.decode(raw).sample, "b c t h w -> b t h w c")
     z = codec.autoencoder.encode(clip)
-    assert z.shape == (2, 2, *spec.grid_hw, 4)
+    assert z.shape == (2, 2, *video.grid_hw, 4)
     scaled = z * torch.tensor([1.0, 2.0, 3.0, 4.0]) + torch.tensor([0.0, 0.1, 0.2, 0.3])
     torch.testing.assert_close(scaled, rearrange(raw, "b c t h w -> b t h w c"), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(codec.autoencoder.decode(z), pixels, atol=1e-4, rtol=1e-4)
@@ -137,15 +137,55 @@ def test_the_wan_autoencoder_is_diffusers_own_with_latents_normalised_per_channe
 
 @pytest.mark.peer
 @pytest.mark.filterwarnings("ignore")
-def test_the_cost_of_the_published_autoencoder_is_what_the_flop_counter_says() -> None:
-    spec = fast_wam_sizes.PUBLISHED.video.autoencoder
+def test_weights_of_another_form_than_described_are_refused(tmp_path: Path) -> None:
+    spec, _ = tiny_wan(FORMS[0], tmp_path)
+    other = WanAutoencoder(source=spec.source, channels=4, space_factor=16)
+    with pytest.raises(InputError, match="expected 4 channels at 16x in space, got 4 at 8x"):
+        WanAutoencoderNet(other).encode(torch.zeros(1, 1, 32, 32, 3))
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")
+def test_an_autoencoder_is_known_by_its_numbers_and_statistics_wherever_it_lies(tmp_path: Path) -> None:
+    def identity(folder: str, **changes: object) -> str:
+        theirs = FORMS[0].net(**{**TINY, **changes})
+        theirs.save_pretrained(tmp_path / folder / "vae")
+        spec = WanAutoencoder(source=str(tmp_path / folder), channels=4, space_factor=8)
+        return WanAutoencoderNet(spec).identity()
+
+    one = identity("here")
+    assert identity("there") == one
+    assert identity("scaled", latents_std=[2.0] * 4) != one
+    assert identity("wider", base_dim=16) != one
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_the_cost_of_a_published_autoencoder_is_what_the_flop_counter_says(form: WanForm) -> None:
+    spec = form.published("none")
     with torch.device("meta"):
-        net = wan_like().eval()
+        net = form.net().eval()
         clip = torch.zeros(1, 3, 9, 96, 64)
     assert sum(weight.numel() for weight in net.parameters()) == spec.num_parameters()
     with torch.no_grad(), FlopCounterMode(display=False) as encoding:
         z = net.encode(clip).latent_dist.mode()
     with torch.no_grad(), FlopCounterMode(display=False) as decoding:
         net.decode(z)
+    assert z.shape[1:] == (spec.channels, 3, *spec.latent_hw((96, 64)))
     assert encoding.get_total_flops() == spec.encode_flops(9, (96, 64))
     assert decoding.get_total_flops() == spec.decode_flops(3, (96, 64))
+
+
+def test_fast_wams_autoencoder_is_the_published_form_of_wan_2_2() -> None:
+    autoencoder = fast_wam_sizes.PUBLISHED.video.autoencoder
+    assert isinstance(autoencoder, WanAutoencoder)
+    assert autoencoder == FORMS[1].published(autoencoder.source)
+    assert autoencoder.num_parameters() == 704_688_668
+
+
+def test_the_cost_of_an_unpublished_form_is_refused_not_guessed() -> None:
+    spec = WanAutoencoder(source="none", channels=16, space_factor=16)
+    for ask in (spec.num_parameters, lambda: spec.encode_flops(1, (32, 32)), lambda: spec.decode_flops(1, (32, 32))):
+        with pytest.raises(InputError, match=r"16 channels at 8x in space or 48 channels at 16x.*got 16 at 16x"):
+            ask()

@@ -26,6 +26,8 @@ class Train:
     batch_size: int = 16
     learning_rate: float = 1e-3
     seed: int = 0
+    keep_latents: bool = False
+    """With --phase full: encode the video of each window once, before training, and keep it in half precision."""
     quiet: bool = False
     """No progress bar."""
 
@@ -39,6 +41,7 @@ class Train:
             learning_rate=self.learning_rate,
             seed=self.seed,
             phase=self.phase,
+            keep_latents=self.keep_latents,
         )
         result = train_recipe(self.recipe, self.data, self.out, settings, progress=not self.quiet)
         print(f"{self.recipe}: {result.steps} steps in {result.seconds:.1f} s, {short(result.final_losses)}")

@@ -7,6 +7,7 @@ one canvas before encoding: side by side, as Fast-WAM does for LIBERO, or in row
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -63,9 +64,16 @@ class VideoLatents:
         return -(-len(self.cameras) // columns), columns
 
     @property
-    def grid_hw(self) -> tuple[int, int]:
+    def latent_hw(self) -> tuple[int, int]:
+        """Rows and columns of latents on the canvas."""
         (down, across), (rows, columns) = self.tiles, self.autoencoder.latent_hw(self.image_hw)
-        return rows * down // self.patch, columns * across // self.patch
+        return rows * down, columns * across
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Rows and columns of patches on the canvas."""
+        rows, columns = self.latent_hw
+        return rows // self.patch, columns // self.patch
 
     @property
     def num_future(self) -> int:
@@ -88,6 +96,12 @@ class VideoLatents:
     @property
     def views(self) -> tuple[ViewKind, ...]:
         return ("now", "noised", "clean")
+
+    @property
+    def clip(self) -> str:
+        """The name of what is encoded: everything here that decides the latents, but for the autoencoder's weights."""
+        told = (self.cameras, self.image_hw, self.future_s, self.tiles, self.autoencoder)
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
 
     def num_tokens(self, view: ViewKind) -> int:
         rows, columns = self.grid_hw
@@ -220,8 +234,9 @@ class LatentCodec(LatentEnds):
 
     @torch.no_grad()
     def observe(self, obs: Observation) -> Latent:
-        frames = self._first(obs.images)
-        latent = self._latent(self.autoencoder.encode(frames), torch.ones(len(frames), 1, dtype=torch.bool))
+        known = obs.encoded.get(self.spec.clip)
+        z = self.autoencoder.encode(self._first(obs.images)) if known is None else known[:, :1].float()
+        latent = self._latent(z, torch.ones(len(z), 1, dtype=torch.bool))
         return replace(latent, beside=self.beside(obs.images, "now", 0, latent.values.shape[1]))
 
     def _first(self, images: Mapping[str, Tensor]) -> Float[Tensor, "b 1 h w 3"]:
@@ -246,15 +261,25 @@ class LatentCodec(LatentEnds):
     @torch.no_grad()
     def target(self, batch: Batch) -> Latent:
         """The latents after the first; a latent is valid when all the frames it stands for are."""
+        known = batch.obs.encoded.get(self.spec.clip)
+        z = self.encode(batch.obs.images, batch.future) if known is None else known.float()
         valid = rearrange(batch.future_valid, "b (t f) -> b t f", f=TIME_FACTOR).all(dim=-1)
-        return self.clip(batch.obs.images, batch.future, valid)
+        return self._after(z, batch.obs.images, valid)
 
     @torch.no_grad()
     def clip(self, now: Mapping[str, Tensor], later: Mapping[str, Tensor], valid: Bool[Tensor, "b t"]) -> Latent:
         """The latents of the frames after the first, encoded with it."""
+        return self._after(self.encode(now, later), now, valid)
+
+    @torch.no_grad()
+    def encode(self, now: Mapping[str, Tensor], later: Mapping[str, Tensor]) -> Float[Tensor, "b t h w c"]:
+        """The latents of a clip: the frame of now, then those that followed."""
         first = {name: rearrange(image, "b h w c -> b 1 h w c") for name, image in now.items()}
         frames = {camera: torch.cat([first[camera], later[camera]], dim=1) for camera in self.spec.cameras}
-        latent = self._latent(self.autoencoder.encode(self.canvas(frames))[:, 1:], valid)
+        return self.autoencoder.encode(self.canvas(frames))
+
+    def _after(self, z: Float[Tensor, "b t h w c"], now: Mapping[str, Tensor], valid: Tensor) -> Latent:
+        latent = self._latent(z[:, 1:], valid)
         return replace(latent, beside=self.beside(now, "clean", 0, latent.values.shape[1]))
 
     @torch.no_grad()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,7 +12,9 @@ from torch import Tensor
 
 from crossroads.codecs.published import text_encoder, tokeniser
 from crossroads.codecs.spec import Latent, NeverTrained
+from crossroads.codecs.text_cache import TextCache
 from crossroads.errors import InputError
+from crossroads.storage import default_root
 from crossroads.streams import ViewKind
 from crossroads.types import NOTHING, Batch, Observation, Window
 
@@ -49,7 +53,7 @@ class TextFeatures:
     """Final states of a frozen UMT5 encoder for an instruction put into ``template`` at ``{task}``.
 
     States past the text are zero and are read all the same, as Fast-WAM does (an all-ones context mask,
-    ``robot_video_dataset.py``). The states of an instruction are computed once and kept.
+    ``robot_video_dataset.py``). The states of an instruction are computed once and kept on disk (``text_cache``).
     """
 
     source: str
@@ -99,6 +103,7 @@ class TextFeatureCodec(NeverTrained):
             )
         self.spec = spec
         self.known: dict[str, Float[Tensor, "n w"]] = {}
+        self.cache: TextCache | None = None
 
     def observe(self, obs: Observation) -> Latent:
         rows = torch.stack([self.features(text) for text in obs.text]).to(obs.state.device)
@@ -106,20 +111,46 @@ class TextFeatureCodec(NeverTrained):
 
     @torch.no_grad()
     def features(self, text: str) -> Float[Tensor, "n w"]:
-        """The states of one instruction, zero past its end."""
+        """The states of one instruction, zero past its end: known here, kept on disk, or computed now.
+
+        Raises ``InputError`` for a text that is too long, and for a new one where the encoder cannot be loaded.
+        """
         if text not in self.known:
-            prompt = self.spec.template.format(task=text)
-            ids = tokeniser(self.spec.source, "tokenizer")(prompt, return_tensors="pt").input_ids
-            if ids.shape[1] > self.spec.max_tokens:
-                raise InputError(
-                    where="text codec",
-                    expected=f"at most {self.spec.max_tokens} tokens",
-                    got=f"{ids.shape[1]} in {prompt!r}",
-                    do="Shorten the text, or raise max_tokens of the recipe's text stream.",
-                )
-            hidden = text_encoder(self.spec.source, "text_encoder")(ids).last_hidden_state[0].float()
-            self.known[text] = torch.nn.functional.pad(hidden, (0, 0, 0, self.spec.max_tokens - len(hidden)))
+            asked = {"template": self.spec.template, "max_tokens": self.spec.max_tokens, "text": text}
+            if self.cache is None:
+                self.cache = TextCache.of(self.spec.source)
+            hidden = self.cache.read(**asked) if self.cache else None
+            if hidden is None:
+                hidden = self._computed(text)
+                self.cache = TextCache.of_loaded(self.spec.source)  # the files are here now, maybe others than before
+                if self.cache:
+                    self.cache.write(hidden, source=self.spec.source, **asked)
+            self.known[text] = torch.nn.functional.pad(hidden.float(), (0, 0, 0, self.spec.max_tokens - len(hidden)))
         return self.known[text]
+
+    def _computed(self, text: str) -> Float[Tensor, "n w"]:
+        prompt = self.spec.template.format(task=text)
+        ids = self._part(tokeniser, "tokenizer", text)(prompt, return_tensors="pt").input_ids
+        if ids.shape[1] > self.spec.max_tokens:
+            raise InputError(
+                where="text codec",
+                expected=f"at most {self.spec.max_tokens} tokens",
+                got=f"{ids.shape[1]} in {prompt!r}",
+                do="Shorten the text, or raise max_tokens of the recipe's text stream.",
+            )
+        return self._part(text_encoder, "text_encoder", text)(ids).last_hidden_state[0]
+
+    def _part(self, load: Callable[[str, str], Any], subfolder: str, text: str) -> Any:
+        """A part of the encoder; where it cannot be had, the error also names the other way to the states."""
+        try:
+            return load(self.spec.source, subfolder)
+        except InputError as error:
+            raise InputError(
+                where=error.where,
+                expected=f"{error.expected}, or kept states of {text!r} in {default_root() / 'text'}",
+                got=f"{error.got}; and none kept by an encoder that is known for certain",
+                do=f"{error.do} Or act on this text where the encoder is, and copy the folder here.",
+            ) from error
 
     def target(self, batch: Batch) -> Latent:
         return self.observe(batch.obs)

@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossroads.codecs.identity import tensors_identity
 from crossroads.codecs.spec import NeverTrained
+from crossroads.codecs.streaming import Past
 from crossroads.streams import linear_flops, linear_parameters
 
 TIME_FACTOR, SPACE_FACTOR, FOLD = 4, 8, 4
@@ -27,6 +29,11 @@ class NanoAutoencoder:
 
     channels: int = 16
     width: int = 48
+
+    @property
+    def space_factor(self) -> int:
+        """Pixels per latent and side."""
+        return SPACE_FACTOR
 
     def latent_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         return image_hw[0] // SPACE_FACTOR, image_hw[1] // SPACE_FACTOR
@@ -91,11 +98,21 @@ class CausalConv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
         super().__init__()
-        self.pad = kernel[0] - 1
+        self.pad, self.kept = kernel[0] - 1, kernel[0] - stride[0]
         self.conv = nn.Conv3d(inputs, outputs, kernel, stride=stride, padding=(0, kernel[1] // 2, kernel[2] // 2))
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b e t2 h2 w2"]:
-        return self.conv(torch.cat([x[:, :, :1].expand(-1, -1, self.pad, -1, -1), x], dim=2))
+        return self.conv(self._behind(x, None))
+
+    def resume(
+        self, x: Float[Tensor, "b c t h w"], past: Float[Tensor, "b c p h w"] | None
+    ) -> tuple[Float[Tensor, "b e t2 h2 w2"], Float[Tensor, "b c q h w"]]:
+        """The next frames (a multiple of the stride, after the first) behind the past, and what the next ones need."""
+        x = self._behind(x, past)
+        return self.conv(x), x[:, :, x.shape[2] - self.kept :].clone()
+
+    def _behind(self, x: Tensor, past: Tensor | None) -> Tensor:
+        return torch.cat([x[:, :, :1].expand(-1, -1, self.pad, -1, -1) if past is None else past, x], dim=2)
 
 
 class NanoAutoencoderNet(NeverTrained):
@@ -124,11 +141,28 @@ class NanoAutoencoderNet(NeverTrained):
         self.register_buffer("mean", torch.zeros(c))
         self.register_buffer("std", torch.ones(c))
 
+    def identity(self) -> str:
+        """A name of the weights by their content."""
+        return tensors_identity(self)
+
     def encode(self, pixels: Float[Tensor, "b t h w 3"]) -> Float[Tensor, "b t2 h2 w2 c"]:
         """Pixels in -1..1, ``t = 1 + 4 k`` frames, to normalised latents."""
+        x = self.encode_time(self.encode_coarse(self.encode_down(self._fine(pixels))))
+        return self._normalised(x)
+
+    def encode_group(self, pixels: Float[Tensor, "b t h w 3"], past: Past) -> tuple[Float[Tensor, "b 1 h2 w2 c"], Past]:
+        """The first frame of a clip (``past`` empty) or its next four, and the new past: see ``codecs.streaming``."""
+        before_down, before_time = past or (None, None)
+        x, before_down = self.encode_down.resume(self._fine(pixels), before_down)
+        x, before_time = self.encode_time.resume(self.encode_coarse(x), before_time)
+        return self._normalised(x), (before_down, before_time)
+
+    def _fine(self, pixels: Tensor) -> Tensor:
         x = rearrange(pixels, "b t (h p) (w q) c -> b (c p q) t h w", p=FOLD, q=FOLD)
-        x = self.encode_down(self.encode_fine(self.fold_in(x)))
-        z = self.encode_out(functional.silu(self.encode_time(self.encode_coarse(x))))
+        return self.encode_fine(self.fold_in(x))
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        z = self.encode_out(functional.silu(x))
         return (rearrange(z, "b c t h w -> b t h w c") - self.mean) / self.std
 
     def decode(self, latent: Float[Tensor, "b t2 h2 w2 c"]) -> Float[Tensor, "b t h w 3"]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.errors import InputError, nearest
+from crossroads.storage import default_root
 
 _SAVE_EVERY_FRAMES = 4096
 
@@ -31,11 +31,6 @@ def resize(frames: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
     planes = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
     planes = torch.nn.functional.interpolate(planes, size=image_hw, mode="bilinear", antialias=True)
     return planes.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def default_root() -> Path:
-    """`$CROSSROADS_CACHE`, else `~/.cache/crossroads`."""
-    return Path(os.environ.get("CROSSROADS_CACHE") or Path.home() / ".cache" / "crossroads")
 
 
 @dataclass(frozen=True, kw_only=True)

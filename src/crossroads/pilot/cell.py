@@ -31,7 +31,7 @@ from crossroads.pilot.plan import TRIAL_SEED, Cell, Profile, fingerprint, fit
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import recipe
 from crossroads.train.checkpoint import load_weights, save_policy
-from crossroads.train.features import FeatureSource, FeatureStore, HeadTraining, build_store
+from crossroads.train.features import FeatureSource, FeatureStore, HeadTraining, WindowSource, build_store
 from crossroads.train.loop import TrainResult, train
 from crossroads.train.optim import finetuning
 from crossroads.types import Batch
@@ -209,7 +209,7 @@ def _hold(handle) -> None:
 class WindowBatches:
     """Windows as a function of the step, for phases that train on pictures."""
 
-    def __init__(self, windows: Windows, chosen: np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(self, windows: WindowSource, chosen: np.ndarray, batch_size: int, seed: int) -> None:
         self.windows, self.chosen, self.batch_size, self.seed = windows, chosen, batch_size, seed
 
     def batch(self, step: int) -> Batch:

@@ -22,7 +22,8 @@ from crossroads.recipes.catalogue import recipe
 from crossroads.sim.tabletop.env import CAMERAS
 from crossroads.space import ActionSpace
 from crossroads.train.checkpoint import load_weights, read_meta, save_policy
-from crossroads.train.features import FeatureSource, HeadTraining, build_store
+from crossroads.train.features import FeatureSource, HeadTraining, WindowSource, build_store
+from crossroads.train.latent_cache import encoded_windows
 from crossroads.train.loop import TrainResult, train
 from crossroads.train.optim import TrainConfig
 
@@ -37,6 +38,9 @@ class Training:
     seed: int = 0
     phase: str = "head"
     num_draws: int = 2
+    keep_latents: bool = False
+    """Encode the video of each window once, before training, and keep it in half precision, instead of at each step;
+    for phases that train on video (a phase on a frozen backbone keeps its features anyway)."""
 
 
 def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progress: bool = True) -> TrainResult:
@@ -67,13 +71,23 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
     mark = fingerprint(sized, dataset.content_hash())
     config = _config(settings)
     if policy.phase.name == "head":
+        if settings.keep_latents:
+            raise InputError(
+                where="keep_latents",
+                expected="a phase that trains on video",
+                got=f"{policy.phase.name!r}, which keeps the features of its frozen backbone",
+                do="Leave the setting out, or name another phase.",
+            )
         store = build_store(policy, windows, rows, out / "features", num_draws=settings.num_draws, seed=settings.seed)
         source = FeatureSource(
             store=store, rows=np.arange(len(rows)), batch_size=settings.batch_size, seed=settings.seed
         )
         result = _train(HeadTraining(policy), source, config, out, name, mark, progress)
     else:
-        batches = WindowBatches(windows, rows, settings.batch_size, settings.seed)
+        given: WindowSource = windows
+        if settings.keep_latents:
+            given = encoded_windows(policy, windows, rows, device=training_device(), progress=progress)
+        batches = WindowBatches(given, rows, settings.batch_size, settings.seed)
         result = _train(policy, batches, config, out, name, mark, progress)
     meta = {"recipe": name, "space": asdict(dataset.space), "cameras": list(dataset.cameras), "backbones": hashes}
     save_policy(out / "policy", policy, {**meta, "fingerprint": fingerprint(sized)})
