@@ -21,10 +21,8 @@ def test_the_server_forgets_the_frame_of_now_and_its_state_reads_everything() ->
         layout = made.stage.layout
         per_frame = layout.groups["video.now"].stream.codec.num_tokens("now")
         edges = {edge.src: edge for edge in layout.sources("video.clean")}
-        now, clean = (
-            layout.mask(edges[src], 3 * per_frame, num * per_frame)
-            for src, num in (("video.now", 1), ("video.clean", 3))
-        )
+        num = {"video.now": 1, "video.clean": 3}
+        now, clean = (layout.mask(edges[src], 3 * per_frame, num[src] * per_frame) for src in num)
         first = [True] * 3 if now is None else now[::per_frame, 0].tolist()
         assert clean is not None
         assert clean[-1, ::per_frame].tolist() == [False, True, True]

@@ -116,8 +116,9 @@ def as_served(recipe: Recipe) -> Recipe:
 
 
 def flash(recipe: Recipe, *, steps: int) -> Recipe:
-    """DreamZero-Flash, for few steps: actions learn to be right while the video is still noise. The video's levels are Beta(7, 1) (the code's default is 3), the actions' their own.
+    """DreamZero-Flash, for few steps: actions learn to be right while the video is still noise.
 
+    The video's levels are Beta(7, 1) (the code's default is 3), the actions' their own.
     It departs: one level for all actions of a block, where the code draws one for each; and the video is denoised to
     the end, where the code may stop it at 0.8.
     """
