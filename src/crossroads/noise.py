@@ -81,22 +81,23 @@ class UniformLevels:
 
 @dataclass(frozen=True, kw_only=True)
 class BetaLevels:
-    """``t = scale * Beta(alpha, beta) + offset``; openpi: Beta(1.5, 1) * 0.999 + 0.001, more mass on noise."""
+    """``t = shift(scale * Beta(alpha, beta) + offset)``; openpi: Beta(1.5, 1) * 0.999 + 0.001, more mass on noise."""
 
     alpha: float = 1.5
     beta: float = 1.0
     scale: float = 0.999
     offset: float = 0.001
+    factor: float = 1.0
 
     def draw(self, num: int, generator: torch.Generator) -> Float[Tensor, " b"]:
         uniform = torch.rand(num, generator=generator, device=generator.device)
         if self.beta == 1.0:  # inverse of the distribution function: F(x) = x^alpha
-            return uniform ** (1 / self.alpha) * self.scale + self.offset
+            return shift(uniform ** (1 / self.alpha) * self.scale + self.offset, self.factor)
         gammas = [
             torch._standard_gamma(torch.full((num,), shape, device=generator.device), generator=generator)  # pyright: ignore[reportPrivateImportUsage]
             for shape in (self.alpha, self.beta)
         ]
-        return gammas[0] / (gammas[0] + gammas[1]) * self.scale + self.offset
+        return shift(gammas[0] / (gammas[0] + gammas[1]) * self.scale + self.offset, self.factor)
 
 
 @dataclass(frozen=True, kw_only=True)

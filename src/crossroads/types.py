@@ -167,8 +167,9 @@ class Window:
 
     @property
     def chunk_s(self) -> float:
-        """How long the actions of one window take; 0 without actions."""
-        return self.num_actions / self.control_hz if self.num_actions else 0.0
+        """How long the actions of one chunk take, of which a window may hold several; 0 without actions."""
+        num_chunks = 1 + len(self.later_state_s)
+        return self.num_actions / self.control_hz / num_chunks if self.num_actions else 0.0
 
     @staticmethod
     def merge(parts: tuple[Window, ...]) -> Window:

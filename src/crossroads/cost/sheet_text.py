@@ -85,7 +85,7 @@ def _run(sheet: CostSheet) -> list[str]:
 
 
 def _acting(sheet: CostSheet) -> list[str]:
-    memory, window, decode = sheet.acting_memory, sheet.recipe.window, sheet.flops.act.decode
+    memory, window, decode = sheet.acting_memory, sheet.recipe.chunk, sheet.flops.act.decode
     chunk = f"{window.num_actions} actions, {window.chunk_s:g} s" if window.num_actions else "one answer"
     lines = ["acting", _line("  FLOPs of one chunk", amount(sheet.act_flop), chunk)]
     if decode:

@@ -127,7 +127,7 @@ def _run(folder: Path) -> Arm:
         policy=policy,
         cameras=window.cameras,
         image_hw=window.image_hw,
-        execute_at_most=window.num_actions,
+        execute_at_most=policy.recipe.chunk.num_actions,
         identity={"recipe": policy.recipe.name, "frozen": state["frozen"], "checksums": state["checksums"]},
     )
 

@@ -147,10 +147,10 @@ def _open(task: Task, dataset: LeRobotDataset, policy: StreamPolicy) -> Opened:
 
 
 def _with_future(policy: StreamPolicy):
-    """The arm's window with future frames, so that held-out pictures can be compared."""
+    """One chunk of the arm's window with future frames, so that held-out pictures can be compared."""
     from crossroads.recipes.nano import FUTURE_S
 
-    return replace(policy.recipe.window, future_s=policy.recipe.window.future_s or FUTURE_S)
+    return replace(policy.recipe.chunk, future_s=policy.recipe.chunk.future_s or FUTURE_S)
 
 
 def usable(windows: Windows, episodes: set[int]) -> np.ndarray:
@@ -256,7 +256,7 @@ def _offline(task: Task, policy: StreamPolicy, opened: Opened) -> dict[str, Any]
         "video": None,
     }
     if imagined:
-        found["video"] = [asdict(score) for score in video_scores(imagined, probe, policy.recipe.window.future_s)]
+        found["video"] = [asdict(score) for score in video_scores(imagined, probe, policy.recipe.chunk.future_s)]
         _keep_film(task.folder / "film.npz", imagined, probe)
     return found
 

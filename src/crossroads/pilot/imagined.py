@@ -50,7 +50,7 @@ def score_imagined(
             got=policy.recipe.name,
             do="Give a run of another recipe, fast_wam_idm or fast_wam_joint for instance.",
         )
-    dataset, window = LeRobotDataset.open(data), policy.recipe.window
+    dataset, window = LeRobotDataset.open(data), policy.recipe.chunk
     cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
     windows = Windows(dataset, window, episodes=[episode.index for episode in dataset.episodes], cache=cache)
     ahead = round(window.future_s[-1] * dataset.fps)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from crossroads.noise import BellWeight, UniformLevels
+from crossroads.noise import BellWeight, BetaLevels, UniformLevels
 from crossroads.objectives import Flow
 from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
 from crossroads.recipes.dreamzero_sizes import NANO, SHIFT, DreamZeroSize
@@ -113,3 +113,16 @@ def as_served(recipe: Recipe) -> Recipe:
         edges.append(Edge(dst=name, src="video.clean", when="past", window=window))
         edges += reads(name, "video", "action", "state", when="same")
     return replace(recipe, name="dreamzero_as_served", stage=replace(recipe.stage, edges=tuple(edges)))
+
+
+def flash(recipe: Recipe, *, steps: int) -> Recipe:
+    """DreamZero-Flash, for few steps: actions learn to be right while the video is still noise.
+
+    The video's levels are Beta(7, 1) (the code's default is 3), the actions' their own.
+    It departs: one level for all actions of a block, where the code draws one for each; and the video is denoised to
+    the end, where the code may stop it at 0.8.
+    """
+    levels = BetaLevels(alpha=7.0, scale=1.0, offset=0.0, factor=SHIFT)
+    changes = {"stage.coupled": (), "stage.streams.video.objective.levels": levels}
+    varied = recipe.vary({**changes, "stage.schedule.1.solver.steps": steps})
+    return replace(varied, name="dreamzero_flash")
