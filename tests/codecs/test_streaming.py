@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from wan_twin import FORMS, WanForm, tiny_wan
 
-from crossroads.codecs import wan_autoencoder
+from crossroads.codecs import published
 from crossroads.codecs.streaming import EncoderState, encode_chunks, encode_stream
 from crossroads.codecs.video_autoencoder import NanoAutoencoder, NanoAutoencoderNet
 from crossroads.codecs.wan_autoencoder import WanAutoencoderNet
@@ -129,7 +129,7 @@ def test_a_diffusers_that_caches_otherwise_is_refused_before_it_gives_wrong_numb
 ) -> None:
     spec, _ = tiny_wan(FORMS[1], tmp_path)
     net = WanAutoencoderNet(spec)
-    inner = wan_autoencoder.video_autoencoder(spec.source, "vae")
+    inner = published.video_autoencoder(spec.source, "vae")
     own, real = inner._encode, inner.encoder.forward
 
     def whole(x: Tensor) -> Tensor:

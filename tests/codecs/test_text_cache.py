@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -140,8 +141,8 @@ def test_weights_are_known_by_content_wherever_they_lie_and_by_all_their_parts(
 def test_a_large_file_is_read_once_until_it_changes(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "_LARGE_BYTES", 50)
     read = []
-    digest = identity.hashlib.file_digest
-    monkeypatch.setattr(identity.hashlib, "file_digest", lambda *given: read.append(given) or digest(*given))
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: read.append(given) or digest(*given))
     first = weights_identity(str(encoder.folder), PARTS)
     assert weights_identity(str(encoder.folder), PARTS) == first
     assert len(read) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from recordings import episodes, write
+from torch import Tensor
 
 from crossroads.build import build
 from crossroads.codecs.latents import LatentCodec
@@ -104,12 +106,12 @@ def test_an_interrupted_encoding_is_not_readable_and_goes_on_where_it_was_noted(
     policy, windows = made(dataset)
     rows, whole, seen = np.arange(9), LatentCodec.encode, []
 
-    def encode(self: LatentCodec, batch) -> torch.Tensor:
+    def encode(self: LatentCodec, now: Mapping[str, Tensor], later: Mapping[str, Tensor]) -> Tensor:
         if len(seen) == 3:
             seen.append(-1)
             raise KeyboardInterrupt
-        seen.append(batch.batch_size)
-        return whole(self, batch)
+        seen.append(len(now["front"]))
+        return whole(self, now, later)
 
     monkeypatch.setattr(LatentCodec, "encode", encode)
     with pytest.raises(KeyboardInterrupt):
