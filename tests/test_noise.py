@@ -14,7 +14,9 @@ from crossroads.noise import (
     BellWeight,
     BetaLevels,
     EvenWeight,
+    FixedLevel,
     LevelSampler,
+    LogitNormalLevels,
     UniformLevels,
     clean_from_velocity,
     corrupt,
@@ -81,6 +83,9 @@ def test_the_grid_of_wan_is_the_shifted_line() -> None:
         (UniformLevels(factor=5.0), 1.25 - 5 / 16 * math.log(5)),  # integral of 5u / (1 + 4u) over 0..1
         (BetaLevels(), 0.6 * 0.999 + 0.001),
         (BetaLevels(alpha=2.0, beta=3.0, scale=1.0, offset=0.0), 0.4),
+        (LogitNormalLevels(), 0.5),
+        (LogitNormalLevels(high_share=0.5, high_from=0.9), 0.25 + 0.475),
+        (FixedLevel(level=0.7), 0.7),
     ],
 )
 def test_samplers_stay_between_zero_and_one_with_the_stated_mean_and_follow_their_generator(
