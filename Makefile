@@ -61,8 +61,10 @@ video-dit-family: $(STAMP) $(GL)
 	  $(BIN)/crossroads video $(FAMILY_DIR)/$$recipe --data $(FAMILY_DIR)/held-out || exit; \
 	done
 
+TEST_WORKERS ?= 2
+
 test: $(STAMP) $(GL)
-	MUJOCO_GL=$$(cat $(GL)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest </dev/null
+	MUJOCO_GL=$$(cat $(GL)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal </dev/null
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -61,6 +61,8 @@ def saved_bytes(policy: StreamPolicy, batch: Batch, *, mixed: bool) -> int:
     kept: dict[int, Tensor] = {}
 
     def keep(saved: Tensor) -> Tensor:
+        """Detached: a graph that keeps its own outputs is never freed."""
+        saved = saved.detach()
         if saved.untyped_storage().data_ptr() not in weights:
             kept[saved.untyped_storage().data_ptr()] = saved
         return saved
