@@ -29,6 +29,9 @@ class ActionTokens:
     (GR00T N1, arXiv 2503.14734; DreamZero), not by openpi's periods. ``hidden`` and ``robots``: widths of networks in
     (one linear map where the level enters) and out, and the robots with weights of their own at the raw end;
     ``activation`` lies between their layers (``codecs.banks``). ``first_place``: the rotary index of the first action.
+    ``per_frame``: so many actions belong to each latent frame of a clip, and stand between its frames in time, in row
+    and column -1 (LingBot-VA, arXiv 2601.21998: action j of N of frame f at ``f + j / (N + 1)``); ``first_place`` is
+    then that of the first frame. 0: on a line of their own.
     """
 
     num_actions: int
@@ -41,6 +44,7 @@ class ActionTokens:
     first_place: int = 0
     timesteps: bool = False
     activation: Activation = "gelu"
+    per_frame: int = 0
 
     @property
     def hidden_in(self) -> tuple[int, ...]:
@@ -118,8 +122,12 @@ class ActionCodec(nn.Module):
         return self.normaliser.restore(latent)
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        places = torch.full((num_tokens, 3), math.nan)
-        places[:, 0] = torch.arange(num_tokens) + self.spec.first_place
+        index, per_frame = torch.arange(num_tokens), self.spec.per_frame
+        places = torch.full((num_tokens, 3), -1.0 if per_frame else math.nan)
+        if per_frame:
+            places[:, 0] = index // per_frame + (index % per_frame + 1) / (per_frame + 1) + self.spec.first_place
+        else:
+            places[:, 0] = index + self.spec.first_place
         return places
 
 

@@ -26,6 +26,8 @@ class LegGroups:
     steps: int
     copies: int
     """How many branches of a sample run it."""
+    imagined: frozenset[str] = frozenset()
+    """The clean views that hold a block which was imagined in this call."""
 
     @property
     def words(self) -> str:
@@ -38,6 +40,7 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
     known: frozenset[str] = frozenset()
     settled: set[str] = set()
     found: list[LegGroups] = []
+    imagined: frozenset[str] = frozenset()
     copies = 1
     for leg in stage.schedule:
         moving = moved(leg)
@@ -52,9 +55,11 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
         if isinstance(leg, Commit) and leg.observed:
             continue
         if isinstance(leg, Commit):
-            known &= layout.stable([stage.stream(leg.stream).group("clean")])
+            clean = stage.stream(leg.stream).group("clean")
+            known &= layout.stable([clean])
+            imagined |= {clean}
             continue
-        needed = layout.needed(leg.groups if isinstance(leg, Read) else moving) - set(stage.remembered)
+        needed = layout.needed(leg.groups if isinstance(leg, Read) else moving) - (set(stage.remembered) - imagined)
         known = known & layout.stable(moving) if moving else known
         before = needed - set(moving) if isinstance(leg, Decode) else needed & layout.stable(moving)
         once = before - known
@@ -68,7 +73,16 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
         steps = leg.max_tokens if isinstance(leg, Decode) else leg.solver.steps if isinstance(leg, Denoise) else 1
         cached = needed - running if running else needed - once
         found.append(
-            LegGroups(leg=leg, once=once, running=running, cached=cached, read_out=moving, steps=steps, copies=copies)
+            LegGroups(
+                leg=leg,
+                once=once,
+                running=running,
+                cached=cached,
+                read_out=moving,
+                steps=steps,
+                copies=copies,
+                imagined=imagined,
+            )
         )
     return tuple(found)
 

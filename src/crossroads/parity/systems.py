@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from crossroads.errors import InputError, nearest
-from crossroads.parity import cosmos_block, cosmos_policy, dreamzero, fast_wam, gigaworld, pi0, schedules, wan_block
+from crossroads.parity import (
+    cosmos_block,
+    cosmos_policy,
+    dreamzero,
+    fast_wam,
+    gigaworld,
+    lingbot_va,
+    pi0,
+    schedules,
+    wan_block,
+)
 from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
 
@@ -15,6 +25,7 @@ SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     "cosmos_policy": cosmos_policy.run,
     "dreamzero": dreamzero.run,
     "gigaworld": gigaworld.run,
+    "lingbot_va": lingbot_va.run,
     "pi0": pi0.run,
     "schedules": schedules.run,
     "wan_block": wan_block.run,
