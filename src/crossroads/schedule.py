@@ -153,11 +153,8 @@ class Interpreter:
             for leg in legs
             for name in moved(leg)
         }
-        observed = {
-            name: latent
-            for name, latent in self.latents.items()
-            if self.net.group(name).view.kind == "now" or name in self.remembered
-        }
+        observed = {name: latent for name, latent in self.latents.items() if self.net.group(name).view.kind == "now"}
+        observed |= {name: self.history.latents[name] for name in self.remembered} if self.history else {}
         return Settled(streams=streams, observed=observed)
 
     def _principal(self, stream: str) -> str:
