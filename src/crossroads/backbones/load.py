@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
+from crossroads.space import Normaliser
 
 SHIPPED = Path(__file__).parent
 
@@ -50,7 +51,13 @@ def _load(policy: StreamPolicy, folder: Path, name: str, towers: list[str]) -> s
 @torch.no_grad()
 def _fill(policy: StreamPolicy, path: Path, stored: Mapping[str, Tensor], towers: list[str]) -> None:
     state = policy.net.state_dict()
-    needed = policy.net.weight_names(towers)
+    robots = {  # set from a robot's data; no backbone carries them
+        f"{name}.{buffer}"
+        for name, module in policy.net.named_modules()
+        if isinstance(module, Normaliser)
+        for buffer, _ in module.named_buffers()
+    }
+    needed = {public: here for public, here in policy.net.weight_names(towers).items() if here not in robots}
     streams = {stream.name for stream in policy.recipe.stage.streams}
     unused = [key for key in stored if key.startswith("codecs.") and key.split(".")[1] not in streams]
     stored = {key: value for key, value in stored.items() if key not in unused}  # a recipe may leave a stream out

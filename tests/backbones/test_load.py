@@ -1,0 +1,28 @@
+"""The shipped backbones fit every recipe that names them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nano_batch import ROBOT
+
+from crossroads.backbones.load import load_backbones
+from crossroads.build import build
+from crossroads.recipes.catalogue import RECIPES
+
+STANDING = [name for name, make in RECIPES.items() if any(tower.backbone for tower in make().stage.towers)]
+
+
+@pytest.mark.parametrize("name", STANDING)
+def test_a_recipe_takes_its_backbone_whole_and_keeps_the_rest(name: str) -> None:
+    policy = build(RECIPES[name](), ROBOT, seed=0)
+    before = {key: value.clone() for key, value in policy.net.state_dict().items()}
+    found = load_backbones(policy)
+    stands = {tower.name for tower in policy.recipe.stage.towers if tower.backbone}
+    assert found.keys() == {tower.backbone for tower in policy.recipe.stage.towers if tower.backbone}
+    places = set(policy.net.weight_names(stands).values())
+    after = policy.net.state_dict()
+    moved = {key for key, value in after.items() if not torch.equal(value, before[key])}
+    assert moved <= places
+    weights = {key for key in places if key.endswith("weight") and after[key].ndim >= 2}
+    assert weights <= moved
