@@ -71,12 +71,13 @@ def grid(steps: int, *, factor: float = 1.0, start: float = 1.0, stop: float = 0
 
 @dataclass(frozen=True, kw_only=True)
 class UniformLevels:
-    """``t = shift(u)``, u uniform on 0..1 (Wan, Fast-WAM: shift 5)."""
+    """``t = shift(u)``, u uniform on 0..``upto`` (Wan, Fast-WAM: shift 5)."""
 
     factor: float = 1.0
+    upto: float = 1.0
 
     def draw(self, num: int, generator: torch.Generator) -> Float[Tensor, " b"]:
-        return shift(torch.rand(num, generator=generator, device=generator.device), self.factor)
+        return shift(self.upto * torch.rand(num, generator=generator, device=generator.device), self.factor)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,12 +22,12 @@ from crossroads.codecs.spec import Latent, NeverTrained
 from crossroads.codecs.video_autoencoder import TIME_FACTOR
 from crossroads.history import History, continued
 from crossroads.net import StreamNet
-from crossroads.noise import corrupt
+from crossroads.noise import corrupt, per_token
 from crossroads.objectives import Flow
 from crossroads.recipe import Phase, Recipe
 from crossroads.schedule import Decode, Interpreter, Settled
 from crossroads.space import ActionSpace
-from crossroads.streams import Corrupted, Stream
+from crossroads.streams import Corrupted, Group, Stream
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Actions, Batch, Losses, Observation
 
@@ -124,7 +124,7 @@ class StreamPolicy(nn.Module):
                 targets[stream] = self.net.target(name, batch)
             clean = targets[stream]
             if group.view.kind == "clean":
-                latents[name], levels[name] = self._teacher(group.view.noised_share, group.stream, clean, generator)
+                latents[name], levels[name] = self._teacher(group, clean, generator)
                 continue
             assert group.stream.objective is not None
             level = self._levels(group.stream, clean, drawn, generator)
@@ -142,7 +142,7 @@ class StreamPolicy(nn.Module):
         leader = self.recipe.stage.leader(stream.name)
         if leader.name not in drawn:
             assert leader.objective is not None
-            num = self.net.layout.clock.num_blocks(stream.name, clean.valid.shape[1])
+            num = self.net.layout.clock.num_levels(stream.name, clean.valid.shape[1])
             drawn[leader.name] = leader.objective.draw(len(clean.values), num, generator)
         return drawn[leader.name]
 
@@ -160,18 +160,20 @@ class StreamPolicy(nn.Module):
                 given[name] = given.get(name, torch.zeros_like(here)) | here
         return given
 
-    def _teacher(self, share: float, stream, clean: Latent, generator: torch.Generator) -> tuple[Latent, Tensor]:
-        """A clean view, noised all the same in ``share`` of the samples (and told so)."""
-        batch = clean.values.shape[0]
-        level = torch.zeros(batch, device=clean.values.device)
-        if share > 0:
-            assert isinstance(stream.objective, Flow)
-            drawn = stream.objective.levels.draw(batch, generator)
-            level = drawn * (torch.rand(batch, generator=generator, device=level.device) < share)
-            noise = torch.randn(clean.values.shape, generator=generator, device=level.device)
-            spread = level.reshape(-1, *[1] * (noise.ndim - 1))
-            clean = replace(clean, values=corrupt(clean.values, noise, spread))
-        return clean, level[:, None]
+    def _teacher(self, group: Group, clean: Latent, generator: torch.Generator) -> tuple[Latent, Tensor]:
+        """A clean view, noised all the same in a share of the samples (and told so)."""
+        batch, num, *rest = clean.values.shape
+        if not group.view.noised_share:
+            return clean, torch.zeros(batch, 1, device=clean.values.device)
+        assert isinstance(group.stream.objective, Flow)
+        levels = group.view.levels or group.stream.objective.levels
+        num_levels = self.net.layout.clock.num_levels(group.stream.name, num)
+        drawn = levels.draw(batch * num_levels, generator).reshape(batch, num_levels)
+        chosen = torch.rand(batch, 1, generator=generator, device=drawn.device) < group.view.noised_share
+        level = drawn * chosen
+        noise = torch.randn(clean.values.shape, generator=generator, device=drawn.device)
+        spread = per_token(level, num).reshape(batch, -1, *[1] * len(rest))
+        return replace(clean, values=corrupt(clean.values, noise, spread)), level
 
     def inputs(self, prepared: Prepared, names: frozenset[str], valid: Mapping[str, Tensor]) -> dict[str, GroupInput]:
         """The named groups embedded and placed; ``valid`` adds the validity of groups that are cached."""

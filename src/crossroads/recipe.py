@@ -304,6 +304,8 @@ def _check_views(recipe: Recipe, stream: Stream) -> None:
             _refuse(recipe, f"{place}, view {view.kind}", f"one of {stream.codec.views}", repr(view.kind), ())
         if view.noised_share and (view.kind != "clean" or not isinstance(stream.objective, Flow)):
             _refuse(recipe, f"{place}, noised_share", "a clean view of a Flow stream", repr(view.kind), ())
+        if view.levels is not None and not view.noised_share:
+            _refuse(recipe, f"{place}, levels of the {view.kind} view", "a noised_share", "none", ())
     if (stream.objective is None) == ("noised" in kinds):
         got = "an objective and no noised view" if stream.objective else "a noised view and no objective"
         _refuse(recipe, place, "an objective exactly where there is a noised view", got, ())
@@ -378,6 +380,9 @@ def _check_coupled(recipe: Recipe, layout: Layout) -> None:
             num = codec.num_tokens(view.kind)
             if view.kind != "now" and num % per_block:
                 _refuse(recipe, f"clock, {name}", f"whole blocks of {per_block} tokens", f"{num} tokens", ())
+        if isinstance(recipe.stage.stream(name).objective, Flow) and per_block % layout.clock.levels_per_block:
+            expected = f"blocks that {layout.clock.levels_per_block} levels divide"
+            _refuse(recipe, f"clock, {name}", expected, f"{per_block} tokens", ())
     flows = {stream.name: stream for stream in recipe.stage.streams if isinstance(stream.objective, Flow)}
     seen: set[str] = set()
     for names in recipe.stage.coupled:
@@ -413,8 +418,9 @@ def _check_by_block(recipe: Recipe, layout: Layout) -> None:
     observed = [isinstance(leg, Commit) and leg.observed for leg in recipe.stage.schedule]
     if observed != sorted(observed, reverse=True):
         _refuse(recipe, "schedule", "what was observed to be committed first", "another leg before it", ())
-    if sum(observed) > 1:
-        _refuse(recipe, "schedule", "one observed Commit", f"{sum(observed)}", ())
+    first = recipe.stage.stream(recipe.stage.remembered[0].removesuffix(".clean"))
+    if first.carries != "video":
+        _refuse(recipe, "schedule", "a stream of video as the first observed Commit", first.name, ())
     names = sorted({name for leg in recipe.stage.schedule for name in moved(leg)})
     counted = {
         name: layout.clock.num_blocks(name, recipe.stage.stream(name).codec.num_tokens("noised")) for name in names

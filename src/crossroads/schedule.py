@@ -73,8 +73,9 @@ class Read:
 class Commit:
     """Put a stream's present value into its ``clean`` view at level 0 (teacher forcing's act-time counterpart).
 
-    ``observed``: not what was imagined, but what was observed since the last call. The stage then goes on block by
-    block: each call moves one block of the clock, and the clean view stays from call to call.
+    ``observed``: not what was imagined, but what was observed since the last call (of actions, what that call
+    answered). The stage then goes on block by block: each call moves one block of the clock, and the clean view stays
+    from call to call; what is imagined is put behind it for the rest of a call.
     """
 
     stream: str
@@ -165,11 +166,8 @@ class Interpreter:
             for leg in legs
             for name in moved(leg)
         }
-        observed = {
-            name: latent
-            for name, latent in self.latents.items()
-            if self.net.group(name).view.kind == "now" or name in self.remembered
-        }
+        observed = {name: latent for name, latent in self.latents.items() if self.net.group(name).view.kind == "now"}
+        observed |= {name: self.history.latents[name] for name in self.remembered} if self.history else {}
         return Settled(streams=streams, observed=observed)
 
     def _principal(self, stream: str) -> str:
@@ -287,8 +285,7 @@ class Interpreter:
         other.levels = {name: level for name, level in self.levels.items() if name not in texts}
         untouched = self.net.layout.stable(texts)
         other.states = {name: state for name, state in self.states.items() if name in untouched}
-        for name in self.remembered:
-            other._recall(name)
+        other._recall()
         return other
 
     def _velocities(self, running: list[str], moving: list[str], level: float) -> dict[str, Tensor]:
@@ -362,41 +359,66 @@ class Interpreter:
         stream = self.net.group(self._principal(leg.stream)).stream
         clean = stream.group("clean")
         if leg.observed:
-            self._recall(clean)
+            self._recall()
             return
-        self.latents[clean], self.levels[clean] = self.latents[self._principal(leg.stream)], 0.0
-        self._forget([clean])
+        imagined, self.levels[clean] = self.latents[self._principal(leg.stream)], 0.0
+        if clean not in self.remembered:
+            self.latents[clean] = imagined
+            self._forget([clean])
+            return
+        self.latents[clean] = _behind(self.latents.get(clean), imagined)
+        self._grow([clean])
 
-    def _recall(self, clean: str) -> None:
-        """Take up what was observed before this call; run the block of it that has no keys and values yet."""
+    def _recall(self) -> None:
+        """Take up what was observed before this call, unless it is there; run what has no keys and values yet."""
         if self.history is None:
             return
-        self.latents |= self.history.latents
-        self.levels |= dict.fromkeys(self.history.latents, 0.0)
+        self.latents = {**self.history.latents, **self.latents}
+        self.levels = {**dict.fromkeys(self.history.latents, 0.0), **self.levels}
+        if self.caching:
+            self.states = {**self.history.states, **self.states}
+            self._grow(sorted(self.remembered))
+
+    def _grow(self, names: list[str]) -> None:
+        """Run the tokens of clean views that have no keys and values yet, all in one pass."""
         if not self.caching:
             return
-        self.states |= self.history.states
-        self._run_missing(self._needed([clean]) - {clean})
-        done = self.states[clean].valid.shape[1] if clean in self.states else 0
-        values, level = self.latents[clean].shown[:, done:], torch.zeros(self.obs.batch_size, 1)
+        self._run_missing(self._needed(names) - self.remembered)
         valid = {name: latent.valid for name, latent in self.latents.items()}
-        tokens = self.net.embed(clean, values, level.to(values.device), valid, offset=done)
-        self.states |= self.net({clean: tokens}, self.states)
+        level = torch.zeros(self.obs.batch_size, 1, device=self.obs.state.device)
+        done = {name: self.states[name].valid.shape[1] if name in self.states else 0 for name in names}
+        new = {
+            name: self.net.embed(name, self.latents[name].shown[:, done[name] :], level, valid, offset=done[name])
+            for name in names
+            if valid[name].shape[1] > done[name]
+        }
+        if new:
+            self.states |= self.net(new, self.states)
 
     def behind(self, first: Observation) -> History | None:
         """What the next call remembers of this one; None where nothing is remembered."""
         if not self.remembered:
             return None
-        streams = {self.net.group(name).stream for name in self.remembered}
-        kept = {group for stream in streams for group in (stream.group("now"), stream.group("clean"))}
+        kept = {self.net.group(name).stream.group("now") for name in self.remembered}
         old = self.history
+        past = {} if old is None else {name: old.latents[name] for name in self.remembered}
+        done = {name: latent.valid.shape[1] for name, latent in past.items()}
+        for name in self.remembered:
+            stream = self.net.group(name).stream
+            if stream.carries == "action":  # what is answered is taken to be what is done
+                past[name] = _behind(past.get(name), self.latents[self._principal(stream.name)])
+
+        def observed(states: Mapping[str, GroupState]) -> dict[str, GroupState]:
+            cut = {name: states[name].first(num) for name, num in done.items() if name in states}
+            return {name: state for name, state in states.items() if name in kept} | cut
+
         return History(
             first=first if old is None else old.first,
             num_blocks=0 if old is None else old.num_blocks,
             frames={} if old is None else old.frames,
-            latents={name: latent for name, latent in self.latents.items() if name in kept},
-            states={name: state for name, state in self.states.items() if name in kept},
-            blank={name: state for name, state in self.blank.states.items() if name in kept} if self.blank else {},
+            latents={name: latent for name, latent in self.latents.items() if name in kept} | past,
+            states=observed(self.states),
+            blank=observed(self.blank.states) if self.blank else {},
         )
 
     def _branch(self, leg: Branch) -> None:
@@ -428,3 +450,14 @@ class Interpreter:
         self.latents = {name: latent.rows(rows) for name, latent in self.latents.items()}
         self.states = {name: state.rows(rows) for name, state in self.states.items()}
         self.net.address(self.obs.robot)
+
+
+def _behind(past: Latent | None, new: Latent) -> Latent:
+    """What comes behind what was there, if anything was."""
+    if past is None:
+        return new
+    beside = None
+    if past.beside is not None and new.beside is not None:
+        beside = torch.cat([past.beside, new.beside], dim=1)
+    values, valid = torch.cat([past.values, new.values], dim=1), torch.cat([past.valid, new.valid], dim=1)
+    return Latent(values=values, valid=valid, beside=beside)

@@ -46,6 +46,12 @@ class Objective(Protocol):
     def loss(self, output: Tensor, corrupted: Corrupted, valid: Tensor) -> Tensor: ...
 
 
+class Levels(Protocol):
+    """A distribution of noise levels."""
+
+    def draw(self, num: int, generator: torch.Generator) -> Tensor: ...
+
+
 class CodecSpec(Protocol):
     """The value that describes a codec: how many tokens a view has, what it asks of a dataset, what it costs."""
 
@@ -84,11 +90,13 @@ class View:
     """One way in which a stream is present: observed now, being denoised, teacher-forced clean, guessed, read.
 
     ``noised_share``: the share of training samples in which a ``clean`` view is noised all the same (Fast-WAM IDM
-    uses 0.5, arXiv 2603.16666), so that act-time imaginations are not out of distribution.
+    uses 0.5, arXiv 2603.16666), so that act-time imaginations are not out of distribution. ``levels``: from which the
+    noise of those samples is drawn (LingBot-VA, arXiv 2601.21998: the lower half); None: from the objective's.
     """
 
     kind: ViewKind
     noised_share: float = 0.0
+    levels: Levels | None = None
 
 
 NOW = View(kind="now")
@@ -160,11 +168,13 @@ class Edge:
 class Clock:
     """How tokens fall into blocks of time: ``tokens_per_block`` by stream; a stream not named is all block 0.
 
-    What is observed now of a stream that goes on (one with further views) lies before block 0.
+    What is observed now of a stream that goes on (one with further views) lies before block 0. ``levels_per_block``:
+    how many noise levels training draws for each block (LingBot-VA: one for each frame of it).
     """
 
     block_s: float = 0.0
     tokens_per_block: tuple[tuple[str, int], ...] = field(default=())
+    levels_per_block: int = 1
 
     def block(self, stream: str, num_tokens: int) -> list[int]:
         """The block of each of a stream's tokens."""
@@ -179,6 +189,10 @@ class Clock:
         """How many blocks a stream's tokens fill; 1 where they are all one block."""
         per_block = self.per_block(stream)
         return num_tokens // per_block if per_block else 1
+
+    def num_levels(self, stream: str, num_tokens: int) -> int:
+        """How many noise levels training draws for a stream's tokens; 1 where they are all one block."""
+        return self.num_blocks(stream, num_tokens) * (self.levels_per_block if self.per_block(stream) else 1)
 
 
 NO_BLOCKS = Clock()

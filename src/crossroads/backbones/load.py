@@ -15,6 +15,8 @@ from crossroads.policy import StreamPolicy
 from crossroads.space import Normaliser
 
 SHIPPED = Path(__file__).parent
+BESIDE = "beside_"
+"""Weights of what stands beside the pictures start as those of the pictures (LingBot-VA, ``deepcopy`` in its code)."""
 
 
 def load_backbones(policy: StreamPolicy, folder: Path = SHIPPED) -> dict[str, str]:
@@ -61,6 +63,11 @@ def _fill(policy: StreamPolicy, path: Path, stored: Mapping[str, Tensor], towers
     streams = {stream.name for stream in policy.recipe.stage.streams if stream.tower in towers}
     unused = [key for key in stored if key.startswith("codecs.") and key.split(".")[1] not in streams]
     stored = {key: value for key, value in stored.items() if key not in unused}  # a recipe may leave a stream out
+    known = {key.split(".")[1] for key in stored if key.startswith("codecs.")}
+    fresh = {key for key in needed if key.startswith("codecs.") and key.split(".")[1] not in known}  # or have one more
+    needed = {public: here for public, here in needed.items() if public not in fresh}
+    beside = {key: key.replace(BESIDE, "") for key in needed if BESIDE in key and key not in stored}
+    stored |= {key: stored[pictures] for key, pictures in beside.items() if pictures in stored}
     for kind, names in (
         ("missing", sorted(set(needed) - set(stored))),
         ("unexpected", sorted(set(stored) - set(needed))),

@@ -46,7 +46,10 @@ class ActionTokens:
     (GR00T N1, arXiv 2503.14734; DreamZero), not by openpi's periods. ``head``: GR00T's ends, whose level enters so,
     too. ``hidden``: widths of the networks in and out; ``hidden_out``: where the way out is not the mirrored way in;
     ``activation`` lies between their layers. ``robots``: those with weights of their own at the raw end
-    (``codecs.banks``). ``first_place``: the rotary index of the first action.
+    (``codecs.banks``). ``first_place``: the rotary index of the first action. ``per_frame``: so many actions belong to
+    each latent frame of a clip, and stand between its frames in time, in row and column -1 (LingBot-VA, arXiv
+    2601.21998: action j of N of frame f at ``f + j / (N + 1)``); ``first_place`` is then that of the first frame. 0: on
+    a line of their own.
     """
 
     num_actions: int
@@ -61,6 +64,7 @@ class ActionTokens:
     activation: Activation = "gelu"
     hidden_out: tuple[int, ...] | None = None
     head: HeadEnds | None = None
+    per_frame: int = 0
 
     def __post_init__(self) -> None:
         if self.head and self.head.num_places < self.num_actions:
@@ -165,8 +169,12 @@ class ActionCodec(nn.Module):
         return self.normaliser.restore(latent)
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        places = torch.full((num_tokens, 3), math.nan)
-        places[:, 0] = torch.arange(num_tokens) + self.spec.first_place
+        index, per_frame = torch.arange(num_tokens), self.spec.per_frame
+        places = torch.full((num_tokens, 3), -1.0 if per_frame else math.nan)
+        if per_frame:
+            places[:, 0] = index // per_frame + (index % per_frame + 1) / (per_frame + 1) + self.spec.first_place
+        else:
+            places[:, 0] = index + self.spec.first_place
         return places
 
 

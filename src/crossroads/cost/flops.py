@@ -133,11 +133,13 @@ def flops(recipe: Recipe, *, tokens: Mapping[str, int] | None = None) -> Flops:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """The forward work of running some groups of a stage. ``training``: each block of a noised group has a level."""
+    """The forward work of running some groups of a stage. ``training``: each block of a noised group has a level.
+    ``imagined``: the clean views that hold what a first call, which remembers nothing, has imagined."""
 
     stage: Stage
     tokens: Mapping[str, int] = field(default_factory=dict)
     training: bool = False
+    imagined: frozenset[str] = frozenset()
 
     @cached_property
     def layout(self) -> Layout:
@@ -154,18 +156,20 @@ class Work:
 
     def _of_first_block(self, group: Group, num: int) -> int:
         """The tokens of which a first call consists, where acting goes on block by block."""
-        if group.name in self.stage.remembered:
+        if group.name in self.stage.remembered and group.name not in self.imagined:
             return 0
-        return self.layout.per_call(group.name) or num
+        clean = group.view.kind == "clean"
+        return (self.layout.clock.per_block(group.stream.name) if clean else self.layout.per_call(group.name)) or num
 
     def num_levels(self, name: str) -> int:
         """How many levels a group is told."""
         group = self.layout.groups[name]
         told = self.layout.teller(name)
-        blocks = self.training and group.view.kind == "noised" and isinstance(group.stream.objective, Flow)
+        noised = group.view.kind == "noised" and isinstance(group.stream.objective, Flow)
+        blocks = self.training and (noised or group.view.noised_share > 0)
         if told and self.training:
             return self.num_levels(told)
-        return self.layout.clock.num_blocks(group.stream.name, self.num(name)) if blocks else 1
+        return self.layout.clock.num_levels(group.stream.name, self.num(name)) if blocks else 1
 
     def width(self, group: Group) -> int:
         return self.specs[group.tower].width
@@ -246,18 +250,15 @@ class Work:
 
 def _act(recipe: Recipe, work: Work) -> ActFlops:
     stage = recipe.stage
-    legs = tuple(
-        LegFlops(
-            leg=leg.words,
-            once=leg.copies * sum(work.run(names) + work.embed(names) for names in (leg.once, leg.blank_once)),
-            steps=leg.steps,
-            moving=leg.copies * _steps(leg, work),
-        )
-        for leg in legs_of(stage)
-    )
+    legs = tuple(_leg(leg, replace(work, imagined=leg.imagined)) for leg in legs_of(stage))
     settled = {stage.stream(name) for leg in stage.schedule for name in moved(leg)}
     decode = sum(stream.codec.decode_flops() for stream in settled)
     return ActFlops(encode=work.encode(observed(stage)), legs=legs, decode=decode)
+
+
+def _leg(leg: LegGroups, work: Work) -> LegFlops:
+    once = leg.copies * sum(work.run(names) + work.embed(names) for names in (leg.once, leg.blank_once))
+    return LegFlops(leg=leg.words, once=once, steps=leg.steps, moving=leg.copies * _steps(leg, work))
 
 
 def _steps(leg: LegGroups, work: Work) -> int:

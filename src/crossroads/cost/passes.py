@@ -31,6 +31,8 @@ class LegGroups:
     blank: frozenset[str] = frozenset()
     blank_read: tuple[str, ...] = ()
     """What guidance runs a second time, under other words: once, at every step, and whose answers it takes."""
+    imagined: frozenset[str] = frozenset()
+    """The clean views that hold a block which was imagined in this call."""
 
     @property
     def words(self) -> str:
@@ -43,6 +45,7 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
     known: frozenset[str] = frozenset()
     settled: set[str] = set()
     found: list[LegGroups] = []
+    imagined: frozenset[str] = frozenset()
     copies = 1
     for leg in stage.schedule:
         moving = moved(leg)
@@ -57,9 +60,11 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
         if isinstance(leg, Commit) and leg.observed:
             continue
         if isinstance(leg, Commit):
-            known &= layout.stable([stage.stream(leg.stream).group("clean")])
+            clean = stage.stream(leg.stream).group("clean")
+            known &= layout.stable([clean])
+            imagined |= {clean}
             continue
-        needed = layout.needed(leg.groups if isinstance(leg, Read) else moving) - set(stage.remembered)
+        needed = layout.needed(leg.groups if isinstance(leg, Read) else moving) - (set(stage.remembered) - imagined)
         known = known & layout.stable(moving) if moving else known
         before = needed - set(moving) if isinstance(leg, Decode) else needed & layout.stable(moving)
         once = before - known
@@ -81,17 +86,19 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
                 read_out=moving,
                 steps=steps,
                 copies=copies,
-                **(_guided(stage, leg, running) if isinstance(leg, Denoise) and leg.guidance else {}),
+                imagined=imagined,
+                **(_guided(stage, leg, running, imagined) if isinstance(leg, Denoise) and leg.guidance else {}),
             )
         )
     return tuple(found)
 
 
-def _guided(stage: Stage, leg: Denoise, running: frozenset[str]) -> dict[str, Any]:
+def _guided(stage: Stage, leg: Denoise, running: frozenset[str], imagined: frozenset[str]) -> dict[str, Any]:
     """What guidance runs again: of what its streams read, all that depends on the words that it says otherwise."""
     assert leg.guidance is not None
     layout = stage.layout
-    once = layout.needed(leg.streams) - set(stage.remembered) - running - layout.stable(leg.guidance.without)
+    there = layout.needed(leg.streams) - (set(stage.remembered) - imagined)
+    once = there - running - layout.stable(leg.guidance.without)
     return {
         "blank_once": once,
         "blank": layout.needed(leg.guidance.streams) & running,

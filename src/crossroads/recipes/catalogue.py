@@ -8,7 +8,7 @@ from functools import partial
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
 from crossroads.recipes import cosmos_policy as cosmos_policy_sizes
-from crossroads.recipes import dit4dit_sizes, dreamzero_sizes, fast_wam_sizes, motus_sizes
+from crossroads.recipes import dit4dit_sizes, dreamzero_sizes, fast_wam_sizes, lingbot_va_sizes, motus_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes.cloning import cloning
@@ -18,6 +18,7 @@ from crossroads.recipes.dreamzero import dreamzero
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.gigaworld import gigaworld_policy
 from crossroads.recipes.inverse import inverse_motion, inverse_scene
+from crossroads.recipes.lingbot_va import lingbot_va, lingbot_va_towers
 from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
@@ -35,6 +36,8 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "gigaworld_policy": gigaworld_policy,
     "inverse_motion": inverse_motion,
     "inverse_scene": inverse_scene,
+    "lingbot_va": lingbot_va,
+    "lingbot_va_towers": lingbot_va_towers,
     "motus": motus,
     "nano_video": nano_video,
     "nano_vlm": nano_vlm,
@@ -51,6 +54,8 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam_idm": partial(fast_wam_idm, fast_wam_sizes.PUBLISHED),
     "fast_wam_joint": partial(fast_wam_joint, fast_wam_sizes.PUBLISHED),
     "gigaworld_policy": partial(gigaworld_policy, gigaworld_sizes.PUBLISHED),
+    "lingbot_va": partial(lingbot_va, lingbot_va_sizes.PUBLISHED),
+    "lingbot_va_towers": partial(lingbot_va_towers, lingbot_va_sizes.PUBLISHED),
     "motus": partial(motus, motus_sizes.PUBLISHED),
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
 }

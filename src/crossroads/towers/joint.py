@@ -59,6 +59,17 @@ class GroupState:
             start=self.start + gone,
         )
 
+    def first(self, num: int) -> GroupState:
+        """The same without all but the first ``num`` tokens."""
+        return GroupState(
+            keys=tuple(key[:, :num] for key in self.keys),
+            values=tuple(value[:, :num] for value in self.values),
+            hidden=self.hidden[:, :num],
+            valid=self.valid[:, :num],
+            taps={at: tap[:, :num] for at, tap in self.taps.items()},
+            start=self.start,
+        )
+
     def rows(self, rows: Tensor) -> GroupState:
         """The states of some samples."""
         return GroupState(

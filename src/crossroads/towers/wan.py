@@ -38,6 +38,8 @@ class Wan:
     ``image_width``: of image tokens that the cross-attention reads as well, with keys and values of their own (Wan 2.1
     I2V reads 257 of CLIP's, 1280 wide); 0 where there are none.
     ``modulated_head``: the final norm is modulated by the level (Wan's head; Fast-WAM's action expert has none).
+    ``beside_levels``: tokens beside the pictures, in a row below 0, are told their level through weights of their own
+    (LingBot-VA's actions, arXiv 2601.21998).
     """
 
     width: int
@@ -50,6 +52,7 @@ class Wan:
     context_width: int = 0
     image_width: int = 0
     modulated_head: bool = True
+    beside_levels: bool = False
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -75,6 +78,7 @@ class Wan:
         feed_forward = linear_parameters(w, self.mlp) + linear_parameters(self.mlp, w)
         layer = attention + feed_forward + 6 * w
         frame = linear_parameters(self.frequency_width, w) + linear_parameters(w, w) + linear_parameters(w, 6 * w)
+        frame *= 2 if self.beside_levels else 1
         if self.context_width:
             layer += attention + 2 * w
             frame += linear_parameters(self.context_width, w) + linear_parameters(w, w)
@@ -130,6 +134,10 @@ class WanFrame(nn.Module):
         self.level_in = nn.Linear(spec.frequency_width, w)
         self.level_out = nn.Linear(w, w)
         self.level_project = nn.Linear(w, 6 * w)
+        if spec.beside_levels:
+            self.beside_level_in = nn.Linear(spec.frequency_width, w)
+            self.beside_level_out = nn.Linear(w, w)
+            self.beside_level_project = nn.Linear(w, 6 * w)
         if spec.context_width:
             self.context_in = nn.Linear(spec.context_width, w)
             self.context_out = nn.Linear(w, w)
@@ -148,11 +156,7 @@ class WanFrame(nn.Module):
         contexts: tuple[Context, ...],
         modulation: Tensor | None,
     ) -> WanCondition:
-        wave = sinusoid(level.double() * 1000, self.spec.frequency_width)  # the reference counts levels to 1000
-        told = self.level_out(functional.silu(self.level_in(wave)))
-        if modulation is not None:
-            told = told + modulation
-        block = rearrange(self.level_project(functional.silu(told)), "b n (six w) -> b n six w", six=6)
+        told, block = self._told(level, counts, places, modulation)
         if len(counts) > 1 or told.shape[1] != 1:
             repeats = torch.tensor(counts, device=told.device)
             told, block = told.repeat_interleave(repeats, dim=1), block.repeat_interleave(repeats, dim=1)
@@ -168,6 +172,36 @@ class WanFrame(nn.Module):
         beside = line if len(self.spec.rotary) > 1 and bool(line.any()) else None
         turn = turns(self._angles(places.grid, beside))
         return WanCondition(head=told, block=block, turn=turn, context=context, images=images, line=beside)
+
+    def _told(
+        self, level: Float[Tensor, "b g"], counts: tuple[int, ...], places: Places, modulation: Tensor | None
+    ) -> tuple[Float[Tensor, "b g w"], Float[Tensor, "b g six w"]]:
+        """What each run of tokens is told: by the pictures' weights, or by those of what stands beside them."""
+        pictures = (self.level_in, self.level_out, self.level_project)
+        if not self.spec.beside_levels:
+            return self._told_by(*pictures, level, modulation)
+        beside = (self.beside_level_in, self.beside_level_out, self.beside_level_project)
+        first = torch.tensor((0, *counts[:-1])).cumsum(dim=0)
+        below = places.grid[first.to(level.device), 1] < 0
+        runs = [(~below).nonzero().flatten(), below.nonzero().flatten()]
+        parts = [
+            self._told_by(*weights, level[:, run], modulation)
+            for weights, run in zip((pictures, beside), runs, strict=True)
+            if len(run)
+        ]
+        back = torch.cat(runs).argsort()
+        told, block = (torch.cat(found, dim=1)[:, back] for found in zip(*parts, strict=True))
+        return told, block
+
+    @staticmethod
+    def _told_by(
+        into: nn.Linear, out: nn.Linear, project: nn.Linear, level: Float[Tensor, "b g"], modulation: Tensor | None
+    ) -> tuple[Float[Tensor, "b g w"], Float[Tensor, "b g six w"]]:
+        wave = sinusoid(level.double() * 1000, into.in_features)  # the reference counts levels to 1000
+        told = out(functional.silu(into(wave)))
+        if modulation is not None:
+            told = told + modulation
+        return told, rearrange(project(functional.silu(told)), "b n (six w) -> b n six w", six=6)
 
     def _angles(self, grid: Float[Tensor, "n 3"], beside: Bool[Tensor, " n"] | None) -> Float[Tensor, "n half"]:
         """Tokens on a line turn by their place along it, over the whole head (DreamZero's actions and states)."""
