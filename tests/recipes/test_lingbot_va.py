@@ -169,7 +169,7 @@ def test_chunk_after_chunk_with_what_was_observed_is_the_teacher_forced_pass(nam
     history_of = replace(prepared.latents["video.clean"], values=clean["video"])
     prepared = replace(prepared, levels=levels, latents={**prepared.latents, "video.clean": history_of})
     together = policy.net(policy.inputs(prepared, frozenset(prepared.latents), {}), {})
-    stage, history = policy.recipe.stage, None
+    stage, history, number = policy.recipe.stage, None, 0
     for number, obs in enumerate(moments(policy, batch)):
         history = continued(history, obs, stage.stream("video"), policy.net)
         assert (history.num_blocks if history else 0) == number

@@ -10,7 +10,7 @@ what autograd really saves in ``tests/cost/test_activations.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crossroads.codecs.action_tokens import ActionTokens
@@ -60,7 +60,7 @@ def saved_by_training(phase: Phase, work: Work) -> Kept:
 
     A tower that is frozen and yet passes gradients on is counted as if it were trained, which is too much.
     """
-    layout = work.layout
+    layout, work = work.layout, replace(work, training=True)
     needed = layout.needed(phase.losses)
     fixed = layout.stable([name for name, group in layout.groups.items() if group.tower in phase.trains])
     moving = needed - fixed

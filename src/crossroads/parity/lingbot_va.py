@@ -26,7 +26,7 @@ from crossroads.noise import level_from_timestep
 from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
 from crossroads.parity.recorded import all_valid, by_group, embedded, hearing, joint_of, load_published, mask_between
-from crossroads.recipes.lingbot_va import lingbot_va
+from crossroads.recipes.lingbot_va import TURNS, lingbot_va
 from crossroads.recipes.lingbot_va_names import UNUSED, lingbot_va_names
 from crossroads.recipes.lingbot_va_sizes import PUBLISHED, LingBotVaSize
 from crossroads.towers.given import Given
@@ -217,25 +217,25 @@ def acted(case: GoldenCase, size: LingBotVaSize) -> dict[str, Tensor]:
     text: dict[str, Latent] = {"text": all_valid(given["infer.text_emb"])}
     states = net(embedded(net, text, {}, text), {})
     server = Server(net=net, slots=Slots.empty(served["cache_slots"]), states=states)
-    told = dict(zip(("video", "action"), level_from_timestep(given["infer.timesteps"]), strict=True))
+    told = dict(zip(TURNS, level_from_timestep(given["infer.timesteps"]), strict=True))
     found: dict[str, Tensor] = {}
     clean = torch.zeros(1, dtype=torch.float64)
-    turns, number = ("video", "action"), 0
+    number = 0
     while f"infer.r{number}.noisy_video" in given:
         here, before = f"infer.r{number}", dict(server.states)
         parts = {
             f"{kind}_{name}": tokens_of(given[f"{here}.{kind}_{name}"], name)
             for kind in ("noisy", "pred", "real")
-            for name in turns
+            for name in TURNS
         }
-        start = {name: number * parts[f"real_{name}"].shape[1] for name in turns}
-        for name in turns:
+        start = {name: number * parts[f"real_{name}"].shape[1] for name in TURNS}
+        for name in TURNS:
             at = start[name]
             found[f"{here}.{name}"] = server.call(name, parts[f"noisy_{name}"], told[name], at, keep=False)
             server.call(f"{name}.clean", parts[f"pred_{name}"], clean, at, keep=True, imagined=True)
         found[f"{here}.slots_pred"] = server.slots.rows()
         server.forget_imagined(before)
-        for name in turns:
+        for name in TURNS:
             server.call(f"{name}.clean", parts[f"real_{name}"], clean, start[name], keep=True)
         found[f"{here}.slots_obs"] = server.slots.rows()
         number += 1

@@ -19,7 +19,7 @@ from crossroads.solvers import Euler
 from crossroads.streams import CLEAN, NOISED, NOW, Clock, Edge, Stream, View, reads
 
 PAPER = "LingBot-VA, arXiv 2601.21998"
-TURNS = ("video", "action")
+TURNS: tuple[str, ...] = ("video", "action")
 """Within a block of the clock the chunk of video comes before the chunk of actions."""
 
 
