@@ -249,7 +249,7 @@ class Work:
 
 def _act(recipe: Recipe, work: Work) -> ActFlops:
     stage = recipe.stage
-    legs = tuple(_leg(leg, replace(work, imagined=leg.imagined)) for leg in legs_of(stage))
+    legs = tuple(_leg(leg, replace(work, imagined=leg.imagined) if leg.imagined else work) for leg in legs_of(stage))
     settled = {stage.stream(name) for leg in stage.schedule for name in moved(leg)}
     decode = sum(stream.codec.decode_flops() for stream in settled)
     return ActFlops(encode=work.encode(observed(stage)), legs=legs, decode=decode)
