@@ -14,6 +14,7 @@ from crossroads.build import build
 from crossroads.policy import Prepared, StreamPolicy
 from crossroads.recipes.catalogue import RECIPES
 from crossroads.streams import Corrupted
+from crossroads.types import Batch, Observation
 
 
 @cache
@@ -59,4 +60,16 @@ def gradients(policy: StreamPolicy, prepared: Prepared) -> dict[str, Tensor | No
     policy.losses(prepared, {}).total.mean().backward()
     found = {name: parameter.grad for name, parameter in policy.named_parameters()}
     policy.zero_grad(set_to_none=True)
+    return found
+
+
+def moments(policy: StreamPolicy, batch: Batch) -> list[Observation]:
+    """A recorded window as its robot would have lived it: an observation at the start of each block."""
+    per_block = len(policy.recipe.chunk.future_s)
+    found = [batch.obs]
+    for block, start in enumerate(range(0, len(policy.recipe.window.future_s) - per_block, per_block)):
+        passed = {name: frames[:, start : start + per_block] for name, frames in batch.future.items()}
+        images = {name: frames[:, -1] for name, frames in passed.items()}
+        state = batch.later_state[:, block] if policy.recipe.window.later_state_s else batch.obs.state
+        found.append(replace(batch.obs, images=images, state=state, passed=passed))
     return found

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_recipe import close, policy_of, seeded
+from every_recipe import close, moments, policy_of, seeded
 from nano_batch import ROBOT, nano_batch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -16,72 +16,74 @@ from crossroads.build import build
 from crossroads.cost.flops import flops
 from crossroads.errors import InputError
 from crossroads.history import History, continued
-from crossroads.policy import Memory, StreamPolicy
+from crossroads.policy import Memory, Prepared, StreamPolicy
 from crossroads.recipes.catalogue import RECIPES
+from crossroads.recipes.lingbot_va import TURNS
 from crossroads.schedule import Denoise, Guidance, Interpreter
 from crossroads.solvers import Euler
 from crossroads.towers.attend import Sdpa
-from crossroads.types import Batch, Observation
+from crossroads.types import Observation
 
 REMEMBERING = [name for name, make in RECIPES.items() if make().stage.by_block]
 every_remembering = pytest.mark.parametrize("name", REMEMBERING)
 
 
-def moments(policy: StreamPolicy, batch: Batch) -> list[Observation]:
-    """A recorded window as its robot would have lived it: an observation at the start of each block."""
-    num = 1 + len(policy.recipe.window.later_state_s)
-    per_block = len(policy.recipe.chunk.future_s)
-    found = [batch.obs]
-    assert batch.later_state is not None
-    for block in range(1, num):
-        passed = {name: frames[:, (block - 1) * per_block : block * per_block] for name, frames in batch.future.items()}
-        images = {name: frames[:, -1] for name, frames in passed.items()}
-        state = batch.later_state[:, block - 1]
-        found.append(replace(batch.obs, images=images, state=state, passed=passed))
-    return found
+class Taught(Interpreter):
+    """An interpreter whose legs answer once, at the noise that training showed, and settle on what was recorded."""
 
-
-class Probe(Interpreter):
-    """An interpreter that is shown the noised latents of a training batch instead of noise of its own."""
+    prepared: Prepared
+    clean: dict[str, Tensor]
+    answers: dict[str, Tensor]
 
     @torch.no_grad()
-    def answers(self, stage, latents: dict[str, Tensor], levels: dict[str, Tensor]) -> dict[str, Tensor]:
-        self.run(stage.schedule[:1])
-        moving = sorted(self._principal(name) for leg in stage.schedule for name in getattr(leg, "streams", ()))
-        running = self._sources(moving)
-        for name in moving:
+    def _denoise(self, leg: Denoise) -> None:
+        names = sorted(leg.streams)
+        running, parts = self._sources(names), dict[str, slice]()
+        for name in names:
             start, num = self._block(name) or (0, 0)
-            self.latents[name] = replace(self.latents[name], values=latents[name][:, start : start + num])
-            (self.levels[name],) = set(levels[name][:, self.history.num_blocks if self.history else 0].tolist())
-        states = self.net({name: self._input(name) for name in running}, self.states)
-        return {name: self.net.codec(name).read(states[name].hidden) for name in moving}
+            parts[name] = slice(start, start + num)
+            shown = self.prepared.latents[name].values[:, parts[name]]
+            self.latents[name] = replace(self.latents[name], values=shown)
+            (self.levels[name],) = set(self.prepared.levels[name][:, start // num].tolist())
+        states = self.net({group: self._input(group) for group in running}, self.states)
+        for name in names:
+            self.answers[name] = self.net.codec(name).read(states[name].hidden)
+            self.latents[name] = replace(self.latents[name], values=self.clean[name][:, parts[name]])
 
 
 @every_remembering
+@pytest.mark.parametrize("caching", [True, False], ids=["cached", "full"])
 @torch.no_grad()
-def test_block_after_block_with_what_was_observed_is_the_teacher_forced_pass(name: str) -> None:
+def test_block_after_block_with_what_was_observed_is_the_teacher_forced_pass(name: str, caching: bool) -> None:
     policy = policy_of(name)
     policy.enter(policy.recipe.phases[0])
     batch = nano_batch(policy.recipe)
     batch = replace(batch, actions_valid=torch.ones_like(batch.actions_valid))
     prepared = policy.prepare(batch, policy.groups(), seeded())
+    clean = {name: policy.net.target(name, batch).values for name in prepared.owed}
     levels = {name: level[:1].expand_as(level) for name, level in prepared.levels.items()}  # one level for all samples
-    prepared = replace(prepared, levels=levels)
-    latents = {name: latent.values for name, latent in prepared.latents.items()}
+    latents = dict(prepared.latents)
+    for group in policy.recipe.stage.remembered:  # which training may have noised
+        levels[group] = torch.zeros_like(levels[group])
+        latents[group] = replace(latents[group], values=clean[policy.net.group(group).stream.name])
+    prepared = replace(prepared, levels=levels, latents=latents)
     together = policy.net(policy.inputs(prepared, frozenset(prepared.latents), {}), {})
     stage, history = policy.recipe.stage, None
     stream = policy.net.group(stage.remembered[0]).stream
-    for number, obs in enumerate(moments(policy, batch)):
+    observations = moments(policy, batch)
+    assert len(observations) == 3
+    for number, obs in enumerate(observations):
         history = continued(history, obs, stream, policy.net)
         assert (history.num_blocks if history else 0) == number
-        probe = Probe(policy.net, obs, seeded(), history=history)
-        for group, answer in probe.answers(stage, latents, levels).items():
+        run = Taught(policy.net, obs, seeded(), caching=caching, history=history)
+        run.prepared, run.clean, run.answers = prepared, clean, {}
+        run.run(stage.schedule)
+        assert run.answers.keys() == clean.keys()
+        for group, answer in run.answers.items():
             num = answer.shape[1]
             taught = policy.net.codec(group).read(together[group].hidden)
             close(answer, taught[:, number * num : (number + 1) * num])
-        history = probe.behind(obs)
-    assert history is not None
-    assert history.num_blocks == len(policy.recipe.window.later_state_s)
+        history = run.behind(obs)
 
 
 def lived(policy: StreamPolicy, observations: list[Observation]) -> Memory:
@@ -148,17 +150,29 @@ def test_what_is_imagined_is_the_block_that_comes_next(name: str) -> None:
 # Guidance
 
 
-def guided(scale: float, *, steps: int = 2) -> StreamPolicy:
-    """DreamZero with its video guided."""
-    recipe = RECIPES["dreamzero"]()
-    denoise = recipe.stage.schedule[-1]
-    assert isinstance(denoise, Denoise)
-    leg = replace(denoise, solver=Euler(steps=steps), guidance=Guidance(streams=("video",), scale=scale))
-    policy = build(recipe.vary({"stage.schedule": (*recipe.stage.schedule[:-1], leg)}), ROBOT, seed=1)
-    for name, weight in policy.named_parameters():  # the words must matter
-        if ".cross_" in name:
+def guided(
+    scale: float, *, steps: int = 2, name: str = "dreamzero", only: tuple[str, ...] = ("video",)
+) -> StreamPolicy:
+    """A recipe with some of its streams guided."""
+    recipe, legs = RECIPES[name](), []
+    for leg in recipe.stage.schedule:
+        if isinstance(leg, Denoise):
+            streams = tuple(stream for stream in leg.streams if stream in only)
+            guidance = Guidance(streams=streams, scale=scale) if streams else None
+            legs.append(replace(leg, solver=Euler(steps=steps), guidance=guidance))
+        else:
+            legs.append(leg)
+    policy = build(recipe.vary({"stage.schedule": tuple(legs)}), ROBOT, seed=1)
+    for weight_name, weight in policy.named_parameters():  # the words must matter
+        if ".cross_" in weight_name:
             weight.requires_grad_(False).mul_(4.0)
     return policy
+
+
+every_guided = pytest.mark.parametrize(
+    ("name", "only"),
+    [("dreamzero", ("video",)), ("lingbot_va", ("video",)), ("lingbot_va", ("action",)), ("lingbot_va", TURNS)],
+)
 
 
 def test_guidance_carries_the_video_away_from_what_no_words_say_and_leaves_the_actions() -> None:
@@ -173,8 +187,9 @@ def test_guidance_carries_the_video_away_from_what_no_words_say_and_leaves_the_a
     assert not torch.allclose(found["video"], told["video"], atol=1e-3)
 
 
-def test_cached_equals_full_with_guidance_and_a_history() -> None:
-    policy = guided(5.0)
+@every_guided
+def test_cached_equals_full_with_guidance_and_a_history(name: str, only: tuple[str, ...]) -> None:
+    policy = guided(5.0, name=name, only=only)
     first, second, third = moments(policy, nano_batch(policy.recipe))
     memory = lived(policy, [first, second])
     found = [policy.settle_on(third, memory, generator=seeded(), caching=c)[0].streams for c in (True, False)]
@@ -182,8 +197,9 @@ def test_cached_equals_full_with_guidance_and_a_history() -> None:
         close(found[0][stream], found[1][stream])
 
 
-def test_what_guidance_costs_is_counted() -> None:
-    policy = guided(5.0)
+@every_guided
+def test_what_guidance_costs_is_counted(name: str, only: tuple[str, ...]) -> None:
+    policy = guided(5.0, name=name, only=only)
     obs = nano_batch(policy.recipe, size=1).obs
     obs = obs.told(("red",))  # as long as no words at all: one token
     num = policy.net.own_codec("text").observe(obs).valid.shape[1]

@@ -6,25 +6,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_recipe import close, policy_of, seeded
+from every_recipe import moments, policy_of, seeded
 from nano_batch import ROBOT, nano_batch
-from torch import Tensor
 
 from crossroads.build import build_net
 from crossroads.codecs.action_tokens import ActionCodec
 from crossroads.errors import InputError
-from crossroads.history import continued
 from crossroads.noise import UniformLevels, shift
-from crossroads.policy import Prepared, StreamPolicy
+from crossroads.policy import StreamPolicy
 from crossroads.recipe import Recipe
 from crossroads.recipes.lingbot_va import lingbot_va, lingbot_va_towers
 from crossroads.recipes.lingbot_va_sizes import NANO
 from crossroads.recipes.transfer import official
-from crossroads.schedule import Commit, Denoise, Interpreter
+from crossroads.schedule import Commit
 from crossroads.streams import NOISED, NOW, Clock, View
 from crossroads.towers.spec import Places
 from crossroads.towers.wan import WanFrame
-from crossroads.types import Batch, Observation
 
 FORMS = ("lingbot_va", "lingbot_va_towers")
 both_forms = pytest.mark.parametrize("name", FORMS)
@@ -122,69 +119,6 @@ def test_the_history_of_half_of_the_samples_is_noised_frame_by_frame_from_the_lo
 # What is remembered
 
 
-def moments(policy: StreamPolicy, batch: Batch) -> list[Observation]:
-    """A recorded window as its robot would have lived it: an observation at the start of each block."""
-    per_block = len(policy.recipe.chunk.future_s)
-    found = [batch.obs]
-    for start in range(0, len(policy.recipe.window.future_s) - per_block, per_block):
-        passed = {name: frames[:, start : start + per_block] for name, frames in batch.future.items()}
-        images = {name: frames[:, -1] for name, frames in passed.items()}
-        found.append(replace(batch.obs, images=images, passed=passed))
-    return found
-
-
-class Taught(Interpreter):
-    """An interpreter whose legs answer once, at the noise that training showed, and settle on what was recorded."""
-
-    prepared: Prepared
-    clean: dict[str, Tensor]
-    answers: dict[str, Tensor]
-
-    @torch.no_grad()
-    def _denoise(self, leg: Denoise) -> None:
-        (name,) = leg.streams
-        running = self._sources([name])
-        start, num = self._block(name) or (0, 0)
-        block, part = start // num, slice(start, start + num)
-        shown = self.prepared.latents[name].values[:, part]
-        self.latents[name] = replace(self.latents[name], values=shown)
-        (self.levels[name],) = set(self.prepared.levels[name][:, block].tolist())
-        states = self.net({group: self._input(group) for group in running}, self.states)
-        self.answers[name] = self.net.codec(name).read(states[name].hidden)
-        self.latents[name] = replace(self.latents[name], values=self.clean[name][:, part])
-
-
-@both_forms
-@pytest.mark.parametrize("caching", [True, False], ids=["cached", "full"])
-@torch.no_grad()
-def test_chunk_after_chunk_with_what_was_observed_is_the_teacher_forced_pass(name: str, caching: bool) -> None:
-    policy = policy_of(name)
-    policy.enter(policy.recipe.phases[0])
-    batch = nano_batch(policy.recipe)
-    batch = replace(batch, actions_valid=torch.ones_like(batch.actions_valid))
-    clean = {stream: policy.net.target(stream, batch).values for stream in ("video", "action")}
-    prepared = policy.prepare(batch, policy.groups(), seeded())
-    levels = {group: level[:1].expand_as(level) for group, level in prepared.levels.items()}
-    levels["video.clean"] = torch.zeros_like(levels["video.clean"])
-    history_of = replace(prepared.latents["video.clean"], values=clean["video"])
-    prepared = replace(prepared, levels=levels, latents={**prepared.latents, "video.clean": history_of})
-    together = policy.net(policy.inputs(prepared, frozenset(prepared.latents), {}), {})
-    stage, history = policy.recipe.stage, None
-    lived = moments(policy, batch)
-    assert len(lived) == 3
-    for number, obs in enumerate(lived):
-        history = continued(history, obs, stage.stream("video"), policy.net)
-        assert (history.num_blocks if history else 0) == number
-        run = Taught(policy.net, obs, seeded(), caching=caching, history=history)
-        run.prepared, run.clean, run.answers = prepared, clean, {}
-        run.run(stage.schedule)
-        for stream, answer in run.answers.items():
-            num = answer.shape[1]
-            taught = policy.net.codec(stream).read(together[stream].hidden)
-            close(answer, taught[:, number * num : (number + 1) * num])
-        history = run.behind(obs)
-
-
 @both_forms
 @torch.no_grad()
 def test_what_was_answered_is_remembered_and_what_was_imagined_is_not(name: str) -> None:
@@ -204,20 +138,6 @@ def test_what_was_answered_is_remembered_and_what_was_imagined_is_not(name: str)
         assert later.history.states[f"{stream}.clean"].valid.shape[1] == per_block[stream]
     imagined = policy.act(third, later, generator=seeded(), show=True)[0].imagined
     assert {frames.shape[1] for frames in imagined.values()} == {4}
-
-
-@both_forms
-def test_cached_equals_full_with_a_history(name: str) -> None:
-    policy = policy_of(name)
-    first, second, third = moments(policy, nano_batch(policy.recipe))
-    memory = policy.start(2)
-    for obs in (first, second):
-        memory = policy.act(obs, memory, generator=seeded())[1]
-    found = [policy.settle_on(third, memory, generator=seeded(), caching=cached)[0].streams for cached in (True, False)]
-    for stream in found[0]:
-        close(found[0][stream], found[1][stream])
-    fresh = policy.settle(third, generator=seeded()).streams
-    assert not torch.allclose(fresh["action"], found[0]["action"], atol=1e-3)
 
 
 # What means nothing is refused

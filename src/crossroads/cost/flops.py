@@ -149,6 +149,10 @@ class Work:
     def specs(self) -> Mapping[str, TowerSpec]:
         return {tower.name: tower.spec for tower in self.stage.towers}
 
+    def beside(self, imagined: frozenset[str]) -> Work:
+        """The same where these views hold what was imagined."""
+        return self if imagined == self.imagined else replace(self, imagined=imagined)  # a new one compiles its layout
+
     def num(self, name: str) -> int:
         group = self.layout.groups[name]
         num = self.tokens.get(group.stream.name, group.stream.codec.num_tokens(group.view.kind))
@@ -250,7 +254,7 @@ class Work:
 
 def _act(recipe: Recipe, work: Work) -> ActFlops:
     stage = recipe.stage
-    legs = tuple(_leg(leg, replace(work, imagined=leg.imagined)) for leg in legs_of(stage))
+    legs = tuple(_leg(leg, work.beside(leg.imagined)) for leg in legs_of(stage))
     settled = {stage.stream(name) for leg in stage.schedule for name in moved(leg)}
     decode = sum(stream.codec.decode_flops() for stream in settled)
     return ActFlops(encode=work.encode(observed(stage)), legs=legs, decode=decode)

@@ -8,7 +8,7 @@ weights of a frozen autoencoder, activations. What is reached is several times t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from crossroads.cost.flops import Flops, Work
 from crossroads.cost.passes import answer_weights, embedding_weights, legs_of
@@ -89,7 +89,7 @@ def latency_floor(recipe: Recipe, work: Work, found: Flops, on: Accelerator) -> 
             passes.append(one(f"{told.leg}, once", 1, told.once, weights_read(leg.once, (), work), 0))
         if leg.running:
             weights = weights_read(leg.running, leg.read_out, work)
-            there = replace(work, imagined=leg.imagined)
+            there = work.beside(leg.imagined)
             cache = sum(cached_numbers(name, leg.running, there) for name in leg.cached)
             passes.append(one(f"{told.leg}, steps", leg.steps, told.moving / leg.steps, weights, cache))
     return LatencyFloor(passes=tuple(passes))

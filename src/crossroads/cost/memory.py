@@ -9,7 +9,7 @@ a frozen language encoder (its states are computed once per instruction).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from crossroads.cost.activations import Kept, saved_by_training, widest_layer
 from crossroads.cost.flops import Parameters, Work
@@ -126,10 +126,8 @@ def acting_memory(work: Work, found: Parameters) -> ActingMemory:
     legs = legs_of(work.stage)
     ran = frozenset[str]().union(*(leg.once | leg.running for leg in legs))
     blank = frozenset[str]().union(*(leg.blank_once | leg.blank for leg in legs))
-    layers = [
-        widest_layer(names, replace(work, imagined=leg.imagined)) for leg in legs for names in (leg.once, leg.running)
-    ]
-    work = replace(work, imagined=frozenset[str]().union(*(leg.imagined for leg in legs)))
+    layers = [widest_layer(names, work.beside(leg.imagined)) for leg in legs for names in (leg.once, leg.running)]
+    work = work.beside(frozenset[str]().union(*(leg.imagined for leg in legs)))
     return ActingMemory(
         weights=ACTING_BYTES * found.total,
         cache=ACTING_BYTES * sum(state_numbers(name, work) for name in (*ran, *blank)),

@@ -228,7 +228,7 @@ def acted(case: GoldenCase, size: LingBotVaSize) -> dict[str, Tensor]:
             for kind in ("noisy", "pred", "real")
             for name in TURNS
         }
-        start = {name: number * parts[f"real_{name}"].shape[1] for name in turns}
+        start = {name: number * parts[f"real_{name}"].shape[1] for name in TURNS}
         for name in TURNS:
             at = start[name]
             found[f"{here}.{name}"] = server.call(name, parts[f"noisy_{name}"], told[name], at, keep=False)
