@@ -133,6 +133,8 @@ def test_clean_views_are_told_the_level_of_what_is_noised_beside_them(policies: 
 
     def first_keys(**levels: float) -> dict[str, Tensor]:
         changed = {name: torch.full_like(prepared.levels[name], level) for name, level in levels.items()}
+        told = {name: policy.net.layout.teller(name) for name in prepared.levels}
+        changed |= {name: changed[teller] for name, teller in told.items() if teller in changed}
         shown = replace(prepared, levels={**prepared.levels, **changed})
         with torch.no_grad():
             states = policy.net(policy.inputs(shown, frozenset(shown.latents), {}), {})

@@ -37,7 +37,7 @@ def test_both_sizes_of_a_recipe_have_the_same_streams_and_legs(name: str) -> Non
     assert all(stream.objective is None for stream in more)  # what a nano backbone was never shown
     assert [type(leg) for leg in small.schedule] == [type(leg) for leg in large.schedule]
     for tower in small.towers:
-        assert f"towers.{tower.name}.spec.width" in diff(recipe(name), recipe(name, "published"))
+        assert f"towers.{tower.name}.spec." in diff(recipe(name), recipe(name, "published"))
 
 
 def test_published_sizes_weigh_what_the_papers_say() -> None:

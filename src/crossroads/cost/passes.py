@@ -32,7 +32,7 @@ class LegGroups:
     blank_read: tuple[str, ...] = ()
     """What guidance runs a second time, under other words: once, at every step, and whose answers it takes."""
     imagined: frozenset[str] = frozenset()
-    """The clean views that hold a block which was imagined in this call."""
+    """The remembered views that hold a block which was imagined in this call."""
 
     @property
     def words(self) -> str:
@@ -62,7 +62,7 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
         if isinstance(leg, Commit):
             clean = stage.stream(leg.stream).group("clean")
             known &= layout.stable([clean])
-            imagined |= {clean}
+            imagined |= {clean} & set(stage.remembered)
             continue
         needed = layout.needed(leg.groups if isinstance(leg, Read) else moving) - (set(stage.remembered) - imagined)
         known = known & layout.stable(moving) if moving else known
