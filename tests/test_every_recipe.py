@@ -38,7 +38,13 @@ TRAINED = {replace(make().stage, schedule=()): name for name, make in reversed(l
 PHASES = [(name, phase.name) for name in sorted(TRAINED.values()) for phase in RECIPES[name]().phases]
 ACTING = [name for name, make in RECIPES.items() if make().window.num_actions]
 WRITING = [n for n, make in RECIPES.items() if any(isinstance(leg, Decode) for leg in make().stage.schedule)]
+# One network for each set of kinds of joint edges: what a mask is made of (FlexAttention takes long on CPU).
+MASKED = {
+    frozenset((edge.when, edge.window is not None) for edge in RECIPES[name]().stage.edges if edge.via == "joint"): name
+    for name in sorted(TRAINED.values(), reverse=True)
+}
 every_recipe = pytest.mark.parametrize("name", sorted(RECIPES))
+every_net = pytest.mark.parametrize("name", sorted(TRAINED.values()))
 every_phase = pytest.mark.parametrize(("name", "phase"), PHASES)
 
 
@@ -181,7 +187,7 @@ def test_gradients_reach_exactly_what_the_phase_trains(name: str, phase: str) ->
 # What it costs is known
 
 
-@every_recipe
+@every_net
 def test_parameters_from_the_recipe_alone_are_the_counted_ones(name: str) -> None:
     policy = policy_of(name)
     told = parameters(policy.recipe)
@@ -281,7 +287,7 @@ def test_actions_are_in_physical_units_inside_the_limits(name: str) -> None:
         assert torch.equal(wild, torch.tensor(limit).expand_as(wild))
 
 
-@every_recipe
+@every_net
 def test_save_and_load_are_exact(name: str, tmp_path: Path) -> None:
     policy, other = policy_of(name), build(RECIPES[name](), ROBOT, seed=2)
     save_file(policy.state_dict(), tmp_path / "weights.safetensors")
@@ -294,27 +300,24 @@ def test_save_and_load_are_exact(name: str, tmp_path: Path) -> None:
         assert value.shape != before[stream].shape or not torch.equal(before[stream], value)
 
 
-@pytest.fixture(scope="module")
-def averaged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    """Gradients of every recipe, averaged over two processes with half of the batch each."""
-    folder = tmp_path_factory.mktemp("ranks")
+def test_two_processes_are_one_process(tmp_path: Path) -> None:
+    """Gradients of every network, averaged over two processes with half of the batch each; one test, so that the two
+    processes are started once."""
     program = Path(__file__).with_name("two_processes.py")
-    ranks = [subprocess.Popen([sys.executable, str(program), str(rank), str(folder)]) for rank in range(2)]
+    names = sorted(TRAINED.values())
+    ranks = [subprocess.Popen([sys.executable, str(program), str(rank), str(tmp_path), *names]) for rank in range(2)]
     assert [rank.wait(timeout=600) for rank in ranks] == [0, 0]
-    return load_file(folder / "gradients.safetensors")
+    averaged = load_file(tmp_path / "gradients.safetensors")
+    for name in names:
+        policy = policy_of(name)
+        policy.enter(policy.recipe.phases[0])
+        whole = {key: grad for key, grad in gradients(policy, prepared_batch(policy)).items() if grad is not None}
+        assert {f"{name}:{key}" for key in whole} == {key for key in averaged if key.startswith(f"{name}:")}
+        for key, grad in whole.items():
+            close(averaged[f"{name}:{key}"], grad, 1e-4)
 
 
-@every_recipe
-def test_two_processes_are_one_process(name: str, averaged: dict[str, Tensor]) -> None:
-    policy = policy_of(name)
-    policy.enter(policy.recipe.phases[0])
-    whole = {key: grad for key, grad in gradients(policy, prepared_batch(policy)).items() if grad is not None}
-    assert {f"{name}:{key}" for key in whole} == {key for key in averaged if key.startswith(f"{name}:")}
-    for key, grad in whole.items():
-        close(averaged[f"{name}:{key}"], grad, 1e-4)
-
-
-@every_recipe
+@every_net
 def test_the_order_of_streams_edges_and_towers_does_not_matter(name: str) -> None:
     recipe, policy = RECIPES[name](), policy_of(name)
     stage = recipe.stage
@@ -335,7 +338,7 @@ def test_the_order_of_streams_edges_and_towers_does_not_matter(name: str) -> Non
     assert all(torch.equal(ours[stream], theirs[stream]) for stream in ours)
 
 
-@every_recipe
+@every_net
 def test_one_tiny_batch_can_be_overfitted(name: str) -> None:
     """Same draws each step, so that the loss is one function: 80 steps of Adam take at least a seventh of it away."""
     policy = build(RECIPES[name](), ROBOT, seed=1)
@@ -356,7 +359,7 @@ def test_one_tiny_batch_can_be_overfitted(name: str) -> None:
     assert losses[-1] < losses[0] * 6 / 7, f"from {losses[0]:.3f} to {losses[-1]:.3f}"
 
 
-@every_recipe
+@every_net
 def test_sdpa_equals_dense_in_values_and_gradients(name: str) -> None:
     policy = build(RECIPES[name](), ROBOT, seed=1)
     policy.enter(policy.recipe.phases[0])
@@ -376,7 +379,7 @@ def test_sdpa_equals_dense_in_values_and_gradients(name: str) -> None:
             assert all(found is None or not found.any() for found in (ours, reference))
 
 
-@every_recipe
+@pytest.mark.parametrize("name", sorted(MASKED.values()))
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @torch.no_grad()
 def test_flex_forward_equals_dense_forward(name: str) -> None:

@@ -1,4 +1,4 @@
-"""One rank of the test that two processes train as one: ``python two_processes.py RANK FOLDER``.
+"""One rank of the test that two processes train as one: ``python two_processes.py RANK FOLDER RECIPE...``.
 
 Each rank takes its half of the same prepared batch, and the gradients are averaged over both (gloo); rank 0 writes
 them down. A program of its own, so that it starts without pytest.
@@ -14,18 +14,16 @@ from every_recipe import gradients, part_of, policy_of, prepared_batch
 from safetensors.torch import save_file
 from torch import distributed
 
-from crossroads.recipes.catalogue import RECIPES
-
 SIZE = 2
 
 
-def main(rank: int, folder: Path) -> None:
+def main(rank: int, folder: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
     store = distributed.FileStore(str(folder / "meeting"), 2)  # pyright: ignore[reportPrivateImportUsage]
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     found = {}
     half = slice(rank * SIZE // 2, (rank + 1) * SIZE // 2)
-    for name in sorted(RECIPES):
+    for name in names:
         policy = policy_of(name)
         policy.enter(policy.recipe.phases[0])
         prepared = prepared_batch(policy, size=SIZE)
@@ -40,4 +38,4 @@ def main(rank: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
