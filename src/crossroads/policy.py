@@ -116,7 +116,8 @@ class StreamPolicy(nn.Module):
             group = self.net.group(name)
             if group.view.kind == "now":
                 later = group.stream.principal == "now" and self.net.layout.clock.per_block(group.stream.name)
-                latents[name] = self.net.target(name, batch) if later else self.net.observe(name, obs)
+                ahead = replace(batch, obs=obs)
+                latents[name] = self.net.target(name, ahead) if later else self.net.observe(name, obs)
                 levels[name] = torch.zeros(batch.batch_size, 1, device=batch.weight.device)
                 continue
             stream = group.stream.name
@@ -274,7 +275,7 @@ class StreamPolicy(nn.Module):
 
     def imagined_streams(self) -> tuple[str, ...]:
         """The streams of video that the schedule settles."""
-        moved_streams = self.recipe.stage.outputs()
+        moved_streams = dict.fromkeys(self.recipe.stage.outputs())
         return tuple(name for name in moved_streams if isinstance(self.net.own_codec(name), LatentEnds))
 
     def answer(self, obs: Observation, *, generator: torch.Generator) -> tuple[str, ...]:

@@ -58,6 +58,9 @@ class Few:
             actions_valid=torch.ones_like(whole.actions_valid[index]),
             future={name: frames[index] for name, frames in whole.future.items()},
             future_valid=whole.future_valid[index],
+            later_state=whole.later_state[index],
+            later_state_valid=whole.later_state_valid[index],
+            value=whole.value[index],
             answer=("",) * len(index),
             weight=whole.weight[index],
         )
