@@ -7,6 +7,7 @@ faster than MuJoCo's defaults on a CPU); record it with every dataset, because i
 
 from __future__ import annotations
 
+import contextlib
 import ctypes.util
 import importlib
 import os
@@ -60,7 +61,12 @@ def fast_render(model: MjModel) -> None:
 
 
 class Painter:
-    """Draws any number of scenes of one model family at any size with one GL context."""
+    """Draws any number of scenes of one model family at any size with one GL context.
+
+    The context is made current for every painting, not once: whoever else draws in this process (a second painter,
+    ``mujoco.Renderer``) takes the thread's current context and leaves none, and without one OpenGL reads nothing and
+    says nothing, so that a picture would be whatever the memory held.
+    """
 
     def __init__(self, model: MjModel) -> None:
         fast_render(model)
@@ -70,12 +76,7 @@ class Painter:
             self._gl.make_current()
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
         except Exception as error:  # every GL back end raises its own kind of error
-            raise InputError(
-                where="rendering",
-                expected=f"a working OpenGL (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')})",
-                got=f"{type(error).__name__}: {error}",
-                do=f"Run: {APT_LINE}",
-            ) from error
+            raise _gl_error(error, f"Run: {APT_LINE}") from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=200)
         for flag in ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_SKYBOX", "mjRND_HAZE"):
@@ -88,7 +89,10 @@ class Painter:
     def paint(
         self, model: MjModel, data: MjData, cameras: tuple[int, ...], image_hw: tuple[int, int]
     ) -> list[np.ndarray]:
-        """Pictures (h, w, 3) uint8 from each camera id; ``data`` must be up to date (``mj_forward``)."""
+        """Pictures (h, w, 3) uint8 from each camera id; ``data`` must be up to date (``mj_forward``).
+
+        Raises an `InputError` in a thread other than the one that draws already.
+        """
         height, width = image_hw
         if height > self._height or width > self._width:
             raise InputError(
@@ -97,6 +101,10 @@ class Painter:
                 got=f"{height}x{width}",
                 do="Ask for a smaller image.",
             )
+        try:
+            self._gl.make_current()
+        except Exception as error:
+            raise _gl_error(error, "Draw in one thread; use processes (num_workers) to draw in parallel.") from error
         viewport = mujoco.MjrRect(0, 0, width, height)
         pictures = []
         for camera in cameras:
@@ -109,3 +117,18 @@ class Painter:
             mujoco.mjr_readPixels(picture, None, viewport, self._context)
             pictures.append(np.ascontiguousarray(picture[::-1]))
         return pictures
+
+    def __del__(self) -> None:
+        # What a context owns is named by small numbers: freed while another context is current, it would be the other's.
+        with contextlib.suppress(Exception):  # at the interpreter's end OpenGL is already gone
+            self._gl.make_current()
+            self._context.free()
+
+
+def _gl_error(error: Exception, do: str) -> InputError:
+    return InputError(
+        where="rendering",
+        expected=f"a working OpenGL (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')})",
+        got=f"{type(error).__name__}: {error}",
+        do=do,
+    )
