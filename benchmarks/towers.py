@@ -25,11 +25,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossroads.build import build_net
+from crossroads.interpreter import Interpreter
 from crossroads.net import StreamNet
 from crossroads.parity.alone import Alone
 from crossroads.recipes.fast_wam import fast_wam
 from crossroads.recipes.names import Renamed, cosmos_names, imported, load_weights, wan_ends, wan_names
-from crossroads.schedule import Interpreter
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.wan import Wan
 from crossroads.types import Observation

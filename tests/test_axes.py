@@ -7,12 +7,13 @@ from dataclasses import replace
 from tiny_stage import EXPERT, tiny_recipe
 
 from crossroads.axes import computed
-from crossroads.recipe import Recipe, Tower
+from crossroads.recipe import Recipe
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.pi0 import pi0
 from crossroads.schedule import Denoise
 from crossroads.solvers import Euler
+from crossroads.stage import Tower
 from crossroads.streams import reads
 
 

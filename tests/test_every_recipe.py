@@ -26,11 +26,13 @@ from crossroads.axes import computed
 from crossroads.build import build, fit_normalisers
 from crossroads.cost.flops import flops, parameters
 from crossroads.cost.show import show
+from crossroads.interpreter import Interpreter
 from crossroads.objectives import Regress
 from crossroads.policy import StreamPolicy
-from crossroads.recipe import Phase, Recipe
+from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import RECIPES
-from crossroads.schedule import Decode, Interpreter, moved
+from crossroads.schedule import Decode, moved
+from crossroads.stage import Phase
 from crossroads.towers.attend import Dense, Flex, Sdpa
 
 # A recipe that differs from another in its schedule alone trains as that one does.

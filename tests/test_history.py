@@ -16,10 +16,11 @@ from crossroads.build import build
 from crossroads.cost.flops import flops
 from crossroads.errors import InputError
 from crossroads.history import History, continued
+from crossroads.interpreter import Interpreter
 from crossroads.policy import Memory, Prepared, StreamPolicy
 from crossroads.recipes.catalogue import RECIPES
 from crossroads.recipes.lingbot_va import TURNS
-from crossroads.schedule import Denoise, Guidance, Interpreter
+from crossroads.schedule import Denoise, Guidance
 from crossroads.solvers import Euler
 from crossroads.towers.attend import Sdpa
 from crossroads.types import Observation

@@ -12,7 +12,7 @@ from tiny_stage import tiny_recipe
 
 from crossroads.errors import InputError
 from crossroads.policy import Prepared, StreamPolicy
-from crossroads.recipe import Mode
+from crossroads.stage import Mode
 
 LEARNED = ("action", "future_state", "value", "video")
 

@@ -13,7 +13,7 @@ from tiny_stage import EXPERT, LANGUAGE, TEXT, VOCABULARY, counted, tiny_edges, 
 from crossroads.codecs.text import TextTokens
 from crossroads.errors import InputError
 from crossroads.objectives import Flow
-from crossroads.recipe import Phase, Recipe, Tower, diff
+from crossroads.recipe import Recipe, diff
 from crossroads.recipes.catalogue import RECIPES, recipe
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
@@ -21,6 +21,7 @@ from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Predict, Rank, Read
 from crossroads.solvers import Euler
+from crossroads.stage import Phase, Tower
 from crossroads.streams import NOW, Clock, Edge, Stream, View, reads
 
 

@@ -13,12 +13,14 @@ from torch import Tensor
 from crossroads.build import build
 from crossroads.codecs.spec import Latent
 from crossroads.codecs.text import END, START
+from crossroads.interpreter import Interpreter
 from crossroads.noise import grid
 from crossroads.objectives import Flow
 from crossroads.policy import StreamPolicy
-from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
-from crossroads.schedule import Commit, Decode, Denoise, Interpreter, Leg, Rank, Read, moved
+from crossroads.recipe import Axes, Recipe
+from crossroads.schedule import Commit, Decode, Denoise, Leg, Rank, Read, moved
 from crossroads.solvers import Euler
+from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import NOISED, Edge, Stream, reads
 
 

@@ -12,9 +12,10 @@ from crossroads.codecs.action_tokens import ActionTokens
 from crossroads.codecs.state import StateToken
 from crossroads.codecs.text import END, START, TextTokens, Vocabulary
 from crossroads.objectives import Flow, TokenCE
-from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
+from crossroads.recipe import Axes, Recipe
 from crossroads.schedule import Denoise
 from crossroads.solvers import Euler
+from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import CLEAN, NOISED, NOW, Carries, Clock, Edge, Stream, View, ViewKind, reads
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.plain import Plain

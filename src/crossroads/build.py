@@ -32,8 +32,9 @@ from crossroads.errors import InputError
 from crossroads.layout import Layout
 from crossroads.net import StreamNet
 from crossroads.policy import StreamPolicy
-from crossroads.recipe import Recipe, Stage
+from crossroads.recipe import Recipe
 from crossroads.space import ActionSpace, Statistics
+from crossroads.stage import Stage
 from crossroads.towers.cosmos import Cosmos, CosmosBlock, CosmosFrame
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
 from crossroads.towers.given import Given, GivenFrame

@@ -21,12 +21,14 @@ from crossroads.codecs.latents import LatentEnds
 from crossroads.codecs.spec import Latent, NeverTrained
 from crossroads.codecs.video_autoencoder import TIME_FACTOR
 from crossroads.history import History, continued
+from crossroads.interpreter import Interpreter, Settled
 from crossroads.net import StreamNet
 from crossroads.noise import corrupt, per_token
 from crossroads.objectives import Flow
-from crossroads.recipe import Phase, Recipe
-from crossroads.schedule import Decode, Interpreter, Settled
+from crossroads.recipe import Recipe
+from crossroads.schedule import Decode
 from crossroads.space import ActionSpace
+from crossroads.stage import Phase
 from crossroads.streams import Corrupted, Group, Stream
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Actions, Batch, Losses, Observation

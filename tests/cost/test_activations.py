@@ -22,10 +22,10 @@ from crossroads.cost.flops import Work
 from crossroads.cost.memory import product_weights
 from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
-from crossroads.recipe import Stage, Tower
 from crossroads.recipes.catalogue import RECIPES
 from crossroads.recipes.dit4dit import dit4dit
 from crossroads.recipes.dit4dit_sizes import NANO
+from crossroads.stage import Stage, Tower
 from crossroads.towers.attend import Sdpa
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.spec import Heads

@@ -21,11 +21,12 @@ from crossroads.codecs.pixels import Patches
 from crossroads.cost.flops import flops, parameters
 from crossroads.cost.show import amount, in_words, show
 from crossroads.errors import InputError
-from crossroads.recipe import Recipe, Tower
+from crossroads.recipe import Recipe
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm
 from crossroads.recipes.pi0 import pi0
 from crossroads.schedule import Commit, Denoise, Read
 from crossroads.solvers import Euler
+from crossroads.stage import Tower
 from crossroads.streams import Edge
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.wan import Wan

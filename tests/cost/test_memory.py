@@ -21,9 +21,9 @@ from crossroads.cost.memory import (
     training_memory,
 )
 from crossroads.errors import InputError
+from crossroads.interpreter import Interpreter
 from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import PUBLISHED, RECIPES, recipe
-from crossroads.schedule import Interpreter
 from crossroads.train.optim import RunningAverage, TrainConfig, build_optimiser, trainable
 
 CONFIG = TrainConfig(

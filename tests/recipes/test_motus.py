@@ -23,6 +23,7 @@ from crossroads.codecs.published_text import TextFeatures
 from crossroads.codecs.scene import QwenVision, SceneFeatures
 from crossroads.codecs.state import StateToken
 from crossroads.cost.flops import Work, parameters
+from crossroads.interpreter import Settled
 from crossroads.parity.recorded import all_valid, embedded
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import recipe
@@ -32,7 +33,6 @@ from crossroads.recipes.motus_sizes import PUBLISHED
 from crossroads.recipes.nano import DENOISING_STEPS
 from crossroads.recipes.release import write_release
 from crossroads.recipes.transfer import Official, export_release, import_release
-from crossroads.schedule import Settled
 from crossroads.streams import NOW
 from crossroads.towers.attend import Sdpa
 from crossroads.towers.given import Given

@@ -14,7 +14,8 @@ from torch import Tensor
 from crossroads.build import build
 from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
-from crossroads.recipe import Recipe, Tower
+from crossroads.recipe import Recipe
+from crossroads.stage import Tower
 from crossroads.streams import Edge, reads
 from crossroads.towers.attend import Attend, Dense, Flex, Keys, Placed, Reading, Sdpa
 from crossroads.towers.gemma import GemmaFrame

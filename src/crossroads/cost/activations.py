@@ -21,7 +21,7 @@ from crossroads.codecs.slots import CameraSlots
 from crossroads.codecs.text import TextTokens
 from crossroads.cost.flops import Work
 from crossroads.errors import InputError
-from crossroads.recipe import Phase
+from crossroads.stage import Phase
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given

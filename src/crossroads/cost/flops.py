@@ -17,8 +17,9 @@ from crossroads.cost.passes import LegGroups, legs_of, observed
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
 from crossroads.objectives import Flow
-from crossroads.recipe import Phase, Recipe, Stage
+from crossroads.recipe import Recipe
 from crossroads.schedule import Decode, moved
+from crossroads.stage import Phase, Stage
 from crossroads.streams import Edge, Group, linear_flops, linear_parameters
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.groot import GrootHead

@@ -16,7 +16,7 @@ from crossroads.cost.flops import Parameters, Work
 from crossroads.cost.latency import ACTING_BYTES
 from crossroads.cost.passes import answer_weights, embedding_weights, legs_of
 from crossroads.errors import InputError
-from crossroads.recipe import Phase
+from crossroads.stage import Phase
 
 
 @dataclass(frozen=True, kw_only=True)

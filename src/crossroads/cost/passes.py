@@ -1,6 +1,6 @@
 """The passes of which acting is made: which groups a leg runs once, which at every step, what weights that reads.
 
-The walk through a schedule mirrors ``schedule.Interpreter``: what the edges let it cache is paid once per leg. What
+The walk through a schedule mirrors ``interpreter.Interpreter``: what the edges let it cache is paid once per leg. What
 is remembered from call to call is empty at the first call, and that is the one that is walked.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from crossroads.recipe import Stage
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Leg, Predict, Rank, Read, moved
+from crossroads.stage import Stage
 from crossroads.streams import Group
 
 

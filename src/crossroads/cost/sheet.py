@@ -17,7 +17,8 @@ from crossroads.cost.memory import ActingMemory, TrainingMemory, acting_memory, 
 from crossroads.cost.price import Accelerator, Price, price
 from crossroads.cost.recording import Recording
 from crossroads.errors import InputError
-from crossroads.recipe import Phase, Recipe
+from crossroads.recipe import Recipe
+from crossroads.stage import Phase
 
 
 @dataclass(frozen=True, kw_only=True)

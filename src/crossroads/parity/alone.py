@@ -16,9 +16,9 @@ from crossroads.codecs.video_autoencoder import TIME_FACTOR
 from crossroads.codecs.wan_autoencoder import WanAutoencoder
 from crossroads.net import StreamNet
 from crossroads.objectives import Flow
-from crossroads.recipe import Stage, Tower
 from crossroads.schedule import Denoise
 from crossroads.solvers import Euler
+from crossroads.stage import Stage, Tower
 from crossroads.streams import NOISED, Stream, linear_flops, reads
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.given import Given

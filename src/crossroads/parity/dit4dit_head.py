@@ -21,12 +21,12 @@ from crossroads.noise import corrupt, velocity
 from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
 from crossroads.parity.recorded import all_valid, embedded, hearing, joint_of, load_published
-from crossroads.recipe import Stage, Tower
 from crossroads.recipes.dit4dit import head_edges, head_streams
 from crossroads.recipes.dit4dit_names import head_names
 from crossroads.recipes.dit4dit_sizes import PUBLISHED, Dit4DitSize
 from crossroads.schedule import Denoise
 from crossroads.solvers import Euler
+from crossroads.stage import Stage, Tower
 from crossroads.streams import Stream, reads
 from crossroads.towers.given import Given
 from crossroads.towers.groot import GrootHead, bucket_of

@@ -26,11 +26,11 @@ from crossroads.noise import corrupt, velocity
 from crossroads.parity.case import GoldenCase, Named
 from crossroads.parity.compare import Produced
 from crossroads.parity.recorded import all_valid, embedded, hearing, interpreter, load_published, mask_between
-from crossroads.recipe import Stage
 from crossroads.recipes.names import pi0_names
 from crossroads.recipes.pi0 import PUBLISHED, Pi0Size, pi0
 from crossroads.schedule import Denoise, Leg
 from crossroads.solvers import Euler
+from crossroads.stage import Stage
 from crossroads.streams import Corrupted
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.joint import GroupInput

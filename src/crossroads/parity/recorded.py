@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from crossroads.codecs.spec import Latent
 from crossroads.errors import InputError
+from crossroads.interpreter import Interpreter
 from crossroads.layout import Layout
 from crossroads.net import StreamNet
 from crossroads.recipes.names import Renamed, imported, load_weights
-from crossroads.schedule import Interpreter
 from crossroads.towers.joint import GroupInput, Joint
 from crossroads.types import Observation
 

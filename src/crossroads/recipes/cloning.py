@@ -6,9 +6,10 @@ Image patches, words and state in, queries for the chunk out; nothing is pretrai
 from __future__ import annotations
 
 from crossroads.objectives import Regress
-from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
+from crossroads.recipe import Axes, Recipe
 from crossroads.recipes import nano
 from crossroads.schedule import Predict
+from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import NOISED, Stream, reads
 from crossroads.towers.plain import Plain
 

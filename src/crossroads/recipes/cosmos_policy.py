@@ -18,10 +18,11 @@ from crossroads.codecs.video_autoencoder import NanoAutoencoder
 from crossroads.codecs.wan_autoencoder import WanAutoencoder
 from crossroads.noise import EdmLevels
 from crossroads.objectives import Flow
-from crossroads.recipe import Axes, Mode, Phase, Recipe, Stage, Tower
+from crossroads.recipe import Axes, Recipe
 from crossroads.recipes import nano
 from crossroads.schedule import Branch, Denoise, Leg, Rank
 from crossroads.solvers import ExponentialMultistep
+from crossroads.stage import Mode, Phase, Stage, Tower
 from crossroads.streams import NOISED, NOW, Stream, reads
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.given import Given

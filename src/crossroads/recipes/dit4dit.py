@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from crossroads.noise import FixedLevel
 from crossroads.objectives import Flow
-from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
+from crossroads.recipe import Axes, Recipe
 from crossroads.recipes.dit4dit_sizes import NANO, Dit4DitSize
 from crossroads.schedule import Denoise
 from crossroads.solvers import Euler
+from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import NOISED, NOW, Edge, Stream, reads
 
 GLIMPSE = Flow(levels=FixedLevel(level=1.0))

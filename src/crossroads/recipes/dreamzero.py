@@ -12,10 +12,11 @@ from dataclasses import replace
 
 from crossroads.noise import BellWeight, BetaLevels, UniformLevels
 from crossroads.objectives import Flow
-from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
+from crossroads.recipe import Axes, Recipe
 from crossroads.recipes.dreamzero_sizes import NANO, SHIFT, DreamZeroSize
 from crossroads.schedule import Commit, Denoise
 from crossroads.solvers import UniPC
+from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import CLEAN, NOISED, NOW, Clock, Edge, Stream, reads
 from crossroads.towers.given import Given
 

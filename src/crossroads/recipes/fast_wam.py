@@ -7,10 +7,11 @@ is imagined first, then read clean (in training noised half the time). Sizes are
 
 from __future__ import annotations
 
-from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
+from crossroads.recipe import Axes, Recipe
 from crossroads.recipes.fast_wam_sizes import NANO, FastWamSize
 from crossroads.schedule import Commit, Denoise, Leg
 from crossroads.solvers import Euler
+from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import NOISED, NOW, Edge, Stream, View, reads
 
 PAPER = "Yuan et al. 2026, arXiv 2603.16666"

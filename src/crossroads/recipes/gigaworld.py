@@ -17,12 +17,13 @@ from crossroads.codecs.text import TextTokens
 from crossroads.codecs.wan_autoencoder import WanAutoencoder
 from crossroads.noise import UniformLevels
 from crossroads.objectives import Flow
-from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
+from crossroads.recipe import Axes, Recipe
 from crossroads.recipes import nano
 from crossroads.recipes.fast_wam_sizes import WAN_22
 from crossroads.recipes.nano_video import VIDEO_FLOW
 from crossroads.schedule import Denoise
 from crossroads.solvers import Euler
+from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import NOISED, NOW, Stream, reads
 from crossroads.towers.given import Given
 from crossroads.towers.plain import Plain

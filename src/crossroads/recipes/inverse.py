@@ -13,9 +13,10 @@ from dataclasses import replace
 
 from crossroads.codecs.state import StateToken
 from crossroads.objectives import Regress
-from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
+from crossroads.recipe import Axes, Recipe
 from crossroads.recipes import nano
 from crossroads.schedule import Predict
+from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import NOISED, Clock, Edge, Stream, reads
 
 PAPER = "control; inverse dynamics as in UniPi, arXiv 2302.00111, and VPT, arXiv 2206.11795"

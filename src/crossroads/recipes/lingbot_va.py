@@ -12,10 +12,11 @@ from dataclasses import replace
 
 from crossroads.noise import BellWeight, UniformLevels
 from crossroads.objectives import Flow
-from crossroads.recipe import Architecture, Axes, Phase, Recipe, Stage, Tower
+from crossroads.recipe import Architecture, Axes, Recipe
 from crossroads.recipes.lingbot_va_sizes import NANO, LingBotVaSize
 from crossroads.schedule import Commit, Denoise
 from crossroads.solvers import Euler
+from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import CLEAN, NOISED, NOW, Clock, Edge, Stream, View, reads
 
 PAPER = "LingBot-VA, arXiv 2601.21998"

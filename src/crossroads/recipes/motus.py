@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crossroads.recipe import Axes, Paradigm, Phase, Recipe, Stage, Tower
+from crossroads.recipe import Axes, Paradigm, Recipe
 from crossroads.recipes.motus_sizes import NANO, MotusSize
 from crossroads.schedule import Denoise
 from crossroads.solvers import Euler
+from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import NOISED, NOW, Stream, reads
 
 

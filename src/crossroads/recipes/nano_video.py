@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from crossroads.noise import BellWeight, UniformLevels
 from crossroads.objectives import Flow
-from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
+from crossroads.recipe import Axes, Recipe
 from crossroads.recipes import nano
 from crossroads.schedule import Denoise
 from crossroads.solvers import Euler
+from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import NOISED, NOW, Stream, reads
 
 VIDEO_FLOW = Flow(levels=UniformLevels(factor=5.0), level_weight=BellWeight(factor=5.0))

@@ -5,9 +5,10 @@ Image tokens and prompt read each other in full (prefix), the answer is causal (
 
 from __future__ import annotations
 
-from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
+from crossroads.recipe import Axes, Recipe
 from crossroads.recipes import nano
 from crossroads.schedule import Decode
+from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import NOISED, Edge, Stream, reads
 
 

@@ -15,10 +15,11 @@ from crossroads.codecs.state import StateToken
 from crossroads.codecs.text import TextTokens
 from crossroads.noise import BetaLevels
 from crossroads.objectives import Flow
-from crossroads.recipe import Axes, Phase, Recipe, Stage, Tower
+from crossroads.recipe import Axes, Recipe
 from crossroads.recipes import nano
 from crossroads.schedule import Denoise
 from crossroads.solvers import Euler
+from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import NOISED, Stream, reads
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.wan import Wan

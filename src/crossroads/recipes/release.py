@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from crossroads.build import build_net
 from crossroads.errors import InputError, nearest
 from crossroads.net import StreamNet
-from crossroads.recipe import Stage
 from crossroads.recipes.names import Renamed, exported, imported
 from crossroads.space import Normaliser
+from crossroads.stage import Stage
 
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000

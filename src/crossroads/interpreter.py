@@ -1,0 +1,375 @@
+"""Runs a schedule over one observation; what may be cached meanwhile follows from the edges alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from crossroads.codecs.frames import ValueFrameCodec
+from crossroads.codecs.spec import Latent
+from crossroads.history import History
+from crossroads.net import StreamNet
+from crossroads.objectives import TokenCE
+from crossroads.schedule import Branch, Commit, Decode, Denoise, Guidance, Leg, Predict, Rank, Read, moved
+from crossroads.towers.joint import GroupInput, GroupState
+from crossroads.types import Observation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What a schedule produced: each moved stream's latent, and the latents of the groups that were observed."""
+
+    streams: Mapping[str, Tensor]
+    observed: Mapping[str, Latent]
+
+
+class Interpreter:
+    """Runs a schedule over one observation. What may be cached during a leg follows from the edges alone.
+
+    ``known``: streams whose clean value is given. They move on the straight path from their noise to it, whatever the
+    network answers, so that what reads them reads what training shows.
+    """
+
+    def __init__(
+        self,
+        net: StreamNet,
+        obs: Observation,
+        generator: torch.Generator,
+        *,
+        caching: bool = True,
+        known: Mapping[str, Tensor] = MappingProxyType({}),
+        history: History | None = None,
+    ) -> None:
+        self.net, self.obs, self.generator, self.caching, self.known = net, obs, generator, caching, known
+        self.history, self.remembered = history, frozenset[str]()
+        self.blank: Interpreter | None = None
+        net.address(obs.robot)
+        self.latents: dict[str, Latent] = {}
+        self.levels: dict[str, float] = {}
+        self.states: dict[str, GroupState] = {}
+        self.written: dict[str, Tensor] = {}
+        self.branches: list[int] = []
+
+    def run(self, legs: tuple[Leg, ...]) -> Settled:
+        streams = [leg.stream for leg in legs if isinstance(leg, Commit) and leg.observed]
+        self.remembered = frozenset(self.net.group(self._principal(name)).stream.group("clean") for name in streams)
+        for leg in legs:
+            if isinstance(leg, Denoise):
+                self._denoise(leg)
+            elif isinstance(leg, Predict):
+                self._predict(leg)
+            elif isinstance(leg, Decode):
+                self._decode(leg)
+            elif isinstance(leg, Read):
+                self._run_missing(self._needed(leg.groups))
+            elif isinstance(leg, Branch):
+                self._branch(leg)
+            elif isinstance(leg, Rank):
+                self._rank(leg)
+            else:
+                self._commit(leg)
+        streams = {
+            name: self.written[name] if name in self.written else self.latents[self._principal(name)].values
+            for leg in legs
+            for name in moved(leg)
+        }
+        observed = {name: latent for name, latent in self.latents.items() if self.net.group(name).view.kind == "now"}
+        observed |= {name: self.history.latents[name] for name in self.remembered} if self.history else {}
+        return Settled(streams=streams, observed=observed)
+
+    def _principal(self, stream: str) -> str:
+        return next(
+            name
+            for name, group in self.net.layout.groups.items()
+            if group.stream.name == stream and group.view.kind == group.stream.principal
+        )
+
+    def _prepare(self, name: str) -> None:
+        """Give a group its latent: observed now, or pure noise for what has not moved yet."""
+        if name in self.latents:
+            return
+        group = self.net.group(name)
+        kind = group.view.kind
+        once = self.history.first if self.history and not self._block(name) else self.obs
+        if kind == "now":
+            self.latents[name], self.levels[name] = self.net.observe(name, once), 0.0
+            return
+        assert kind != "clean", f"group {name} is read before Commit: validate() should have refused the schedule"
+        num, *rest = self.net.codec(name).latent_shape(kind)
+        start, num = self._block(name) or (0, num)
+        device = self.obs.state.device
+        noise = torch.randn((self.obs.batch_size, num, *rest), generator=self.generator, device=device)
+        valid = torch.ones(len(noise), num, dtype=torch.bool, device=device)
+        beside = self.net.beside(name, self.history.first if self.history else self.obs, start, num)
+        self.latents[name], self.levels[name] = Latent(values=noise, valid=valid, beside=beside), 1.0
+
+    def _input(self, name: str) -> GroupInput:
+        told = self.net.layout.teller(name) or name
+        level = torch.full((self.obs.batch_size, 1), self.levels.get(told, 0.0), device=self.obs.state.device)
+        valid = {other: latent.valid for other, latent in self.latents.items()}
+        start, _ = self._block(name) or (0, 0)
+        return self.net.embed(name, self.latents[name].shown, level, valid, offset=start)
+
+    def _block(self, name: str) -> tuple[int, int] | None:
+        """The first token and the number of tokens of a group that this call is about; None for all of them."""
+        num = self.net.layout.per_call(name)
+        if not self.remembered or not num:
+            return None
+        return (self.history.num_blocks if self.history else 0) * num, num
+
+    def _needed(self, names: Iterable[str]) -> frozenset[str]:
+        """What some groups read, without what there is nothing of to be remembered yet."""
+        return self.net.layout.needed(names) - (self.remembered - set(self.latents))
+
+    def _run_missing(self, names: frozenset[str]) -> None:
+        missing = sorted(names - set(self.states))
+        for name in sorted(names):
+            self._prepare(name)
+        if missing:
+            self.states.update(self.net({name: self._input(name) for name in missing}, self.states))
+
+    def _sources(self, moving: list[str]) -> list[str]:
+        """Cache what stands still; return what must run at every step (the moving groups and all that read them)."""
+        layout = self.net.layout
+        needed = self._needed(moving)
+        for name in sorted(needed):
+            self._prepare(name)
+        self._forget(moving)
+        stable = needed & layout.stable(moving) if self.caching else frozenset[str]()
+        if not self.caching:
+            self.states.clear()
+        self._run_missing(stable)
+        return sorted(needed - stable)
+
+    def _forget(self, moving: list[str]) -> None:
+        """Drop the states of the moving groups and of every group that reads them, needed in this leg or not."""
+        for name in frozenset(self.states) - self.net.layout.stable(moving):
+            del self.states[name]
+
+    def _denoise(self, leg: Denoise) -> None:
+        moving = sorted(self._principal(name) for name in leg.streams)
+        for name in moving:
+            if leg.solver.start == 1.0 and self.levels.get(name, 1.0) != 1.0:
+                del self.latents[name]
+        running = self._sources(moving)
+        assert leg.solver.start == 1.0 or not set(leg.streams) & set(self.known), "a known stream starts from noise"
+        shapes = [self.latents[name].values.shape for name in moving]
+        sizes = [shape[1:].numel() for shape in shapes]
+
+        def place(x: Tensor, level: float) -> None:
+            for name, part, shape in zip(moving, x.split(sizes, dim=1), shapes, strict=True):
+                self.latents[name] = replace(self.latents[name], values=part.reshape(shape))
+                self.levels[name] = level
+
+        running_blank: list[str] = []
+        if leg.guidance is not None:
+            self.blank = self._under_other_words(leg.guidance)
+            running_blank = self.blank._sources(moving)
+
+        def velocity(x: Tensor, level: float) -> Tensor:
+            place(x, level)
+            found = self._velocities(running, moving, level)
+            if self.blank is not None and leg.guidance is not None:
+                self.blank.latents |= {name: self.latents[name] for name in moving}
+                self.blank.levels |= dict.fromkeys(moving, level)
+                guided = [self._principal(name) for name in leg.guidance.streams]
+                for name, blank in self.blank._velocities(running_blank, guided, level).items():
+                    found[name] = blank + leg.guidance.scale * (found[name] - blank)
+            return torch.cat([found[name].flatten(1) for name in moving], dim=1)
+
+        start = torch.cat([self.latents[name].values.flatten(1) for name in moving], dim=1)
+        place(leg.solver.solve(start, velocity), leg.solver.stop)
+
+    def _under_other_words(self, guidance: Guidance) -> Interpreter:
+        """One that has seen and drawn the same, but for what some texts say; what they do not touch is taken over."""
+        told = self.obs.told((guidance.words,) * self.obs.batch_size)
+        old = self.history
+        history = replace(old, states=old.blank, first=old.first.told(told.text)) if old else None
+        other = Interpreter(self.net, told, self.generator, caching=self.caching, known=self.known, history=history)
+        other.remembered = self.remembered
+        texts = {self._principal(name) for name in guidance.without}
+        other.latents = {name: latent for name, latent in self.latents.items() if name not in texts}
+        other.levels = {name: level for name, level in self.levels.items() if name not in texts}
+        untouched = self.net.layout.stable(texts)
+        other.states = {name: state for name, state in self.states.items() if name in untouched}
+        other._recall()
+        return other
+
+    def _velocities(self, running: list[str], moving: list[str], level: float) -> dict[str, Tensor]:
+        """What the network answers for each of some groups."""
+        needed = [name for name in running if name in self._needed(moving)]
+        states = self.net({name: self._input(name) for name in needed}, self.states)
+        return {name: self._velocity(name, states[name], level) for name in moving}
+
+    def _velocity(self, name: str, state: GroupState, level: float) -> Tensor:
+        """What the network answers; for a known stream, what leads straight to its value."""
+        known = self.known.get(self.net.group(name).stream.name)
+        if known is None:
+            return self.net.codec(name).read(state.hidden)
+        start, num = self._block(name) or (0, known.shape[1])
+        return (self.latents[name].values - known[:, start : start + num]) / level
+
+    def _predict(self, leg: Predict) -> None:
+        moving = sorted(self._principal(name) for name in leg.streams)
+        for name in moving:
+            self._prepare(name)
+            self.latents[name] = Latent(
+                values=torch.zeros_like(self.latents[name].values), valid=self.latents[name].valid
+            )
+            self.levels[name] = 0.0
+        running = self._sources(moving)
+        states = self.net({name: self._input(name) for name in running}, self.states)
+        for name in moving:
+            values = self.net.codec(name).read(states[name].hidden)
+            self.latents[name] = Latent(values=values, valid=self.latents[name].valid)
+
+    def _decode(self, leg: Decode) -> None:
+        """Greedy; a sample that has written the end mark writes end marks from then on, and nobody reads those.
+
+        What later legs read is what training shows them: the start token, then what was written, but for the last.
+        """
+        name = self._principal(leg.stream)
+        self._run_missing(self.net.layout.needed([name]) - {name})
+        self._forget([name])
+        objective = self.net.group(name).stream.objective
+        assert isinstance(objective, TokenCE)
+        batch, device = self.obs.batch_size, self.obs.state.device
+        read = torch.full((batch, 1), objective.start_token, device=device)
+        valid = torch.ones(batch, 1, dtype=torch.bool, device=device)
+        written: list[Tensor] = []
+        self.levels[name] = 0.0
+        while True:
+            self.latents[name] = Latent(values=read, valid=valid)
+            scores = self._scores(name)
+            token = scores.argmax(dim=-1).masked_fill(~valid[:, -1:], objective.end_token)
+            written.append(token)
+            going_on = valid[:, -1:] & (token != objective.end_token)
+            if len(written) == leg.max_tokens or not bool(going_on.any()):
+                break
+            read, valid = torch.cat([read, token], dim=1), torch.cat([valid, going_on], dim=1)
+        self.written[leg.stream] = torch.cat(written, dim=1)
+
+    def _scores(self, name: str) -> Tensor:
+        """The scores of a growing group's next token: its last token alone against cached keys, or all afresh."""
+        if not self.caching:
+            self.states.clear()
+            self._run_missing(self.net.layout.needed([name]))
+            return self.net.codec(name).read(self.states[name].hidden[:, -1:])
+        values = self.latents[name].values
+        valid = {other: latent.valid for other, latent in self.latents.items()}
+        level = torch.zeros(len(values), 1, device=values.device)
+        tokens = self.net.embed(name, values[:, -1:], level, valid, offset=values.shape[1] - 1)
+        self.states[name] = self.net({name: tokens}, self.states)[name]
+        return self.net.codec(name).read(self.states[name].hidden[:, -1:])
+
+    def _commit(self, leg: Commit) -> None:
+        stream = self.net.group(self._principal(leg.stream)).stream
+        clean = stream.group("clean")
+        if leg.observed:
+            self._recall()
+            return
+        imagined, self.levels[clean] = self.latents[self._principal(leg.stream)], 0.0
+        if clean not in self.remembered:
+            self.latents[clean] = imagined
+            self._forget([clean])
+            return
+        self.latents[clean] = _behind(self.latents.get(clean), imagined)
+        self._grow([clean])
+
+    def _recall(self) -> None:
+        """Take up what was observed before this call, unless it is there; run what has no keys and values yet."""
+        if self.history is None:
+            return
+        self.latents = {**self.history.latents, **self.latents}
+        self.levels = {**dict.fromkeys(self.history.latents, 0.0), **self.levels}
+        if self.caching:
+            self.states = {**self.history.states, **self.states}
+            self._grow(sorted(self.remembered))
+
+    def _grow(self, names: list[str]) -> None:
+        """Run the tokens of clean views that have no keys and values yet, all in one pass."""
+        if not self.caching:
+            return
+        self._run_missing(self._needed(names) - self.remembered)
+        valid = {name: latent.valid for name, latent in self.latents.items()}
+        level = torch.zeros(self.obs.batch_size, 1, device=self.obs.state.device)
+        done = {name: self.states[name].valid.shape[1] if name in self.states else 0 for name in names}
+        new = {
+            name: self.net.embed(name, self.latents[name].shown[:, done[name] :], level, valid, offset=done[name])
+            for name in names
+            if valid[name].shape[1] > done[name]
+        }
+        if new:
+            self.states |= self.net(new, self.states)
+
+    def behind(self, first: Observation) -> History | None:
+        """What the next call remembers of this one; None where nothing is remembered."""
+        if not self.remembered:
+            return None
+        kept = {self.net.group(name).stream.group("now") for name in self.remembered}
+        old = self.history
+        past = {} if old is None else {name: old.latents[name] for name in self.remembered}
+        done = {name: latent.valid.shape[1] for name, latent in past.items()}
+        for name in self.remembered:
+            stream = self.net.group(name).stream
+            if stream.carries == "action":  # what is answered is taken to be what is done
+                past[name] = _behind(past.get(name), self.latents[self._principal(stream.name)])
+
+        def observed(states: Mapping[str, GroupState]) -> dict[str, GroupState]:
+            cut = {name: states[name].first(num) for name, num in done.items() if name in states}
+            return {name: state for name, state in states.items() if name in kept} | cut
+
+        return History(
+            first=first if old is None else old.first,
+            num_blocks=0 if old is None else old.num_blocks,
+            frames={} if old is None else old.frames,
+            latents={name: latent for name, latent in self.latents.items() if name in kept} | past,
+            states=observed(self.states),
+            blank=observed(self.blank.states) if self.blank else {},
+        )
+
+    def _branch(self, leg: Branch) -> None:
+        num = self.obs.batch_size
+        for name, group in self.net.layout.groups.items():
+            if group.view.kind == "now":  # what is observed is encoded once, not once per branch
+                self._prepare(name)
+        for name in [name for name, level in self.levels.items() if level == 1.0]:
+            del self.latents[name], self.levels[name]
+            self._forget([name])
+        self._keep(torch.arange(num, device=self.obs.state.device).repeat_interleave(leg.num))
+        self.branches.append(leg.num)
+
+    def _rank(self, leg: Rank) -> None:
+        codec = self.net.own_codec(leg.stream)
+        assert isinstance(codec, ValueFrameCodec)
+        value = codec.decode(self.latents[self._principal(leg.stream)].values)
+        value = value.reshape(-1, self.branches[0], math.prod(self.branches[1:])).mean(dim=2)
+        inner = math.prod(self.branches[1:])
+        first = torch.arange(len(value), device=value.device) * math.prod(self.branches)
+        self._keep(first + value.argmax(dim=1) * inner)
+        self.branches.clear()
+
+    def _keep(self, rows: Tensor) -> None:
+        """Go on with these samples, some of them perhaps several times."""
+        self.obs = self.obs.rows(rows)
+        self.known = {name: value[rows] for name, value in self.known.items()}
+        self.written = {name: value[rows] for name, value in self.written.items()}
+        self.latents = {name: latent.rows(rows) for name, latent in self.latents.items()}
+        self.states = {name: state.rows(rows) for name, state in self.states.items()}
+        self.net.address(self.obs.robot)
+
+
+def _behind(past: Latent | None, new: Latent) -> Latent:
+    """What comes behind what was there, if anything was."""
+    if past is None:
+        return new
+    beside = None
+    if past.beside is not None and new.beside is not None:
+        beside = torch.cat([past.beside, new.beside], dim=1)
+    values, valid = torch.cat([past.values, new.values], dim=1), torch.cat([past.valid, new.valid], dim=1)
+    return Latent(values=values, valid=valid, beside=beside)

@@ -1,0 +1,99 @@
+"""One network of a recipe: its streams, edges, towers and schedule; and the phases in which it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crossroads.errors import InputError, nearest
+from crossroads.layout import Layout
+from crossroads.schedule import Commit, Leg, moved
+from crossroads.streams import NO_BLOCKS, Clock, Edge, Stream
+from crossroads.towers.spec import TowerSpec
+from crossroads.types import Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tower:
+    """A named stack of weights; ``backbone`` names the shipped pretrained weights that it starts from, if any."""
+
+    name: str
+    spec: TowerSpec
+    backbone: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One network with its own clock and schedule. ``sequence``: groups that share a running position index.
+
+    ``coupled``: sets of streams that are noised to one level in training; the first of each set draws it.
+    """
+
+    name: str
+    streams: tuple[Stream, ...]
+    edges: tuple[Edge, ...]
+    towers: tuple[Tower, ...]
+    schedule: tuple[Leg, ...]
+    clock: Clock = NO_BLOCKS
+    sequence: tuple[str, ...] = ()
+    coupled: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def layout(self) -> Layout:
+        return Layout.compile(self.streams, self.edges, self.clock)
+
+    def stream(self, name: str) -> Stream:
+        for stream in self.streams:
+            if stream.name == name:
+                return stream
+        raise InputError(
+            where=f"stage {self.name!r}",
+            expected="the name of a stream",
+            got=repr(name),
+            do=nearest(name, [stream.name for stream in self.streams]),
+        )
+
+    def leader(self, name: str) -> Stream:
+        """The stream that draws the levels of a stream in training: itself, or the first of those it is coupled to."""
+        return self.stream(next((names[0] for names in self.coupled if name in names), name))
+
+    def window(self) -> Window:
+        """What a dataset must deliver for this stage."""
+        return Window.merge(tuple(stream.codec.window() for stream in self.streams))
+
+    @property
+    def by_block(self) -> bool:
+        """Whether acting goes on block by block, each call after what was observed since the one before."""
+        return bool(self.remembered)
+
+    @property
+    def remembered(self) -> tuple[str, ...]:
+        """The clean views that stay from call to call; they are empty at the first."""
+        observed = [leg.stream for leg in self.schedule if isinstance(leg, Commit) and leg.observed]
+        return tuple(self.stream(name).group("clean") for name in observed)
+
+    def outputs(self) -> tuple[str, ...]:
+        """The principal groups of the streams that the schedule settles."""
+        return tuple(name for leg in self.schedule for name in moved(leg))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mode:
+    """In ``share`` of the samples some streams are given clean, and owe nothing: one network learns to answer several
+    questions (Cosmos Policy's world model and value, arXiv 2601.16163)."""
+
+    name: str
+    share: float
+    given: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of training: which towers (with their streams' codecs) move, and which streams' losses count.
+
+    ``modes``: what shares of the samples are given beyond the observation; the rest is given nothing.
+    """
+
+    name: str
+    trains: tuple[str, ...]
+    losses: tuple[str, ...]
+    modes: tuple[Mode, ...] = ()
