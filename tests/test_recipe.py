@@ -185,6 +185,12 @@ REFUSED: dict[str, tuple[Callable[[], Recipe], str]] = {
         ),
         "a Branch, then a settled stream of values",
     ),
+    "ranking by what was settled before the branches": (
+        lambda: staged(
+            cosmos_policy(), schedule=(*cosmos_policy().stage.schedule, Branch(num=2), Rank(stream="value"))
+        ),
+        "a Branch, then a settled stream of values",
+    ),
     "a frame of no clip": (
         lambda: cosmos_policy().vary({"stage.streams.value.shares": None}),
         "the video stream whose clip it is a frame of",

@@ -246,3 +246,26 @@ def test_the_candidate_whose_futures_are_worth_most_is_what_is_done() -> None:
     best = candidates[torch.arange(3), mean.argmax(dim=1), 0]
     assert torch.equal(chosen.streams["action"], best)
     assert interpreter.obs.text == obs.text
+
+
+class Spoilt(Valued):
+    """One whose best future's value is no number."""
+
+    def _rank(self, leg: Rank) -> None:
+        mean = self.net.own_codec("value").decode(self.latents["value"].values).reshape(3, 2, 4).mean(dim=2)  # pyright: ignore
+        best = mean.argmax(dim=1) * 4 + torch.arange(3) * 8
+        self.latents["value"].values[best] = float("nan")
+        super()._rank(leg)
+
+
+@torch.no_grad()
+def test_a_future_worth_no_number_is_never_chosen() -> None:
+    policy = policy_of("cosmos_policy_planning")
+    obs = nano_batch(policy.recipe, size=3).obs
+    sound, spoilt = Valued(policy.net, obs, seeded()), Spoilt(policy.net, obs, seeded())
+    sound.seen, spoilt.seen = [], []
+    legs = policy.recipe.stage.schedule
+    chosen, other = sound.run(legs).streams["action"], spoilt.run(legs).streams["action"]
+    candidates = sound.seen[0][1].reshape(3, 2, 4, *chosen.shape[1:])[:, :, 0]
+    for row in range(3):
+        assert torch.equal(torch.stack((chosen[row], other[row])).sort(dim=0)[0], candidates[row].sort(dim=0)[0])

@@ -287,6 +287,7 @@ def _check_branches(recipe: Checked, names: Mapping[str, Stream]) -> None:
         if isinstance(leg, Branch):
             if leg.num < 2:
                 _refuse(recipe, "schedule, Branch", "2 or more branches", str(leg.num), ())
+            settled = settled if open_branches else set()
             open_branches += 1
         if isinstance(leg, Rank):
             values = [name for name, stream in names.items() if stream.carries == "value"]

@@ -347,7 +347,7 @@ class Interpreter:
     def _rank(self, leg: Rank) -> None:
         codec = self.net.own_codec(leg.stream)
         assert isinstance(codec, ValueFrameCodec)
-        value = codec.decode(self.latents[self._principal(leg.stream)].values)
+        value = codec.decode(self.latents[self._principal(leg.stream)].values).nan_to_num(nan=-math.inf)
         value = value.reshape(-1, self.branches[0], math.prod(self.branches[1:])).mean(dim=2)
         inner = math.prod(self.branches[1:])
         first = torch.arange(len(value), device=value.device) * math.prod(self.branches)

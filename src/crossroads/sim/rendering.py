@@ -119,7 +119,7 @@ class Painter:
         return pictures
 
     def __del__(self) -> None:
-        # What a context owns is named by small numbers: freed while another context is current, it would be the other's.
+        # What a context owns goes by small numbers: freed while another context is current, the other's would go.
         with contextlib.suppress(Exception):  # at the interpreter's end OpenGL is already gone
             self._gl.make_current()
             self._context.free()
