@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from crossroads.checks import check
@@ -35,15 +35,16 @@ class Axes:
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One published system. ``departs``: every difference from the paper, in words. ``because``: for an axis that
-    the structure contradicts, the reason why the paper's label is kept."""
+    the structure contradicts, the reason why the paper's label is kept. What is said of a recipe does not make it
+    another one: recipes with equal stages and phases are equal."""
 
     name: str
-    paper: str
+    paper: str = field(compare=False)
     stage: Stage
     phases: tuple[Phase, ...]
-    axes: Axes
-    departs: tuple[str, ...] = ()
-    because: tuple[str, ...] = ()
+    axes: Axes = field(compare=False)
+    departs: tuple[str, ...] = field(default=(), compare=False)
+    because: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def window(self) -> Window:
@@ -111,7 +112,7 @@ def leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
         return [(path, kind + "".join(f", {name} {given}" for name, given in rest.items() if given is not None))]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         head = [(path, type(value).__name__)] if path else []
-        parts = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        parts = [(part.name, getattr(value, part.name)) for part in dataclasses.fields(value)]
         return head + [leaf for name, part in parts for leaf in leaves(part, f"{path}.{name}".lstrip("."))]
     if isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
         members = [(_label(part, index), part) for index, part in enumerate(value)]
@@ -137,7 +138,7 @@ def _changed(value: Any, path: list[str], new: Any, where: str) -> Any:
         if not 0 <= chosen < len(value):
             raise InputError(where=where, expected="a member", got=repr(head), do=nearest(head, labels))
         return (*value[:chosen], _changed(value[chosen], rest, new, where), *value[chosen + 1 :])
-    names = [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
+    names = [part.name for part in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
     if head not in names:
         raise InputError(where=where, expected="a field", got=repr(head), do=nearest(head, names))
     return replace(value, **{head: _changed(getattr(value, head), rest, new, where)})  # pyright: ignore[reportArgumentType]

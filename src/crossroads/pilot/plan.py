@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from typing import Any
 
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
@@ -163,12 +164,27 @@ def cells(plan: Profile) -> tuple[Cell, ...]:
 
 
 def fingerprint(*parts: object) -> str:
-    """A short hash of values, so that a folder of another plan is recognised."""
+    """A short hash of values, so that a folder of another plan is recognised.
+
+    A field at its default does not count, so a field may be added if its default means what was so before, and runs
+    of older versions stay readable; a default must then never change. Nor does a field that is not compared.
+    """
     return hashlib.sha256(json.dumps([_plain(part) for part in parts], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _plain(part: object) -> object:
-    return asdict(part) if hasattr(part, "__dataclass_fields__") else str(part)  # pyright: ignore[reportArgumentType]
+    if is_dataclass(part) and not isinstance(part, type):
+        counted = [one for one in fields(part) if one.compare and getattr(part, one.name) != _default(one)]
+        return [type(part).__name__, {one.name: _plain(getattr(part, one.name)) for one in counted}]
+    if isinstance(part, tuple | list):
+        return [_plain(member) for member in part]
+    if isinstance(part, Mapping):
+        return {str(key): _plain(value) for key, value in part.items()}
+    return str(part)
+
+
+def _default(one: Field[Any]) -> object:
+    return one.default if one.default_factory is MISSING else one.default_factory()
 
 
 def fit(recipe: Recipe, space: ActionSpace, cameras: tuple[str, ...]) -> Recipe:
