@@ -42,7 +42,8 @@ decision: $(STAMP) $(GL)
 	done
 
 # Every recipe on a video diffusion transformer: the same demonstrations, whole networks, the same steps, the same scenes.
-FAMILY := fast_wam fast_wam_joint fast_wam_idm gigaworld_policy
+FAMILY := fast_wam fast_wam_joint fast_wam_idm gigaworld_policy cosmos_policy dreamzero lingbot_va motus dit4dit
+ACTS_UNIMAGINED := fast_wam gigaworld_policy dit4dit
 FAMILY_DIR := runs/video-dit-family
 FAMILY_STEPS ?= 400
 
@@ -57,7 +58,7 @@ video-dit-family: $(STAMP) $(GL)
 	done
 	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads eval $(FAMILY:%=--arm $(FAMILY_DIR)/%) --env tabletop --families reach press \
 	  --trials 100 --out $(FAMILY_DIR)/eval
-	for recipe in fast_wam_joint fast_wam_idm; do \
+	for recipe in $(filter-out $(ACTS_UNIMAGINED),$(FAMILY)); do \
 	  $(BIN)/crossroads video $(FAMILY_DIR)/$$recipe --data $(FAMILY_DIR)/held-out || exit; \
 	done
 
