@@ -16,6 +16,8 @@ from crossroads.recipes.catalogue import RECIPES
 from crossroads.streams import Corrupted
 from crossroads.types import Batch, Observation
 
+REMEMBERING = [name for name, make in RECIPES.items() if make().stage.by_block]
+
 
 @cache
 def policy_of(name: str) -> StreamPolicy:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_recipe import close, moments, policy_of, seeded
+from every_recipe import REMEMBERING, close, moments, policy_of, seeded
 from nano_batch import ROBOT, nano_batch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -25,7 +25,6 @@ from crossroads.solvers import Euler
 from crossroads.towers.attend import Sdpa
 from crossroads.types import Observation
 
-REMEMBERING = [name for name, make in RECIPES.items() if make().stage.by_block]
 every_remembering = pytest.mark.parametrize("name", REMEMBERING)
 
 

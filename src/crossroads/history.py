@@ -27,7 +27,10 @@ from crossroads.types import Observation
 @dataclass(frozen=True, kw_only=True)
 class History:
     """``num_blocks`` blocks that are over: the observation before the first, the frames since, their latents and, for
-    as many of them as have been run, their states (``blank``: those of guidance, under other words)."""
+    as many of them as have been run, their states (``blank``: those of guidance, under other words).
+
+    Its samples began together; they may end one by one (``rows``).
+    """
 
     first: Observation
     num_blocks: int
@@ -35,6 +38,17 @@ class History:
     latents: Mapping[str, Latent]
     states: Mapping[str, GroupState]
     blank: Mapping[str, GroupState]
+
+    def rows(self, rows: Tensor) -> History:
+        """What lies behind some of the samples."""
+        return History(
+            first=self.first.rows(rows),
+            num_blocks=self.num_blocks,
+            frames={camera: frames[rows] for camera, frames in self.frames.items()},
+            latents={name: latent.rows(rows) for name, latent in self.latents.items()},
+            states={name: state.rows(rows) for name, state in self.states.items()},
+            blank={name: state.rows(rows) for name, state in self.blank.items()},
+        )
 
 
 def continued(history: History | None, obs: Observation, stream: Stream, net: StreamNet) -> History | None:

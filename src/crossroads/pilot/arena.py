@@ -20,7 +20,8 @@ import torch
 
 from crossroads.data.video import VideoWriter
 from crossroads.errors import InputError
-from crossroads.evaluate.closed_loop import Trials, check_swaps, observation, open_tables, run_round
+from crossroads.evaluate.calls import Calls
+from crossroads.evaluate.closed_loop import Trials, check_swaps, open_tables, run_round
 from crossroads.evaluate.grounding import Grounding, grounding, grounding_by
 from crossroads.evaluate.latency import Latency, summarise
 from crossroads.evaluate.records import EpisodeRecord, read_records, write_records
@@ -288,18 +289,13 @@ def film(arm: Arm, trials: Trials, folder: Path, num: int) -> None:
     with open_tables(trials) as tables:
         step = tables.reset(trials.seeds)
         frames = [[step.obs[trials.cameras[0]][row]] for row in range(len(trials.seeds))]
-        memory = arm.policy.start(len(trials.seeds))
+        calls = Calls(arm.policy, tables, execute_steps=trials.execute_steps)
+        every = tuple(range(1, trials.execute_steps + 1))
         while not step.done.all():
-            rows = np.flatnonzero(~step.done)
-            seen = observation(step.obs, rows, trials.cameras, 0.0)
-            chunk, memory = arm.policy.act(seen, memory, generator=generator)
-            values = np.zeros((len(trials.seeds), *chunk.values.shape[1:]), dtype=np.float32)
-            values[rows] = chunk.values.numpy()
-            for index in range(trials.execute_steps):
-                open_before = ~step.done
-                step = tables.step(values[:, index])
-                for row in np.flatnonzero(open_before):
-                    frames[row].append(step.obs[trials.cameras[0]][row])
+            call = calls.ask(step, generator=generator)
+            step = calls.play(call, looks=every)
+            for row in call.rows:
+                frames[row] += [seen[trials.cameras[0]] for seen in step.infos[row]["passed"].values()]
         texts = [info["task"].text for info in step.infos]
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
