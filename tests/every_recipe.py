@@ -13,6 +13,8 @@ from torch import Tensor
 from crossroads.build import build
 from crossroads.policy import Prepared, StreamPolicy
 from crossroads.recipes.catalogue import RECIPES
+from crossroads.schedule import Denoise
+from crossroads.solvers import Euler
 from crossroads.streams import Corrupted
 from crossroads.types import Batch, Observation
 
@@ -23,6 +25,14 @@ REMEMBERING = [name for name, make in RECIPES.items() if make().stage.by_block]
 def policy_of(name: str) -> StreamPolicy:
     """A policy that no test changes but for its phase."""
     return build(RECIPES[name](), ROBOT, seed=1)
+
+
+@cache
+def hasty(name: str) -> StreamPolicy:
+    """The same whose streams move in one step."""
+    recipe = RECIPES[name]()
+    places = [f"stage.schedule.{i}.solver" for i, leg in enumerate(recipe.stage.schedule) if isinstance(leg, Denoise)]
+    return build(recipe.vary(dict.fromkeys(places, Euler(steps=1))), ROBOT, seed=1)
 
 
 def seeded(seed: int = 3) -> torch.Generator:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_recipe import REMEMBERING, close, moments, policy_of, seeded
+from every_recipe import REMEMBERING, close, hasty, moments, policy_of, seeded
 from nano_batch import ROBOT, nano_batch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -19,7 +19,8 @@ from crossroads.history import History, continued
 from crossroads.interpreter import Interpreter
 from crossroads.policy import Memory, Prepared, StreamPolicy
 from crossroads.recipes.catalogue import RECIPES
-from crossroads.recipes.lingbot_va import TURNS
+from crossroads.recipes.lingbot_va import TURNS, lingbot_va
+from crossroads.recipes.lingbot_va_sizes import NANO
 from crossroads.schedule import Denoise, Guidance
 from crossroads.solvers import Euler
 from crossroads.towers.attend import Sdpa
@@ -93,6 +94,11 @@ def lived(policy: StreamPolicy, observations: list[Observation]) -> Memory:
     return memory
 
 
+def blocks(memory: Memory) -> int:
+    assert isinstance(memory.history, History)
+    return memory.history.num_blocks
+
+
 @every_remembering
 def test_cached_equals_full_with_a_history(name: str) -> None:
     policy = policy_of(name)
@@ -108,25 +114,62 @@ def test_cached_equals_full_with_a_history(name: str) -> None:
 
 
 @every_remembering
-def test_a_history_ends_under_other_words_without_frames_and_with_the_window(name: str) -> None:
+def test_a_history_ends_under_other_words_and_without_frames(name: str) -> None:
     policy = policy_of(name)
-    observations = moments(policy, nano_batch(policy.recipe))
-    first, second, *_ = observations
+    first, second, *_ = moments(policy, nano_batch(policy.recipe))
     memory = lived(policy, [first])
-
-    def blocks(memory: Memory) -> int:
-        assert isinstance(memory.history, History)
-        return memory.history.num_blocks
-
     assert blocks(policy.act(second, memory, generator=seeded())[1]) == 1
     other = replace(second, text=("close the drawer",) * second.batch_size)
     assert blocks(policy.act(other, memory, generator=seeded())[1]) == 0
     assert blocks(policy.act(replace(second, passed={}), memory, generator=seeded())[1]) == 0
+
+
+def test_dreamzero_starts_anew_when_the_clip_of_training_is_over() -> None:
+    policy = hasty("dreamzero")
+    observations = moments(policy, nano_batch(policy.recipe))
     full = lived(policy, observations)
     assert blocks(full) == len(observations) - 1
-    after, again = policy.act(second, full, generator=seeded())
+    after, again = policy.act(observations[1], full, generator=seeded())
     assert blocks(again) == 0
-    assert torch.equal(after.values, policy.act(second, policy.start(2), generator=seeded())[0].values)
+    assert torch.equal(after.values, policy.act(observations[1], policy.start(2), generator=seeded())[0].values)
+
+
+def doing(memory: Memory, actions: Tensor) -> Memory:
+    """As if these actions had been answered and executed."""
+    assert memory.history is not None
+    done = memory.history.latents["action.clean"]
+    latents = {**memory.history.latents, "action.clean": replace(done, values=actions)}
+    return replace(memory, history=replace(memory.history, latents=latents))
+
+
+@pytest.mark.parametrize("name", ["lingbot_va", "lingbot_va_towers"])
+@torch.no_grad()
+def test_lingbot_va_goes_on_as_if_it_had_begun_a_block_later_when_the_clip_of_training_is_over(name: str) -> None:
+    policy = hasty(name)
+    first, second, third = moments(policy, nano_batch(policy.recipe))
+    fourth = moments(policy, nano_batch(policy.recipe, seed=1))[2]
+    fourth = replace(fourth, text=first.text)
+    before = lived(policy, [first, second, third])
+    for caching in (True, False):
+        settled, memory = policy.settle_on(fourth, before, generator=seeded(), caching=caching)
+        assert memory.history is not None
+        assert memory.history.num_blocks == 2
+        done = memory.history.latents["action.clean"].values  # three blocks, those of the first call forgotten
+        num = done.shape[1] // 3
+        later = doing(lived(policy, [replace(second, passed={})]), done[:, :num])
+        later = doing(policy.settle_on(third, later, generator=seeded())[1], done[:, : 2 * num])
+        expected, there = policy.settle_on(fourth, later, generator=seeded())
+        for stream, values in expected.streams.items():
+            close(settled.streams[stream], values)
+        assert there.history is not None
+        for group in ("video.now", "video.clean"):
+            close(memory.history.latents[group].values, there.history.latents[group].values)
+
+
+def test_without_a_window_lingbot_va_starts_anew_too() -> None:
+    policy = build(lingbot_va(replace(NANO, window=None)), ROBOT, seed=1)
+    observations = moments(policy, nano_batch(policy.recipe))
+    assert blocks(lived(policy, [*observations, observations[1]])) == 0
 
 
 @every_remembering

@@ -188,8 +188,7 @@ class Interpreter:
     def _under_other_words(self, guidance: Guidance) -> Interpreter:
         """One that has seen and drawn the same, but for what some texts say; what they do not touch is taken over."""
         told = self.obs.told((guidance.words,) * self.obs.batch_size)
-        old = self.history
-        history = replace(old, states=old.blank, first=old.first.told(told.text)) if old else None
+        history = self.history.told(told.text) if self.history else None
         other = Interpreter(self.net, told, self.generator, caching=self.caching, known=self.known, history=history)
         other.remembered = self.remembered
         texts = {self._principal(name) for name in guidance.without}
@@ -307,7 +306,7 @@ class Interpreter:
         if new:
             self.states |= self.net(new, self.states)
 
-    def behind(self, first: Observation) -> History | None:
+    def behind(self, start: Observation) -> History | None:
         """What the next call remembers of this one; None where nothing is remembered."""
         if not self.remembered:
             return None
@@ -325,7 +324,7 @@ class Interpreter:
             return {name: state for name, state in states.items() if name in kept} | cut
 
         return History(
-            first=first if old is None else old.first,
+            starts=(*(() if old is None else old.starts), replace(start, passed={})),
             num_blocks=0 if old is None else old.num_blocks,
             frames={} if old is None else old.frames,
             latents={name: latent for name, latent in self.latents.items() if name in kept} | past,

@@ -62,7 +62,7 @@ class Commit:
 
     ``observed``: not what was imagined, but what was observed since the last call (of actions, what that call
     answered). The stage then goes on block by block: each call moves one block of the clock, and the clean view stays
-    from call to call; what is imagined is put behind it for the rest of a call.
+    from call to call; what is imagined is put behind it for the rest of a call. How long it stays: ``history``.
     """
 
     stream: str

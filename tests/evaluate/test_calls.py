@@ -5,24 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from every_recipe import REMEMBERING, close, seeded
-from nano_batch import ROBOT
+from every_recipe import REMEMBERING, close, hasty, seeded
 
-from crossroads.build import build, build_net
 from crossroads.errors import InputError
 from crossroads.evaluate.calls import Call, Calls, looks_of
 from crossroads.evaluate.closed_loop import Trials, run_trials
-from crossroads.policy import Memory, Policy, StreamPolicy
-from crossroads.recipes.catalogue import RECIPES
-from crossroads.schedule import Denoise
+from crossroads.policy import Memory, Policy
 from crossroads.sim.tabletop.env import TABLETOP_SPACE, TabletopEnv
 from crossroads.sim.tabletop.vector import Options, VectorTabletop
-from crossroads.solvers import Euler
 from crossroads.types import Actions, Observation
 
 pytestmark = pytest.mark.sim
@@ -81,14 +75,6 @@ def test_what_a_table_lives_through_does_not_depend_on_the_tables_beside_it() ->
 
 
 # A policy of ours
-
-
-@cache
-def hasty(name: str) -> StreamPolicy:
-    """A recipe whose streams move in one step."""
-    recipe = RECIPES[name]()
-    steps = [f"stage.schedule.{i}.solver" for i, leg in enumerate(recipe.stage.schedule) if isinstance(leg, Denoise)]
-    return build(recipe.vary(dict.fromkeys(steps, Euler(steps=1))), ROBOT, seed=1)
 
 
 def calls_of(
@@ -178,8 +164,7 @@ def test_only_what_is_remembered_is_painted(
 
 @pytest.mark.parametrize("name", ["dreamzero", "lingbot_va", "fast_wam"])
 def test_a_recipe_wants_the_frames_of_one_block_if_it_goes_on_by_block(name: str) -> None:
-    policy = StreamPolicy(RECIPES[name](), build_net(RECIPES[name]().stage), ROBOT)
-    wanted = looks_of(policy.passed_s, execute_steps=12, control_hz=10.0)
+    wanted = looks_of(hasty(name).passed_s, execute_steps=12, control_hz=10.0)
     assert wanted == (LOOKS if name in REMEMBERING else ())
 
 

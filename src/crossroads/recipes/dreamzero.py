@@ -101,7 +101,9 @@ def _denoised(name: str) -> tuple[Edge, ...]:
 
 def as_served(recipe: Recipe) -> Recipe:
     """The edges of the published server, which are not those of its training: it keeps keys of the last
-    ``local_frames`` alone, the frame of now and what is being denoised included, and the state reads all of them."""
+    ``local_frames`` alone, the frame of now and what is being denoised included, and the state reads all of them.
+
+    With every edge windowed, acting would drop the oldest block and go on; the server starts anew in any case."""
     window = next(edge.window for edge in recipe.stage.edges if edge.window is not None)
     edges = [edge for edge in recipe.stage.edges if edge.via == "cross" or edge.src in ("text", "image")]
     edges += [

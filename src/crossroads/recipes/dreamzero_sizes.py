@@ -69,6 +69,8 @@ ALWAYS = (
     "excepted, and its state reads everything (`as_served`).",
     "What was observed is encoded behind all frames since the first, as in training; the published server encodes the "
     "newest block behind a copy of its first frame.",
+    "Acting goes on only from blocks that were executed to their end, with frames at the times of training; published "
+    "executes 8 of 24 actions in its evaluation, and takes the last 4 frames that it was sent for those of a block.",
     "Actions are as recorded and are executed as they come; published takes joints relative to the state at the start "
     "of a block, and smooths (Savitzky-Golay). Every step runs the network; published may reuse velocities.",
 )
