@@ -88,7 +88,11 @@ def calls_of(
     """The first calls on some tables; ``drop_after``: by table, the number of calls after which it is over."""
     found, options = [], Options(families=("reach",), cameras=("front",))
     with VectorTabletop(num_envs=len(seeds), options=options) as tables:
-        step, calls, generator = tables.reset(seeds), Calls(policy, tables, execute_steps=execute_steps), seeded()
+        step, calls, generator = (
+            tables.reset(seeds),
+            Calls(policy, tables, len(seeds), execute_steps=execute_steps),
+            seeded(),
+        )
         for number in range(num):
             over = np.array([number >= (drop_after or {}).get(table, num) for table in range(len(seeds))])
             found.append(calls.ask(replace(step, truncated=over), generator=generator))

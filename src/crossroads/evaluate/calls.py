@@ -24,7 +24,7 @@ def looks_of(passed_s: tuple[float, ...], *, execute_steps: int, control_hz: flo
     """After how many of the executed steps to look for a policy that wants frames of these times: the nearest steps, as
     training takes the nearest frames.
 
-    None where the last of these times is not that of the next call: the actions of a block are not all executed, so no
+    Empty where the last of these times is not that of the next call: the actions of a block are not all executed, so no
     block is ever over, and the policy starts anew at each call.
 
     Raises:
@@ -69,13 +69,13 @@ class Call:
 
 
 class Calls:
-    """The calls of one episode of all tables, from their reset on. ``execute_steps`` of each chunk are executed."""
+    """The calls of one episode of ``num`` tables, from their reset on; ``execute_steps`` of each chunk are executed."""
 
-    def __init__(self, policy: Policy, tables: VectorTabletop, *, execute_steps: int) -> None:
+    def __init__(self, policy: Policy, tables: VectorTabletop, num: int, *, execute_steps: int) -> None:
         self.policy, self.tables, self.execute_steps = policy, tables, execute_steps
         self.looks = looks_of(policy.passed_s, execute_steps=execute_steps, control_hz=tables.control_hz)
-        self._num_steps = 0
-        self._num_tables, self._rows = 0, np.zeros(0, np.int64)
+        self._memory, self._rows, self._num_steps = policy.start(num), np.arange(num), 0
+        self._num = num
 
     def ask(self, step: VectorStep, *, generator: torch.Generator, show: bool = False) -> Call:
         """The next chunk of every table that is not done.
@@ -84,9 +84,7 @@ class Calls:
             InputError: chunks are shorter than what is executed of them.
         """
         rows = np.flatnonzero(~step.done)
-        if not self._num_steps:
-            self._num_tables, self._memory = len(step.infos), self.policy.start(len(rows))
-        elif len(rows) < len(self._rows):
+        if len(rows) < len(self._rows):
             self._memory = self._memory.rows(torch.from_numpy(np.searchsorted(self._rows, rows)))
         self._rows = rows
         moment_s = self._num_steps / self.tables.control_hz
@@ -103,7 +101,7 @@ class Calls:
 
     def play(self, call: Call, *, looks: tuple[int, ...] = ()) -> VectorStep:
         """Execute the chunk as far as it is; ``looks``: after how many steps to look, beside where the policy does."""
-        chunks = np.zeros((self._num_tables, *call.chunk.values.shape[1:]), dtype=np.float32)
+        chunks = np.zeros((self._num, *call.chunk.values.shape[1:]), dtype=np.float32)
         chunks[call.rows] = call.chunk.values.cpu().numpy()
         self._num_steps += self.execute_steps
         return self.tables.play(chunks[:, : self.execute_steps], (*self.looks, *looks))

@@ -98,7 +98,7 @@ def run_round(
     seeds = trials.seeds[start : start + tables.num_envs]
     generator = torch.Generator().manual_seed(noise_seed * 7919 + start)
     step, running = _reset(tables, seeds, swapped=trials.swapped)
-    step = _play(Calls(policy, tables, execute_steps=trials.execute_steps), step, running, generator)
+    step = _play(Calls(policy, tables, len(seeds), execute_steps=trials.execute_steps), step, running, generator)
     return tuple(
         _record(step.infos[index], running, index, seed, trials.swapped, labels) for index, seed in enumerate(seeds)
     )

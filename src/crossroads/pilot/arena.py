@@ -303,7 +303,7 @@ def film(arm: Arm, trials: Trials, folder: Path, num: int) -> None:
     with open_tables(trials) as tables:
         step = tables.reset(trials.seeds)
         frames = [[step.obs[trials.cameras[0]][row]] for row in range(len(trials.seeds))]
-        calls = Calls(arm.policy, tables, execute_steps=trials.execute_steps)
+        calls = Calls(arm.policy, tables, len(trials.seeds), execute_steps=trials.execute_steps)
         every = tuple(range(1, trials.execute_steps + 1))
         while not step.done.all():
             call = calls.ask(step, generator=generator)

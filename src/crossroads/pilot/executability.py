@@ -157,7 +157,7 @@ def play(
     episode, squared, pixels = [], [], []
     with VectorTabletop(num_envs=num_scenes, options=Options(families=families, cameras=(camera,))) as tables:
         looks = np.round(np.array(times) * tables.control_hz).astype(int)
-        step, calls = tables.reset(seeds), Calls(policy, tables, execute_steps=int(looks[-1]))
+        step, calls = tables.reset(seeds), Calls(policy, tables, num_scenes, execute_steps=int(looks[-1]))
         while not step.done.all():
             before = np.array([info["num_steps"] for info in step.infos])
             call = calls.ask(step, generator=generator, show=True)
