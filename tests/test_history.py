@@ -115,7 +115,7 @@ def test_cached_equals_full_with_a_history(name: str) -> None:
 
 @every_remembering
 def test_a_history_ends_under_other_words_and_without_frames(name: str) -> None:
-    policy = policy_of(name)
+    policy = hasty(name)
     first, second, *_ = moments(policy, nano_batch(policy.recipe))
     memory = lived(policy, [first])
     assert blocks(policy.act(second, memory, generator=seeded())[1]) == 1
@@ -142,34 +142,32 @@ def doing(memory: Memory, actions: Tensor) -> Memory:
     return replace(memory, history=replace(memory.history, latents=latents))
 
 
-@pytest.mark.parametrize("name", ["lingbot_va", "lingbot_va_towers"])
 @torch.no_grad()
-def test_lingbot_va_goes_on_as_if_it_had_begun_a_block_later_when_the_clip_of_training_is_over(name: str) -> None:
-    policy = hasty(name)
+def test_lingbot_va_goes_on_as_if_it_had_begun_a_block_later_when_the_clip_of_training_is_over() -> None:
+    policy = hasty("lingbot_va")
     first, second, third = moments(policy, nano_batch(policy.recipe))
-    fourth = moments(policy, nano_batch(policy.recipe, seed=1))[2]
-    fourth = replace(fourth, text=first.text)
+    fourth = replace(moments(policy, nano_batch(policy.recipe, seed=1))[2], text=first.text)
     before = lived(policy, [first, second, third])
+    assert before.history is not None
+    done = before.history.latents["action.clean"].values
+    num = done.shape[1] // 3
+    later = doing(lived(policy, [replace(second, passed={})]), done[:, num : 2 * num])
+    later = doing(policy.settle_on(third, later, generator=seeded())[1], done[:, num:])
+    expected, there = policy.settle_on(fourth, later, generator=seeded())
     for caching in (True, False):
         settled, memory = policy.settle_on(fourth, before, generator=seeded(), caching=caching)
-        assert memory.history is not None
-        assert memory.history.num_blocks == 2
-        done = memory.history.latents["action.clean"].values  # three blocks, those of the first call forgotten
-        num = done.shape[1] // 3
-        later = doing(lived(policy, [replace(second, passed={})]), done[:, :num])
-        later = doing(policy.settle_on(third, later, generator=seeded())[1], done[:, : 2 * num])
-        expected, there = policy.settle_on(fourth, later, generator=seeded())
+        assert blocks(memory) == blocks(there) == 2
         for stream, values in expected.streams.items():
             close(settled.streams[stream], values)
+        assert memory.history is not None
         assert there.history is not None
-        for group in ("video.now", "video.clean"):
-            close(memory.history.latents[group].values, there.history.latents[group].values)
+        for group, latent in there.history.latents.items():
+            close(memory.history.latents[group].values, latent.values)
 
 
-def test_without_a_window_lingbot_va_starts_anew_too() -> None:
-    policy = build(lingbot_va(replace(NANO, window=None)), ROBOT, seed=1)
-    observations = moments(policy, nano_batch(policy.recipe))
-    assert blocks(lived(policy, [*observations, observations[1]])) == 0
+def test_the_oldest_is_dropped_only_where_nothing_reads_further_back_than_a_window() -> None:
+    recipes = RECIPES["lingbot_va"](), lingbot_va(replace(NANO, window=None)), RECIPES["dreamzero"]()
+    assert [recipe.stage.layout.windowed for recipe in recipes] == [True, False, False]
 
 
 @every_remembering
