@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from every_recipe import policy_of
 from nano_batch import ROBOT, nano_batch
@@ -14,12 +15,12 @@ from crossroads.build import build
 from crossroads.codecs.spec import Latent
 from crossroads.codecs.text import END, START
 from crossroads.interpreter import Interpreter
-from crossroads.noise import grid
+from crossroads.noise import grid, unipc, wan_grid
 from crossroads.objectives import Flow
 from crossroads.policy import StreamPolicy
 from crossroads.recipe import Axes, Recipe
 from crossroads.schedule import Commit, Decode, Denoise, Leg, Rank, Read, moved
-from crossroads.solvers import Euler, Skipping
+from crossroads.solvers import Euler, Skipping, UniPC
 from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import NOISED, Edge, Stream, reads
 
@@ -151,6 +152,30 @@ def test_a_stream_that_stops_early_ends_on_its_path_and_is_told_its_own_levels()
     torch.testing.assert_close(torch.tensor(told["video"]), 0.8 + 0.2 * levels[:-1])
     assert (interpreter.levels["video"], interpreter.levels["action"]) == (0.8, 0.0)
     torch.testing.assert_close(found["video"], 0.2 * clean + 0.8 * starts[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 16])
+def test_stopping_early_visits_the_published_levels_and_ends_where_the_published_solver_does(steps: int) -> None:
+    """DreamZero squeezes the solver's levels (``decouple_inference_noise``) and corrects by those; we correct by the
+    solver's own. Where clean values are normal with a deviation of 1/2; at one step there is nothing to correct."""
+    leg = Denoise(streams=("video", "action"), solver=UniPC(steps=steps, factor=5.0), ends=(("video", 0.8),))
+    levels = wan_grid(steps, 5.0)
+    top = levels[0]
+    squeezed = levels * (top - 0.8) / top + 0.8
+    own = torch.tensor([leg.level("video", level) for level in levels.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(own, squeezed, rtol=0, atol=1e-12)
+    assert [leg.level("action", level) for level in levels.tolist()] == levels.tolist()
+
+    def velocity(x: Tensor, level: float) -> Tensor:
+        variance = (1 - level) ** 2 / 4 + level**2
+        return x * (1 - (1 - level) / 4 / variance) / level
+
+    def clean(x: Tensor, step: int) -> Tensor:
+        return x - squeezed[step] * velocity(x, squeezed[step].item())
+
+    noise = torch.randn(1, 9, dtype=torch.float64)
+    ours = leg.solver.solve(noise, lambda x, level: leg.pace("video") * velocity(x, leg.level("video", level)))
+    torch.testing.assert_close(ours, unipc(noise, squeezed, clean)[-1], rtol=1e-12 if steps == 1 else 5e-4, atol=1e-12)
 
 
 @torch.no_grad()

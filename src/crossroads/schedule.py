@@ -33,8 +33,7 @@ class Denoise:
     the level at which each ends, as DreamZero's video at 0.8 while its actions go to 0 (arXiv 2602.15922; in its code
     ``decouple_inference_noise``). Their levels are the solver's, squeezed. The solver walks in its own level ``u``, in
     which a stream at ``t(u)`` moves by ``dx/du = t'(u) v(x, t)``: what a solver does beyond first order it weighs by
-    its own levels. What has stopped early stays as noisy as its level says, also where it is shown. Both are turned on
-    in any recipe: ``recipe.vary({"stage.schedule.1.skipping": Skipping(evaluated=(0, 1, 2, 6, 10, 13, 14, 15))})``.
+    its own levels. What has stopped early stays as noisy as its level says, also where it is shown.
     """
 
     streams: tuple[str, ...]
