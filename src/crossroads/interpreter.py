@@ -160,11 +160,13 @@ class Interpreter:
         assert leg.solver.start == 1.0 or not set(leg.streams) & set(self.known), "a known stream starts from noise"
         shapes = [self.latents[name].values.shape for name in moving]
         sizes = [shape[1:].numel() for shape in shapes]
+        streams = {name: self.net.group(name).stream.name for name in moving}
+        paces = {name: leg.pace(stream) for name, stream in streams.items()}
 
         def place(x: Tensor, level: float) -> None:
             for name, part, shape in zip(moving, x.split(sizes, dim=1), shapes, strict=True):
                 self.latents[name] = replace(self.latents[name], values=part.reshape(shape))
-                self.levels[name] = level
+                self.levels[name] = leg.level(streams[name], level)
 
         running_blank: list[str] = []
         if leg.guidance is not None:
@@ -173,17 +175,18 @@ class Interpreter:
 
         def velocity(x: Tensor, level: float) -> Tensor:
             place(x, level)
-            found = self._velocities(running, moving, level)
+            found = self._velocities(running, moving)
             if self.blank is not None and leg.guidance is not None:
                 self.blank.latents |= {name: self.latents[name] for name in moving}
-                self.blank.levels |= dict.fromkeys(moving, level)
+                self.blank.levels |= {name: self.levels[name] for name in moving}
                 guided = [self._principal(name) for name in leg.guidance.streams]
-                for name, blank in self.blank._velocities(running_blank, guided, level).items():
+                for name, blank in self.blank._velocities(running_blank, guided).items():
                     found[name] = blank + leg.guidance.scale * (found[name] - blank)
-            return torch.cat([found[name].flatten(1) for name in moving], dim=1)
+            return torch.cat([paces[name] * found[name].flatten(1) for name in moving], dim=1)
 
         start = torch.cat([self.latents[name].values.flatten(1) for name in moving], dim=1)
-        place(leg.solver.solve(start, velocity), leg.solver.stop)
+        asked = leg.skipping.over(velocity) if leg.skipping else velocity
+        place(leg.solver.solve(start, asked), leg.solver.stop)
 
     def _under_other_words(self, guidance: Guidance) -> Interpreter:
         """One that has seen and drawn the same, but for what some texts say; what they do not touch is taken over."""
@@ -199,19 +202,19 @@ class Interpreter:
         other._recall()
         return other
 
-    def _velocities(self, running: list[str], moving: list[str], level: float) -> dict[str, Tensor]:
+    def _velocities(self, running: list[str], moving: list[str]) -> dict[str, Tensor]:
         """What the network answers for each of some groups."""
         needed = [name for name in running if name in self._needed(moving)]
         states = self.net({name: self._input(name) for name in needed}, self.states)
-        return {name: self._velocity(name, states[name], level) for name in moving}
+        return {name: self._velocity(name, states[name]) for name in moving}
 
-    def _velocity(self, name: str, state: GroupState, level: float) -> Tensor:
+    def _velocity(self, name: str, state: GroupState) -> Tensor:
         """What the network answers; for a known stream, what leads straight to its value."""
         known = self.known.get(self.net.group(name).stream.name)
         if known is None:
             return self.net.codec(name).read(state.hidden)
         start, num = self._block(name) or (0, known.shape[1])
-        return (self.latents[name].values - known[:, start : start + num]) / level
+        return (self.latents[name].values - known[:, start : start + num]) / self.levels[name]
 
     def _predict(self, leg: Predict) -> None:
         moving = sorted(self._principal(name) for name in leg.streams)
