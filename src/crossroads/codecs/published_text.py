@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from crossroads.codecs.inputs import FeatureCodec, InputTokens
 from crossroads.codecs.published import text_encoder, tokeniser
-from crossroads.codecs.spec import Latent, NeverTrained
+from crossroads.codecs.spec import Latent, all_valid
 from crossroads.codecs.text_cache import TextCache
 from crossroads.errors import InputError
 from crossroads.storage import default_root
 from crossroads.streams import ViewKind
-from crossroads.types import NOTHING, Batch, Observation, Window
+from crossroads.types import Observation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +50,12 @@ class PretrainedVocabulary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextFeatures:
+class TextFeatures(InputTokens):
     """Final states of a frozen UMT5 encoder for an instruction put into ``template`` at ``{task}``.
 
     States past the text are zero and are read all the same, as Fast-WAM does (an all-ones context mask,
-    ``robot_video_dataset.py``). The states of an instruction are computed once and kept on disk (``text_cache``).
+    ``robot_video_dataset.py``). The states of an instruction are computed once, for all its observations, and kept on
+    disk (``text_cache``); the encoder is none of the policy's weights, and may be absent from then on.
     """
 
     source: str
@@ -61,53 +63,23 @@ class TextFeatures:
     max_tokens: int
     template: str = "{task}"
 
-    @property
-    def views(self) -> tuple[ViewKind, ...]:
-        return ("now",)
-
     def num_tokens(self, view: ViewKind) -> int:
         return self.max_tokens
 
-    def window(self) -> Window:
-        return NOTHING
 
-    def num_parameters(self, width: int) -> int:
-        """None of the policy's: the encoder is frozen, and absent once the instructions' states are kept."""
-        return 0
-
-    def embed_flops(self, view: ViewKind, width: int) -> int:
-        return 0
-
-    def read_flops(self, view: ViewKind, width: int) -> int:
-        return 0
-
-    def encode_flops(self, view: ViewKind) -> int:
-        """Nothing per observation: an instruction is encoded once for all its observations."""
-        return 0
-
-    def decode_flops(self) -> int:
-        return 0
-
-
-class TextFeatureCodec(NeverTrained):
+class TextFeatureCodec(FeatureCodec):
     """The module of :class:`TextFeatures`; it holds no weights of the policy."""
 
+    spec: TextFeatures
+
     def __init__(self, spec: TextFeatures, width: int) -> None:
-        super().__init__()
-        if spec.width != width:
-            raise InputError(
-                where="TextFeatures",
-                expected=f"features as wide as their tower ({width})",
-                got=str(spec.width),
-                do="Give the tower the width of the features.",
-            )
-        self.spec = spec
+        super().__init__(spec, width)
         self.known: dict[str, Float[Tensor, "n w"]] = {}
         self.cache: TextCache | None = None
 
     def observe(self, obs: Observation) -> Latent:
         rows = torch.stack([self.features(text) for text in obs.text]).to(obs.state.device)
-        return Latent(values=rows, valid=torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device))
+        return all_valid(rows)
 
     @torch.no_grad()
     def features(self, text: str) -> Float[Tensor, "n w"]:
@@ -151,20 +123,3 @@ class TextFeatureCodec(NeverTrained):
                 got=f"{error.got}; and none kept by an encoder that is known for certain",
                 do=f"{error.do} Or act on this text where the encoder is, and copy the folder here.",
             ) from error
-
-    def target(self, batch: Batch) -> Latent:
-        return self.observe(batch.obs)
-
-    def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
-        return (self.spec.max_tokens, self.spec.width)
-
-    def embed(self, latent: Float[Tensor, "b n w"], level: Tensor) -> Float[Tensor, "b n w"]:
-        return latent
-
-    def read(self, hidden: Float[Tensor, "b n w"]) -> Tensor:
-        raise AssertionError("features are inputs: validate() refuses a recipe that predicts them")
-
-    def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        places = torch.zeros(num_tokens, 3)
-        places[:, 0] = torch.arange(num_tokens)
-        return places

@@ -15,16 +15,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossroads.codecs.spec import Latent
+from crossroads.codecs.inputs import InputCodec, InputTokens
+from crossroads.codecs.spec import Latent, all_valid
 from crossroads.errors import InputError
 from crossroads.streams import ViewKind, linear_flops, linear_parameters
-from crossroads.types import NOTHING, Batch, Observation, Window
+from crossroads.types import Observation
 
 SYSTEM = "You are a helpful assistant who will provide prompts to an image generator."
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReasonFeatures:
+class ReasonFeatures(InputTokens):
     """``num_layers`` layers of ``layer_width``; the prompt is padded to ``max_tokens``, all of which are read. The
     states of an instruction are computed once and kept."""
 
@@ -37,15 +38,8 @@ class ReasonFeatures:
     def joined_width(self) -> int:
         return self.num_layers * self.layer_width
 
-    @property
-    def views(self) -> tuple[ViewKind, ...]:
-        return ("now",)
-
     def num_tokens(self, view: ViewKind) -> int:
         return self.max_tokens
-
-    def window(self) -> Window:
-        return NOTHING
 
     def num_parameters(self, width: int) -> int:
         """The projection; the frozen encoder's are none of the policy's."""
@@ -54,18 +48,8 @@ class ReasonFeatures:
     def embed_flops(self, view: ViewKind, width: int) -> int:
         return linear_flops(self.max_tokens, self.joined_width, width)
 
-    def read_flops(self, view: ViewKind, width: int) -> int:
-        return 0
 
-    def encode_flops(self, view: ViewKind) -> int:
-        """Nothing per observation: an instruction is encoded once for all its observations."""
-        return 0
-
-    def decode_flops(self) -> int:
-        return 0
-
-
-class ReasonCodec(nn.Module):
+class ReasonCodec(InputCodec):
     """The module of :class:`ReasonFeatures`."""
 
     def __init__(self, spec: ReasonFeatures, width: int) -> None:
@@ -79,24 +63,13 @@ class ReasonCodec(nn.Module):
         for text in set(obs.text) - set(self.known):
             self.known[text] = reason_states(self.spec, text)
         rows = torch.stack([self.known[text] for text in obs.text]).to(obs.state.device)
-        return Latent(values=rows, valid=torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device))
-
-    def target(self, batch: Batch) -> Latent:
-        return self.observe(batch.obs)
+        return all_valid(rows)
 
     def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
         return (self.spec.max_tokens, self.spec.joined_width)
 
     def embed(self, latent: Float[Tensor, "b n v"], level: Tensor) -> Float[Tensor, "b n w"]:
         return functional.gelu(self.enter(latent))
-
-    def read(self, hidden: Float[Tensor, "b n w"]) -> Tensor:
-        raise AssertionError("features are inputs: validate() refuses a recipe that predicts them")
-
-    def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        places = torch.zeros(num_tokens, 3)
-        places[:, 0] = torch.arange(num_tokens)
-        return places
 
 
 @torch.no_grad()

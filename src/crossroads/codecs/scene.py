@@ -16,10 +16,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crossroads.codecs.banks import Activation, end_flops, end_parameters, make_end
+from crossroads.codecs.inputs import InputCodec, InputTokens
 from crossroads.codecs.spec import Latent
 from crossroads.errors import InputError
 from crossroads.streams import ViewKind, linear_flops
-from crossroads.types import NOTHING, Batch, Observation, Window
+from crossroads.types import NOTHING, Observation, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ class QwenVision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneFeatures:
+class SceneFeatures(InputTokens):
     """Cameras on one canvas, ``columns`` in a row (0: all), and the instruction; at most ``max_words`` tokens of
     prompt around the picture's. ``hidden``: of the network into the tower."""
 
@@ -78,10 +79,6 @@ class SceneFeatures:
         columns = self.columns or len(self.cameras)
         return self.image_hw[0] * -(-len(self.cameras) // columns), self.image_hw[1] * columns
 
-    @property
-    def views(self) -> tuple[ViewKind, ...]:
-        return ("now",)
-
     def num_tokens(self, view: ViewKind) -> int:
         return self.model.num_pictured(self.canvas_hw) + self.max_words
 
@@ -95,17 +92,11 @@ class SceneFeatures:
     def embed_flops(self, view: ViewKind, width: int) -> int:
         return end_flops(self.num_tokens(view), self.model.width, width, self.hidden)
 
-    def read_flops(self, view: ViewKind, width: int) -> int:
-        return 0
-
     def encode_flops(self, view: ViewKind) -> int:
         return self.model.flops(self.canvas_hw, self.max_words)
 
-    def decode_flops(self) -> int:
-        return 0
 
-
-class SceneCodec(nn.Module):
+class SceneCodec(InputCodec):
     """The module of :class:`SceneFeatures`; tokens past a prompt's end are not valid."""
 
     def __init__(self, spec: SceneFeatures, width: int) -> None:
@@ -130,22 +121,11 @@ class SceneCodec(nn.Module):
         shown += [torch.full_like(shown[0], 127)] * (-len(shown) % columns)
         return rearrange(torch.stack(shown), "(r c) b h w x -> b (r h) (c w) x", c=columns)
 
-    def target(self, batch: Batch) -> Latent:
-        return self.observe(batch.obs)
-
     def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
         return (self.spec.num_tokens(view), self.spec.model.width)
 
     def embed(self, latent: Float[Tensor, "b n v"], level: Tensor) -> Float[Tensor, "b n w"]:
         return self.enter(latent)
-
-    def read(self, hidden: Float[Tensor, "b n w"]) -> Tensor:
-        raise AssertionError("features are inputs: validate() refuses a recipe that predicts them")
-
-    def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        places = torch.zeros(num_tokens, 3)
-        places[:, 0] = torch.arange(num_tokens)
-        return places
 
 
 @torch.no_grad()

@@ -35,6 +35,11 @@ class Latent:
         return self.values if self.beside is None else torch.cat([self.values, self.beside], dim=-1)
 
 
+def all_valid(values: Float[Tensor, "b n *c"]) -> Latent:
+    """A latent of which every token counts."""
+    return Latent(values=values, valid=torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
+
+
 class NeverTrained(nn.Module):
     """Weights that no phase of any recipe moves (a frozen autoencoder); they are trained by their own command."""
 

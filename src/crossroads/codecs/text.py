@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from crossroads.codecs.inputs import on_a_line
 from crossroads.codecs.published_text import PretrainedVocabulary
 from crossroads.codecs.spec import Latent
 from crossroads.errors import InputError
@@ -155,6 +156,4 @@ class TextCodec(nn.Module):
         return tuple(self.spec.vocabulary.decode(row) for row in latent.tolist())
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        places = torch.zeros(num_tokens, 3)
-        places[:, 0] = torch.arange(num_tokens)
-        return places
+        return on_a_line(num_tokens)
