@@ -7,8 +7,6 @@ arXiv 2503.20314; DreamZero's ``WanImageEncoder``, ``use_31_block``).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -18,8 +16,8 @@ from torch.nn import functional
 
 from crossroads.codecs.inputs import FeatureCodec, InputTokens
 from crossroads.codecs.latents import on_canvas
+from crossroads.codecs.published import image_encoder
 from crossroads.codecs.spec import Latent, all_valid
-from crossroads.errors import InputError
 from crossroads.streams import ViewKind
 from crossroads.types import NOTHING, Observation, Window
 
@@ -65,22 +63,6 @@ class ImageFeatureCodec(FeatureCodec):
 
     def states(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n w"]:
         """The encoder's states before its last layer."""
-        found = image_encoder(self.spec.source).to(pictures.device)(pictures, output_hidden_states=True)
+        encoder = image_encoder(self.spec.source, "image_encoder").to(pictures.device)
+        found = encoder(pictures, output_hidden_states=True)
         return found.hidden_states[-2].float()
-
-
-@cache
-def image_encoder(source: str) -> Any:
-    """The CLIP encoder of a published image-to-video model."""
-    try:
-        from transformers import CLIPVisionModel  # pyright: ignore[reportMissingImports]
-
-        model = CLIPVisionModel.from_pretrained(source, subfolder="image_encoder")
-    except (ImportError, OSError, ValueError) as error:
-        raise InputError(
-            where=f"image encoder of {source}",
-            expected="the package transformers, and the files in 'image_encoder' (hub repository or local folder)",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}",
-            do="Install crossroads[backbones], log in to the hub, or give a local folder as source.",
-        ) from error
-    return model.eval().requires_grad_(False)

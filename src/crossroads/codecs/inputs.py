@@ -93,6 +93,17 @@ class FeatureCodec(InputCodec, NeverTrained):
         return latent
 
 
+def refuse_longer(num: int, most: int, text: str) -> None:
+    """Raises ``InputError`` for a text of more tokens than its stream has."""
+    if num > most:
+        raise InputError(
+            where="text codec",
+            expected=f"at most {most} tokens",
+            got=f"{num} in {text!r}",
+            do="Shorten the text, or raise max_tokens of the recipe's text stream.",
+        )
+
+
 def on_a_line(num_tokens: int, first: int = 0) -> Float[Tensor, "n 3"]:
     """Places one behind the other, ``first`` on; row and column are 0."""
     places = torch.zeros(num_tokens, 3)
