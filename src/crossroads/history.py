@@ -8,7 +8,7 @@ call. A history is a value: an interpreter is given one and leaves the next.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import UInt8
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.spec import Latent
-from crossroads.codecs.video_autoencoder import TIME_FACTOR
+from crossroads.codecs.streaming import EncoderState
 from crossroads.errors import InputError
 from crossroads.net import StreamNet
 from crossroads.streams import Stream
@@ -35,6 +35,8 @@ class History:
     latents: Mapping[str, Latent]
     states: Mapping[str, GroupState]
     blank: Mapping[str, GroupState]
+    encoder: EncoderState = field(default_factory=EncoderState)
+    """What the encoder remembers of the frames; without it, all of them are encoded again."""
 
 
 def continued(history: History | None, obs: Observation, stream: Stream, net: StreamNet) -> History | None:
@@ -62,8 +64,7 @@ def continued(history: History | None, obs: Observation, stream: Stream, net: St
         )
     new = {camera: frames for camera, frames in passed.items() if frames is not None}
     frames = {c: torch.cat([history.frames[c], new[c]], dim=1) if c in history.frames else new[c] for c in new}
-    length = next(iter(frames.values())).shape[1] // TIME_FACTOR
-    valid = torch.ones(obs.batch_size, length, dtype=torch.bool)
-    clip = codec.clip(history.first.images, frames, valid)
-    latents = {**history.latents, stream.group("clean"): clip}
-    return replace(history, num_blocks=history.num_blocks + 1, frames=frames, latents=latents)
+    clean = stream.group("clean")
+    clip, encoder = codec.clip(history.first.images, frames, history.latents.get(clean), history.encoder)
+    latents = {**history.latents, clean: clip}
+    return replace(history, num_blocks=history.num_blocks + 1, frames=frames, latents=latents, encoder=encoder)

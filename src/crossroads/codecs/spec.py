@@ -29,6 +29,14 @@ class Latent:
         beside = None if self.beside is None else self.beside[rows]
         return Latent(values=self.values[rows], valid=self.valid[rows], beside=beside)
 
+    def then(self, later: Latent) -> Latent:
+        """This one's tokens and another's behind them."""
+        beside = None
+        if self.beside is not None and later.beside is not None:
+            beside = torch.cat([self.beside, later.beside], dim=1)
+        values = torch.cat([self.values, later.values], dim=1)
+        return Latent(values=values, valid=torch.cat([self.valid, later.valid], dim=1), beside=beside)
+
     @property
     def shown(self) -> Tensor:
         """All that a codec embeds."""
