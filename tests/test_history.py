@@ -13,6 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossroads.build import build
+from crossroads.codecs.latents import LatentCodec
+from crossroads.codecs.streaming import EncoderState, Past
+from crossroads.codecs.video_autoencoder import NanoAutoencoderNet
 from crossroads.cost.flops import flops
 from crossroads.errors import InputError
 from crossroads.history import History, continued
@@ -111,6 +114,36 @@ def test_cached_equals_full_with_a_history(name: str) -> None:
     assert memory.history is kept
     fresh = policy.settle(now, generator=seeded()).streams
     assert not torch.allclose(fresh["action"], found[0]["action"], atol=1e-3)
+
+
+@every_remembering
+@torch.no_grad()
+def test_what_was_seen_is_encoded_once_as_the_clip_that_it_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = policy_of(name)
+    batch = nano_batch(policy.recipe)
+    first, *others = moments(policy, batch)
+    stream = policy.net.group(policy.recipe.stage.remembered[0]).stream
+    codec = policy.net.own_codec(stream.name)
+    assert isinstance(codec, LatentCodec)
+    whole, sizes = codec.target(batch), []
+    real = NanoAutoencoderNet.encode_group
+
+    def counted(self: NanoAutoencoderNet, pixels: Tensor, past: Past) -> tuple[Tensor, Past]:
+        sizes.append(pixels.shape[1])
+        return real(self, pixels, past)
+
+    monkeypatch.setattr(NanoAutoencoderNet, "encode_group", counted)
+    history = History(starts=(first,), num_blocks=0, frames={}, latents={}, states={}, blank={})
+    for obs in others:
+        history = continued(history, obs, stream, policy.net)
+        assert history is not None
+    found = history.latents[stream.group("clean")]
+    num = found.valid.shape[1]
+    assert 0 < num < whole.valid.shape[1]
+    close(found.shown, whole.shown[:, :num])
+    assert sizes == [1] + [4] * sum(next(iter(obs.passed.values())).shape[1] // 4 for obs in others)
+    again, _ = codec.clip(first.images, history.frames, found, EncoderState())  # all of it anew
+    close(again.shown, found.shown)
 
 
 @every_remembering

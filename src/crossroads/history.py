@@ -8,7 +8,7 @@ call. A history is a value: an interpreter is given one and leaves the next.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import UInt8
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.spec import Latent
-from crossroads.codecs.video_autoencoder import TIME_FACTOR
+from crossroads.codecs.streaming import EncoderState
 from crossroads.errors import InputError
 from crossroads.net import StreamNet
 from crossroads.streams import Stream
@@ -39,6 +39,8 @@ class History:
     latents: Mapping[str, Latent]
     states: Mapping[str, GroupState]
     blank: Mapping[str, GroupState]
+    encoder: EncoderState = field(default_factory=EncoderState)
+    """What the encoder remembers of the frames; without it, all of them are encoded again."""
 
     @property
     def first(self) -> Observation:
@@ -53,6 +55,7 @@ class History:
             latents={name: latent.rows(rows) for name, latent in self.latents.items()},
             states={name: state.rows(rows) for name, state in self.states.items()},
             blank={name: state.rows(rows) for name, state in self.blank.items()},
+            encoder=self.encoder.rows(rows),
         )
 
     def told(self, text: tuple[str, ...]) -> History:
@@ -60,7 +63,8 @@ class History:
         return replace(self, starts=tuple(start.told(text) for start in self.starts), states=self.blank)
 
     def without_oldest(self, net: StreamNet, num_frames: int) -> History:
-        """The same without its first block, counted from the frame at that block's end; everything is to be run anew.
+        """The same without its first block, counted from the frame at that block's end; everything is to be encoded
+        and run anew.
 
         ``num_frames``: those of a block.
         """
@@ -102,9 +106,9 @@ def continued(history: History | None, obs: Observation, stream: Stream, net: St
     history = replace(history, num_blocks=history.num_blocks + 1, frames=frames)
     if over:
         history = history.without_oldest(net, wanted)
-    valid = torch.ones(obs.batch_size, history.num_blocks * wanted // TIME_FACTOR, dtype=torch.bool)
-    clip = codec.clip(history.first.images, history.frames, valid)
-    return replace(history, latents={**history.latents, stream.group("clean"): clip})
+    clean = stream.group("clean")
+    clip, encoder = codec.clip(history.first.images, history.frames, history.latents.get(clean), history.encoder)
+    return replace(history, latents={**history.latents, clean: clip}, encoder=encoder)
 
 
 def _passed(obs: Observation, cameras: tuple[str, ...], wanted: int) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crossroads.codecs.frames import ValueFrameCodec
 from crossroads.codecs.spec import Latent
+from crossroads.codecs.streaming import EncoderState
 from crossroads.history import History
 from crossroads.net import StreamNet
 from crossroads.objectives import TokenCE
@@ -330,6 +331,7 @@ class Interpreter:
             starts=(*(() if old is None else old.starts), replace(start, passed={})),
             num_blocks=0 if old is None else old.num_blocks,
             frames={} if old is None else old.frames,
+            encoder=EncoderState() if old is None else old.encoder,
             latents={name: latent for name, latent in self.latents.items() if name in kept} | past,
             states=observed(self.states),
             blank=observed(self.blank.states) if self.blank else {},
@@ -368,10 +370,4 @@ class Interpreter:
 
 def _behind(past: Latent | None, new: Latent) -> Latent:
     """What comes behind what was there, if anything was."""
-    if past is None:
-        return new
-    beside = None
-    if past.beside is not None and new.beside is not None:
-        beside = torch.cat([past.beside, new.beside], dim=1)
-    values, valid = torch.cat([past.values, new.values], dim=1), torch.cat([past.valid, new.valid], dim=1)
-    return Latent(values=values, valid=valid, beside=beside)
+    return new if past is None else past.then(new)

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from crossroads.codecs.inputs import on_a_line, refuse_longer
 from crossroads.codecs.published_text import PretrainedVocabulary
 from crossroads.codecs.spec import Latent
-from crossroads.errors import InputError
 from crossroads.streams import ViewKind, linear_flops
 from crossroads.types import NOTHING, Batch, Observation, Window
 
@@ -132,14 +132,8 @@ class TextCodec(nn.Module):
         end = [self.spec.vocabulary.end] if ends else []
         rows = [self.spec.vocabulary.encode(text) + (end if text else []) for text in texts]
         longest = max(1, *(len(row) for row in rows))
-        if longest > self.spec.max_tokens:
-            text = texts[[len(row) for row in rows].index(longest)]
-            raise InputError(
-                where="text codec",
-                expected=f"at most {self.spec.max_tokens} tokens",
-                got=f"{longest} in {text!r}",
-                do="Shorten the text, or raise max_tokens of the recipe's text stream.",
-            )
+        for text, row in zip(texts, rows, strict=True):
+            refuse_longer(len(row), self.spec.max_tokens, text)
         device = self.table.weight.device
         ids = torch.tensor([row + [PAD] * (longest - len(row)) for row in rows], device=device)
         valid = torch.tensor([[index < len(row) for index in range(longest)] for row in rows], device=device)
@@ -155,6 +149,4 @@ class TextCodec(nn.Module):
         return tuple(self.spec.vocabulary.decode(row) for row in latent.tolist())
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        places = torch.zeros(num_tokens, 3)
-        places[:, 0] = torch.arange(num_tokens)
-        return places
+        return on_a_line(num_tokens)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from crossroads.recipes.motus_names import UNUSED as MOTUS_UNUSED
 from crossroads.recipes.motus_names import motus_names
 from crossroads.recipes.names import Renamed, cosmos_policy_names, fast_wam_names, gigaworld_names, pi0_names
 from crossroads.recipes.release import Release, empty_net, fetched, load_release, write_release
+from crossroads.storage import appearing_folder
 
 SIDECAR = "import.json"
 
@@ -77,12 +77,10 @@ def import_release(released: Official, source: str, out: Path, *, dtype: torch.d
     net = empty_net(released.recipe.stage, device="cpu", dtype=dtype)
     with Release(fetched(source)) as published:
         load_release(net, released.names, published, unused=released.unused, dtype=dtype)
-    partial = out.with_name(f"{out.name}.partial")  # a folder appears complete or not at all
-    shutil.rmtree(partial, ignore_errors=True)
-    write_release(net, _ours(released), partial)
     kept = {"recipe": released.recipe.name, "source": source, "dtype": str(dtype).removeprefix("torch.")}
-    (partial / SIDECAR).write_text(json.dumps(kept, indent=1))
-    partial.replace(out)
+    with appearing_folder(out) as draft:
+        write_release(net, _ours(released), draft)
+        (draft / SIDECAR).write_text(json.dumps(kept, indent=1))
     return net
 
 
