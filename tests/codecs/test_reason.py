@@ -100,10 +100,10 @@ def test_states_are_kept_on_disk_as_the_encoder_gave_them_for_policies_without_i
         ReasonCodec(replace(spec, layer_width=5), 4).observe(told("push"))
 
 
-def test_the_encoder_runs_where_the_policy_runs(frozen: Frozen) -> None:
+def test_the_encoder_runs_where_the_policy_runs(frozen: Frozen, monkeypatch: pytest.MonkeyPatch) -> None:
     codec = ReasonCodec(SPEC, 4)
     moved: list[torch.device] = []
-    frozen.to = lambda device: moved.append(device) or partial(frozen.model, device)
+    monkeypatch.setattr(frozen, "to", lambda device: moved.append(device) or partial(frozen.model, device))
     with pytest.raises(NotImplementedError, match="meta tensor"):  # whose numbers cannot be kept
         codec.observe(told("push").to("meta"))
     assert moved == [torch.device("meta")]

@@ -124,8 +124,10 @@ def test_tiles_stream_what_they_make_of_the_whole_clip(tmp_path: Path) -> None:
 def codec_of(autoencoder: NanoAutoencoder | TiledAutoencoder) -> LatentCodec:
     """Two cameras on a canvas of 48 x 96; the same weights each time."""
     torch.manual_seed(0)
-    video = {"cameras": ("left", "right"), "image_hw": (48, 48), "future_s": (0.1, 0.2, 0.3, 0.4)}
-    return LatentCodec(VideoLatents(autoencoder=autoencoder, **video), 8)
+    spec = VideoLatents(
+        cameras=("left", "right"), image_hw=(48, 48), future_s=(0.1, 0.2, 0.3, 0.4), autoencoder=autoencoder
+    )
+    return LatentCodec(spec, 8)
 
 
 @torch.no_grad()

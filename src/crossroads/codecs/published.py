@@ -70,7 +70,7 @@ def text_encoder(source: str, subfolder: str) -> Any:
 def reason_encoder(source: str, subfolder: str) -> Any:
     """The Cosmos-Reason1 (a Qwen2.5-VL) that encodes the words of a Cosmos-Predict2.5 release, in bfloat16."""
     with _loading("transformers", "language encoder", source, subfolder):
-        from transformers import Qwen2_5_VLForConditionalGeneration  # pyright: ignore[reportMissingImports]
+        from transformers import Qwen2_5_VLForConditionalGeneration  # pyright: ignore
 
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             source, subfolder=subfolder, torch_dtype=torch.bfloat16
