@@ -110,9 +110,16 @@ def _check_views(recipe: Checked, stream: Stream) -> None:
             _refuse(recipe, f"{place}, noised_share", "a clean view of a Flow stream", repr(view.kind), ())
         if view.levels is not None and not view.noised_share:
             _refuse(recipe, f"{place}, levels of the {view.kind} view", "a noised_share", "none", ())
+    if (delays := _delays(stream)) and delays >= (num := stream.codec.num_tokens("noised")):
+        _refuse(recipe, f"{place}, delays", f"fewer than the {num} tokens there are", str(delays), ())
     if (stream.objective is None) == ("noised" in kinds):
         got = "an objective and no noised view" if stream.objective else "a noised view and no objective"
         _refuse(recipe, place, "an objective exactly where there is a noised view", got, ())
+
+
+def _delays(stream: Stream) -> int:
+    """The largest number of tokens that training gives clean before those that are owed."""
+    return max(0, len(stream.objective.delays) - 1) if isinstance(stream.objective, Flow) else 0
 
 
 def _check_frame(recipe: Checked, stream: Stream) -> None:
@@ -209,6 +216,8 @@ def _check_told(recipe: Checked, layout: Layout) -> None:
             continue
         if stream.told not in flows:
             _refuse(recipe, place, "a stream with a Flow objective", repr(stream.told), flows)
+        if _delays(streams[stream.told]):
+            _refuse(recipe, place, "a stream without delays: one level for all tokens", "delays", ())
         if "now" not in [view.kind for view in stream.views]:
             _refuse(recipe, place, "a stream that is observed", stream.principal, ())
         views: tuple[tuple[str, ViewKind], ...] = ((stream.name, "now"), (stream.told, "noised"))

@@ -174,6 +174,8 @@ class Work:
         blocks = self.training and (noised or group.view.noised_share > 0)
         if told and self.training:
             return self.num_levels(told)
+        if blocks and isinstance(group.stream.objective, Flow) and group.stream.objective.delays:
+            return self.num(name)  # a token may be given clean beside one that is not
         return self.layout.clock.num_levels(group.stream.name, self.num(name)) if blocks else 1
 
     def width(self, group: Group) -> int:

@@ -15,6 +15,7 @@ from crossroads.parity import (
     lingbot_va,
     motus,
     pi0,
+    rtc,
     schedules,
     wan_block,
 )
@@ -30,7 +31,8 @@ SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     "gigaworld": gigaworld.run,
     "lingbot_va": lingbot_va.run,
     "motus": motus.run,
-    "pi0": pi0.run,
+    **dict.fromkeys(("pi0", "pi05"), pi0.run),
+    "rtc": rtc.run,
     "schedules": schedules.run,
     "wan_block": wan_block.run,
 }

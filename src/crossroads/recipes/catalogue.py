@@ -11,6 +11,7 @@ from crossroads.recipes import cosmos_policy as cosmos_policy_sizes
 from crossroads.recipes import dit4dit_sizes, dreamzero_sizes, fast_wam_sizes, lingbot_va_sizes, motus_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
+from crossroads.recipes import pi05 as pi05_sizes
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
 from crossroads.recipes.dit4dit import dit4dit
@@ -23,6 +24,7 @@ from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
+from crossroads.recipes.pi05 import pi05
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "cloning": cloning,
@@ -42,6 +44,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "nano_video": nano_video,
     "nano_vlm": nano_vlm,
     "pi0": pi0,
+    "pi05": pi05,
 }
 """At nano size."""
 
@@ -58,6 +61,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "lingbot_va_towers": partial(lingbot_va_towers, lingbot_va_sizes.PUBLISHED),
     "motus": partial(motus, motus_sizes.PUBLISHED),
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
+    "pi05": partial(pi05, pi05_sizes.PUBLISHED),
 }
 """At the size of the publication; backbones and controls of our own have none."""
 
