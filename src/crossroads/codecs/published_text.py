@@ -37,13 +37,10 @@ class PretrainedVocabulary:
     def encode(self, text: str) -> list[int]:
         """Start mark, the cleaned text (no underscores, one line), the suffix."""
         pieces = tokeniser(self.source, self.subfolder)
-        suffix = pieces.encode(self.suffix, add_special_tokens=False) if self.suffix else []
-        return [self.start, *self.encode_answer(text), *suffix]
-
-    def encode_answer(self, text: str) -> list[int]:
-        """The cleaned text alone: one that is written, not read."""
         cleaned = text.strip().replace("_", " ").replace("\n", " ")
-        return tokeniser(self.source, self.subfolder).encode(cleaned, add_special_tokens=False)
+        ids = pieces.encode(cleaned, add_special_tokens=False)
+        suffix = pieces.encode(self.suffix, add_special_tokens=False) if self.suffix else []
+        return [self.start, *ids, *suffix]
 
     def decode(self, ids: list[int]) -> str:
         """The text up to the end mark."""

@@ -47,10 +47,6 @@ class Vocabulary:
             ids.extend([known[piece]] if piece in known else [NUM_SPECIAL + byte for byte in piece.encode()])
         return ids
 
-    def encode_answer(self, text: str) -> list[int]:
-        """The ids of a text that is written, not read."""
-        return self.encode(text)
-
     def decode(self, ids: list[int]) -> str:
         """The text of some ids up to the end mark; byte runs are joined into words."""
         pieces: list[str] = []
@@ -132,11 +128,9 @@ class TextCodec(nn.Module):
         return (self.spec.max_tokens,)
 
     def tokens(self, texts: tuple[str, ...], *, ends: bool) -> Latent:
-        """Ids padded to the longest text of the batch (at least one token); ``ends``: texts that are written, which get
-        the end mark."""
-        vocabulary = self.spec.vocabulary
-        encode, end = (vocabulary.encode_answer, [vocabulary.end]) if ends else (vocabulary.encode, [])
-        rows = [encode(text) + (end if text else []) for text in texts]
+        """Ids padded to the longest text of the batch (at least one token); ``ends`` appends the end mark."""
+        end = [self.spec.vocabulary.end] if ends else []
+        rows = [self.spec.vocabulary.encode(text) + (end if text else []) for text in texts]
         longest = max(1, *(len(row) for row in rows))
         if longest > self.spec.max_tokens:
             text = texts[[len(row) for row in rows].index(longest)]
