@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from crossroads.chunking import Given, Kept, Promised
 from crossroads.codecs.action_tokens import ActionCodec
+from crossroads.codecs.discrete_actions import DiscreteActionCodec
 from crossroads.codecs.frames import ActionFrameCodec
 from crossroads.codecs.latents import LatentEnds
 from crossroads.codecs.spec import Latent, NeverTrained
@@ -310,7 +311,7 @@ class StreamPolicy(nn.Module):
         """The settled action stream in physical units within the robot's limits, ``b n a``."""
         for name, latent in settled.streams.items():
             codec = self.net.own_codec(name)
-            if isinstance(codec, ActionCodec | ActionFrameCodec):
+            if isinstance(codec, ActionCodec | ActionFrameCodec | DiscreteActionCodec):
                 return self.space.clamp(codec.decode(latent))
         raise AssertionError(f"recipe {self.recipe.name} settles no action")
 

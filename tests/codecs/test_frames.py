@@ -15,7 +15,8 @@ from crossroads.codecs.slots import CameraSlots, SlotCodec
 from crossroads.codecs.video_autoencoder import NanoAutoencoder
 from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
-from crossroads.recipes.cosmos_policy import NANO, cosmos_policy
+from crossroads.recipes.cosmos_policy import cosmos_policy
+from crossroads.recipes.cosmos_policy_sizes import NANO
 from crossroads.types import Batch
 
 

@@ -8,6 +8,7 @@ costed without them.
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -26,6 +27,21 @@ def tokeniser(source: str, subfolder: str) -> Any:
         return AutoTokenizer.from_pretrained(source, subfolder=subfolder)
     except (OSError, ValueError) as error:
         _unreadable("tokeniser", source, subfolder, error)
+
+
+@cache
+def fast_files(source: str) -> Path:
+    """The folder of a published FAST tokeniser."""
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        _missing("huggingface_hub", f"the FAST tokeniser of {source}", error)
+    try:
+        return Path(snapshot_download(source, allow_patterns=["*.json"]))
+    except Exception as error:  # the hub's client raises many kinds: offline, unknown, not allowed
+        _unreadable("FAST tokeniser", source, "", error)
 
 
 @cache

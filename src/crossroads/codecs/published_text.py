@@ -19,6 +19,11 @@ from crossroads.streams import ViewKind
 from crossroads.types import NOTHING, Batch, Observation, Window
 
 
+def cleaned(text: str) -> str:
+    """An instruction on one line and without underscores (openpi)."""
+    return text.strip().replace("_", " ").replace("\n", " ")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PretrainedVocabulary:
     """The pieces of a published tokeniser, with the same face as the word vocabulary.
@@ -34,13 +39,18 @@ class PretrainedVocabulary:
     subfolder: str = ""
     suffix: str = ""
 
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """What stands before every text."""
+        return (self.start,)
+
     def encode(self, text: str) -> list[int]:
         """Start mark, the cleaned text (no underscores, one line), the suffix."""
-        pieces = tokeniser(self.source, self.subfolder)
-        cleaned = text.strip().replace("_", " ").replace("\n", " ")
-        ids = pieces.encode(cleaned, add_special_tokens=False)
-        suffix = pieces.encode(self.suffix, add_special_tokens=False) if self.suffix else []
-        return [self.start, *ids, *suffix]
+        return [self.start, *self.bare(cleaned(text)), *self.bare(self.suffix)]
+
+    def bare(self, text: str) -> list[int]:
+        """The ids of a text as it is."""
+        return tokeniser(self.source, self.subfolder).encode(text, add_special_tokens=False) if text else []
 
     def decode(self, ids: list[int]) -> str:
         """The text up to the end mark."""

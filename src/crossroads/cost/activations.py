@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from crossroads.codecs.action_tokens import ActionTokens
+from crossroads.codecs.discrete_actions import DiscreteActions
 from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.pixels import Patches
@@ -237,7 +238,7 @@ def _answers(names: frozenset[str], work: Work) -> Kept:
     for name in names:
         group = work.layout.groups[name]
         codec, num = group.stream.codec, work.num(name)
-        if isinstance(codec, TextTokens):
+        if isinstance(codec, TextTokens | DiscreteActions):
             total += Kept(wide=num * codec.vocabulary.size)
         else:
             size = codec.read_flops(group.view.kind, work.width(group)) // (2 * num * work.width(group))

@@ -73,7 +73,7 @@ def longest(stream: Stream, texts: Sequence[str]) -> int:
     """Tokens of the longest text; a batch is padded to the longest that is in it."""
     codec = stream.codec
     assert isinstance(codec, TextTokens)
-    lengths = {text: max(1, len(codec.vocabulary.encode(text))) for text in texts}
+    lengths = {text: max(1, len(codec.ids(text))) for text in texts}
     text = max(lengths, key=lambda text: lengths[text])
     if lengths[text] > codec.max_tokens:
         raise InputError(

@@ -30,7 +30,8 @@ from crossroads.parity.case import GoldenCase, Tolerance
 from crossroads.parity.compare import Produced
 from crossroads.parity.recorded import all_valid, by_group, embedded, hearing, interpreter, joint_of, load_published
 from crossroads.recipe import Recipe
-from crossroads.recipes.cosmos_policy import FUTURE, PUBLISHED, CosmosPolicySize, cosmos_policy
+from crossroads.recipes.cosmos_policy import FUTURE, cosmos_policy
+from crossroads.recipes.cosmos_policy_sizes import PUBLISHED, CosmosPolicySize
 from crossroads.recipes.names import cosmos_policy_names
 from crossroads.schedule import Denoise
 from crossroads.solvers import ExponentialMultistep

@@ -7,8 +7,14 @@ from functools import partial
 
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
-from crossroads.recipes import cosmos_policy as cosmos_policy_sizes
-from crossroads.recipes import dit4dit_sizes, dreamzero_sizes, fast_wam_sizes, lingbot_va_sizes, motus_sizes
+from crossroads.recipes import (
+    cosmos_policy_sizes,
+    dit4dit_sizes,
+    dreamzero_sizes,
+    fast_wam_sizes,
+    lingbot_va_sizes,
+    motus_sizes,
+)
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import pi05 as pi05_sizes

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crossroads.errors import InputError, nearest
 from crossroads.net import StreamNet
-from crossroads.recipes.cosmos_policy import CosmosPolicySize
+from crossroads.recipes.cosmos_policy_sizes import CosmosPolicySize
 from crossroads.recipes.dreamzero_sizes import DreamZeroSize
 from crossroads.recipes.fast_wam_sizes import FastWamSize
 from crossroads.recipes.gigaworld import GigaWorldSize
