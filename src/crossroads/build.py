@@ -24,11 +24,13 @@ from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.pixels import PatchCodec, Patches
+from crossroads.codecs.prompt import PromptCodec, PromptTokens
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
 from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
 from crossroads.codecs.scene import SceneCodec, SceneFeatures
 from crossroads.codecs.slots import CameraSlots, SlotCodec
 from crossroads.codecs.state import StateCodec, StateToken
+from crossroads.codecs.subtask import SubtaskCodec, SubtaskTokens
 from crossroads.codecs.text import TextCodec, TextTokens
 from crossroads.errors import InputError
 from crossroads.layout import Layout
@@ -54,16 +56,18 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ImageFeatures: ImageFeatureCodec,
     LearnedTokens: LearnedCodec,
     Patches: PatchCodec,
+    PromptTokens: PromptCodec,
     ReasonFeatures: ReasonCodec,
     SceneFeatures: SceneCodec,
     StateFrame: StateFrameCodec,
     StateToken: StateCodec,
+    SubtaskTokens: SubtaskCodec,
     TextFeatures: TextFeatureCodec,
     TextTokens: TextCodec,
     ValueFrame: ValueFrameCodec,
     VideoLatents: LatentCodec,
 }
-THROUGH = (ActionFrame, DiscreteActions, StateFrame, ValueFrame)
+THROUGH = (ActionFrame, DiscreteActions, StateFrame, SubtaskTokens, ValueFrame)
 """Codecs that have a raw side of their own and share the maps into and out of the tower."""
 TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
     Cosmos: (CosmosFrame, CosmosBlock),
@@ -96,7 +100,7 @@ def build_net(stage: Stage) -> StreamNet:
     }
     for stream in stage.streams:
         codec = codecs.get(stream.name)
-        if isinstance(codec, FrameCodec | DiscreteActionCodec):
+        if isinstance(codec, FrameCodec | DiscreteActionCodec | SubtaskCodec):
             assert stream.shares is not None, f"stream {stream.name}: validate() should have asked for what it shares"
             codec.through(codecs[stream.shares])
     joints = [_joint(layout, names, specs) for names in layout.joints()]
@@ -124,10 +128,8 @@ def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> J
 def fit_normalisers(policy: StreamPolicy, *, state: Statistics | None, actions: Statistics | None) -> None:
     """Set the policy's normalisers from statistics of the labelled frames it may see."""
     for codec in policy.net.codecs.values():
-        if isinstance(codec, StateCodec | StateFrameCodec) and state is not None:
+        if isinstance(codec, StateCodec | StateFrameCodec | PromptCodec) and state is not None:
             codec.normaliser.fit(state, codec.spec.normaliser)
-        if isinstance(codec, TextCodec) and codec.spec.state is not None and state is not None:
-            codec.normaliser.fit(state, codec.spec.state.normaliser)
         if isinstance(codec, ActionCodec | ActionFrameCodec | DiscreteActionCodec) and actions is not None:
             codec.normaliser.fit(actions, codec.spec.normaliser)
 

@@ -13,7 +13,7 @@ from crossroads.codecs.action_tokens import ActionTokens
 from crossroads.codecs.pixels import Patches
 from crossroads.codecs.prompt import PromptTokens
 from crossroads.codecs.published_text import PretrainedVocabulary
-from crossroads.codecs.text import TextTokens
+from crossroads.codecs.subtask import SubtaskTokens
 from crossroads.objectives import Flow, TokenCE
 from crossroads.recipe import Axes, Recipe
 from crossroads.recipes import nano
@@ -32,7 +32,7 @@ class Pi05Size:
 
     image: Patches
     text: PromptTokens
-    subtask: TextTokens | None
+    subtask: SubtaskTokens | None
     action: ActionTokens
     language: Gemma
     expert: Gemma
@@ -48,21 +48,20 @@ DEPARTS = (
     "The subtask is written anew at each call, not once in about a second, and follows the prompt's last words "
     "('Action:', as openpi has them); the paper does not print the words between the two.",
 )
-PROMPT = (
-    PromptTokens(  # as many numbers as a single arm has; the words of the world have no digits, so commas part them
-        vocabulary=nano.VOCABULARY, max_tokens=80, num_state=nano.NUM_STATE, separator=", "
-    )
+PROMPT = PromptTokens(  # the words of the world have no digits, which are spelt in bytes; so commas part the numbers
+    vocabulary=nano.VOCABULARY, max_tokens=80, num_state=nano.NUM_STATE, separator=", "
+)
+VOCABULARY = PretrainedVocabulary(
+    source="google/paligemma-3b-pt-224", size=257152, start=2, end=1, suffix=";\nAction: "
 )
 
 NANO = Pi05Size(
     image=nano.IMAGE,
     text=PROMPT,
-    subtask=nano.ANSWER,
+    subtask=SubtaskTokens(vocabulary=nano.VOCABULARY, max_tokens=32),
     action=replace(nano.ACTION, normaliser="quantile"),
     language=nano.LANGUAGE_TOWER,
-    expert=replace(
-        nano.LANGUAGE_TOWER, width=128, mlp=344, adaptive=True
-    ),  # as many weights as the arms' shared expert
+    expert=replace(nano.LANGUAGE_TOWER, width=128, mlp=344, adaptive=True),  # as many weights as the arms share
     next_token=nano.NEXT_TOKEN,
     action_flow=nano.ACTION_FLOW,
     denoising_steps=nano.DENOISING_STEPS,
@@ -72,8 +71,8 @@ NANO = Pi05Size(
         "At nano size one camera, 12 actions and 5 denoising steps instead of three, 50 and 10.",
         "At nano size there are as many key-value heads as query heads, not one.",
         "At nano size actions have the robot's own size; the loss counts no padded dimensions.",
-        "At nano size text embeddings enter unscaled, beside image tokens of the same scale; numbers are spelt in bytes "
-        "with commas between them.",
+        "At nano size text embeddings enter unscaled, beside image tokens of the same scale; numbers are spelt in "
+        "bytes with commas between them.",
         "At nano size both losses weigh the same.",
     ),
 )
@@ -81,14 +80,12 @@ NANO = Pi05Size(
 PUBLISHED = Pi05Size(
     image=pi0_sizes.PUBLISHED.image,
     text=PromptTokens(
-        vocabulary=PretrainedVocabulary(
-            source="google/paligemma-3b-pt-224", size=257152, start=2, end=1, suffix=";\nAction: "
-        ),
+        vocabulary=VOCABULARY,
         max_tokens=200,
         scaled=True,
         num_state=8,
     ),
-    subtask=TextTokens(vocabulary=pi0_sizes.PUBLISHED.text.vocabulary, max_tokens=48, answer=True, scaled=True),
+    subtask=SubtaskTokens(vocabulary=VOCABULARY, max_tokens=48, scaled=True),
     action=ActionTokens(num_actions=50, action_size=32, control_hz=50.0, normaliser="quantile"),
     language=pi0_sizes.PUBLISHED.language,
     expert=Gemma(width=1024, mlp=4096, depth=18, heads=8, kv_heads=1, head_dim=256, adaptive=True),
@@ -98,10 +95,10 @@ PUBLISHED = Pi05Size(
     backbone=None,
     departs=(
         *DEPARTS,
-        "Weights start at random until PaliGemma's or pi0.5's are imported (crossroads.recipes.names); openpi's release "
-        "never learned to write subtasks (``subtask=None`` is what it serves).",
-        "One phase learns words and flow together, as the paper's second stage does; its first, next tokens alone with "
-        "actions as FAST tokens, is baseline_ki's, with the gradient cut that came after it (arXiv 2505.23705).",
+        "Weights start at random until PaliGemma's or pi0.5's are imported (crossroads.recipes.names); openpi's "
+        "release never learned to write subtasks (``subtask=None`` is what it serves).",
+        "One phase learns words and flow together, as the paper's second stage does; its first, next tokens alone "
+        "with actions as FAST tokens, is baseline_ki's, with the gradient cut that came later (arXiv 2505.23705).",
         "Actions arrive padded to 32 numbers; the data must pad them and must make joint actions relative to the first "
         "state, as openpi's data transforms do. The prompt holds the 8 numbers of a single arm's state.",
         "Every camera must be there; openpi shows a black image that nobody reads where one is missing.",
