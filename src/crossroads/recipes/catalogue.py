@@ -7,6 +7,7 @@ from functools import partial
 
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
+from crossroads.recipes import baseline_ki as baseline_ki_sizes
 from crossroads.recipes import (
     cosmos_policy_sizes,
     dit4dit_sizes,
@@ -18,6 +19,7 @@ from crossroads.recipes import (
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import pi05 as pi05_sizes
+from crossroads.recipes.baseline_ki import baseline_ki
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
 from crossroads.recipes.dit4dit import dit4dit
@@ -33,6 +35,7 @@ from crossroads.recipes.pi0 import pi0
 from crossroads.recipes.pi05 import pi05
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
+    "baseline_ki": baseline_ki,
     "cloning": cloning,
     "cosmos_policy": cosmos_policy,
     "cosmos_policy_planning": cosmos_policy_planning,
@@ -55,6 +58,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
 """At nano size."""
 
 PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
+    "baseline_ki": partial(baseline_ki, baseline_ki_sizes.PUBLISHED),
     "cosmos_policy": partial(cosmos_policy, cosmos_policy_sizes.PUBLISHED),
     "cosmos_policy_planning": partial(cosmos_policy_planning, cosmos_policy_sizes.PUBLISHED),
     "dreamzero": partial(dreamzero, dreamzero_sizes.PUBLISHED),

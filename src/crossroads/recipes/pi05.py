@@ -48,6 +48,13 @@ DEPARTS = (
     "The subtask is written anew at each call, not once in about a second, and follows the prompt's last words "
     "('Action:', as openpi has them); the paper does not print the words between the two.",
 )
+NANO_DEPARTS = (
+    "At nano size one camera, 12 actions and 5 denoising steps instead of three, 50 and 10.",
+    "At nano size there are as many key-value heads as query heads, not one.",
+    "At nano size actions have the robot's own size; the loss counts no padded dimensions.",
+    "At nano size text embeddings enter unscaled, beside image tokens of the same scale; numbers are spelt in "
+    "bytes with commas between them.",
+)
 PROMPT = PromptTokens(  # the words of the world have no digits, which are spelt in bytes; so commas part the numbers
     vocabulary=nano.VOCABULARY, max_tokens=80, num_state=nano.NUM_STATE, separator=", "
 )
@@ -68,11 +75,7 @@ NANO = Pi05Size(
     backbone="nano_vlm",
     departs=(
         *DEPARTS,
-        "At nano size one camera, 12 actions and 5 denoising steps instead of three, 50 and 10.",
-        "At nano size there are as many key-value heads as query heads, not one.",
-        "At nano size actions have the robot's own size; the loss counts no padded dimensions.",
-        "At nano size text embeddings enter unscaled, beside image tokens of the same scale; numbers are spelt in "
-        "bytes with commas between them.",
+        *NANO_DEPARTS,
         "At nano size both losses weigh the same.",
     ),
 )
