@@ -12,15 +12,28 @@ from torch import Tensor
 
 from crossroads.build import build
 from crossroads.policy import Prepared, StreamPolicy
+from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import RECIPES
 from crossroads.streams import Corrupted
+from crossroads.towers.gemma import AdaptiveNorm
 from crossroads.types import Batch, Observation
 
 
 @cache
 def policy_of(name: str) -> StreamPolicy:
     """A policy that no test changes but for its phase."""
-    return build(RECIPES[name](), ROBOT, seed=1)
+    return fresh(RECIPES[name]())
+
+
+@torch.no_grad()
+def fresh(recipe: Recipe) -> StreamPolicy:
+    """A policy whose gates are open: norms that are told the level start as if there were nothing behind them."""
+    policy, generator = build(recipe, ROBOT, seed=1), seeded()
+    for module in policy.net.modules():
+        if isinstance(module, AdaptiveNorm):
+            module.told.weight.normal_(std=0.1, generator=generator)
+            module.told.bias.normal_(std=0.3, generator=generator)
+    return policy
 
 
 def seeded(seed: int = 3) -> torch.Generator:

@@ -27,12 +27,14 @@ from crossroads.towers.gemma import Gemma
 
 @dataclass(frozen=True, kw_only=True)
 class Pi05Size:
-    """What differs between sizes of pi0.5. ``subtask`` None: the actions follow from the prompt (openpi's release).
-    ``backbone``: shipped weights that the language tower starts from."""
+    """What differs between sizes of pi0.5. ``subtask`` None: the actions follow from the prompt (openpi's release);
+    ``most_written``: its tokens when acting (answers that are only learned may be longer). ``backbone``: shipped
+    weights that the language tower starts from."""
 
     image: Patches
     text: PromptTokens
     subtask: SubtaskTokens | None
+    most_written: int
     action: ActionTokens
     language: Gemma
     expert: Gemma
@@ -66,6 +68,7 @@ NANO = Pi05Size(
     image=nano.IMAGE,
     text=PROMPT,
     subtask=SubtaskTokens(vocabulary=nano.VOCABULARY, max_tokens=32),
+    most_written=12,
     action=replace(nano.ACTION, normaliser="quantile"),
     language=nano.LANGUAGE_TOWER,
     expert=replace(nano.LANGUAGE_TOWER, width=128, mlp=344, adaptive=True),  # as many weights as the arms share
@@ -88,7 +91,8 @@ PUBLISHED = Pi05Size(
         scaled=True,
         num_state=8,
     ),
-    subtask=SubtaskTokens(vocabulary=VOCABULARY, max_tokens=48, scaled=True),
+    subtask=SubtaskTokens(vocabulary=VOCABULARY, max_tokens=128, scaled=True),
+    most_written=32,
     action=ActionTokens(num_actions=50, action_size=32, control_hz=50.0, normaliser="quantile"),
     language=pi0_sizes.PUBLISHED.language,
     expert=Gemma(width=1024, mlp=4096, depth=18, heads=8, kv_heads=1, head_dim=256, adaptive=True),
@@ -114,7 +118,7 @@ PUBLISHED = Pi05Size(
 def pi05(size: Pi05Size = NANO) -> Recipe:
     """pi0.5 at one of its sizes."""
     words = ("image", "text") if size.subtask is None else ("image", "text", "subtask")
-    write = () if size.subtask is None else (Decode(stream="subtask", max_tokens=size.subtask.max_tokens),)
+    write = () if size.subtask is None else (Decode(stream="subtask", max_tokens=size.most_written),)
     return Recipe(
         name="pi05",
         paper="Physical Intelligence 2025, arXiv 2504.16054",
