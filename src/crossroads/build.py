@@ -24,6 +24,7 @@ from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.pixels import PatchCodec, Patches
+from crossroads.codecs.prompt import PromptCodec, PromptTokens
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
 from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
 from crossroads.codecs.scene import SceneCodec, SceneFeatures
@@ -54,6 +55,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ImageFeatures: ImageFeatureCodec,
     LearnedTokens: LearnedCodec,
     Patches: PatchCodec,
+    PromptTokens: PromptCodec,
     ReasonFeatures: ReasonCodec,
     SceneFeatures: SceneCodec,
     StateFrame: StateFrameCodec,
@@ -124,10 +126,8 @@ def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> J
 def fit_normalisers(policy: StreamPolicy, *, state: Statistics | None, actions: Statistics | None) -> None:
     """Set the policy's normalisers from statistics of the labelled frames it may see."""
     for codec in policy.net.codecs.values():
-        if isinstance(codec, StateCodec | StateFrameCodec) and state is not None:
+        if isinstance(codec, StateCodec | StateFrameCodec | PromptCodec) and state is not None:
             codec.normaliser.fit(state, codec.spec.normaliser)
-        if isinstance(codec, TextCodec) and codec.spec.state is not None and state is not None:
-            codec.normaliser.fit(state, codec.spec.state.normaliser)
         if isinstance(codec, ActionCodec | ActionFrameCodec | DiscreteActionCodec) and actions is not None:
             codec.normaliser.fit(actions, codec.spec.normaliser)
 

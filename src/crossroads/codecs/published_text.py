@@ -19,11 +19,6 @@ from crossroads.streams import ViewKind
 from crossroads.types import NOTHING, Batch, Observation, Window
 
 
-def cleaned(text: str) -> str:
-    """An instruction on one line and without underscores (openpi)."""
-    return text.strip().replace("_", " ").replace("\n", " ")
-
-
 @dataclass(frozen=True, kw_only=True)
 class PretrainedVocabulary:
     """The pieces of a published tokeniser, with the same face as the word vocabulary.
@@ -39,14 +34,10 @@ class PretrainedVocabulary:
     subfolder: str = ""
     suffix: str = ""
 
-    @property
-    def opening(self) -> tuple[int, ...]:
-        """What stands before every text."""
-        return (self.start,)
-
     def encode(self, text: str) -> list[int]:
         """Start mark, the cleaned text (no underscores, one line), the suffix."""
-        return [self.start, *self.bare(cleaned(text)), *self.bare(self.suffix)]
+        cleaned = text.strip().replace("_", " ").replace("\n", " ")
+        return [self.start, *self.bare(cleaned), *self.bare(self.suffix)]
 
     def bare(self, text: str) -> list[int]:
         """The ids of a text as it is."""

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 
 from crossroads.codecs.published_text import PretrainedVocabulary
 from crossroads.codecs.spec import Latent
-from crossroads.codecs.state_in_words import StateInWords
 from crossroads.errors import InputError
-from crossroads.space import Normaliser
 from crossroads.streams import ViewKind, linear_flops
 from crossroads.types import NOTHING, Batch, Observation, Window
 
@@ -40,11 +38,6 @@ class Vocabulary:
     @property
     def end(self) -> int:
         return END
-
-    @property
-    def opening(self) -> tuple[int, ...]:
-        """What stands before every text: nothing."""
-        return ()
 
     def bare(self, text: str) -> list[int]:
         """The ids of a text, to which :meth:`encode` adds nothing."""
@@ -80,16 +73,14 @@ class Vocabulary:
 class TextTokens:
     """Instruction (or, with ``answer=True``, the text to be produced, which costs a read-out) as learned embeddings.
 
-    ``scaled``: embeddings are multiplied by the square root of the width (Gemma, arXiv 2403.08295). ``state``: how the
-    robot's state is written into the instruction, if it is. ``tied``: scores over the vocabulary are made with the
-    embeddings; else with weights of their own.
+    ``scaled``: embeddings are multiplied by the square root of the width (Gemma, arXiv 2403.08295). ``tied``: scores
+    over the vocabulary are made with the embeddings; else with weights of their own.
     """
 
     vocabulary: Vocabulary | PretrainedVocabulary
     max_tokens: int
     answer: bool = False
     scaled: bool = False
-    state: StateInWords | None = None
     tied: bool = True
 
     @property
@@ -100,15 +91,7 @@ class TextTokens:
         return self.max_tokens
 
     def window(self) -> Window:
-        return Window(**{**vars(NOTHING), "num_state": self.state.num_state}) if self.state else NOTHING
-
-    def ids(self, text: str, state: Float[Tensor, " s"] | None = None) -> list[int]:
-        """The ids of one instruction. ``state``, of unit scale, is needed where it is written into the text; without
-        it the longest that it can be is written."""
-        if self.state is None:
-            return self.vocabulary.encode(text)
-        values = torch.zeros(self.state.num_state) if state is None else state
-        return [*self.vocabulary.opening, *self.vocabulary.bare(self.state.words(text, values))]
+        return NOTHING
 
     def num_parameters(self, width: int) -> int:
         return self.vocabulary.size * width * (1 if self.tied else 2)
@@ -135,16 +118,11 @@ class TextCodec(nn.Module):
         self.scale = width**0.5 if spec.scaled else 1.0
         self.table = nn.Embedding(spec.vocabulary.size, width)
         nn.init.normal_(self.table.weight, std=width**-0.5)
-        if spec.state:
-            self.normaliser = Normaliser(spec.state.num_state)
         if not spec.tied:
             self.scores = nn.Linear(width, spec.vocabulary.size, bias=False)
 
     def observe(self, obs: Observation) -> Latent:
         """An empty instruction is one end mark: a tower that reads only the words must have something to read."""
-        if self.spec.state:
-            states = self.normaliser.normalise(obs.state).cpu()
-            return self._padded([self.spec.ids(*both) for both in zip(obs.text, states, strict=True)], obs.text)
         blank = [index for index, text in enumerate(obs.text) if not self.spec.vocabulary.encode(text)]
         latent = self.tokens(obs.text, ends=False)
         latent.values[blank, 0], latent.valid[blank, 0] = END, True
@@ -160,9 +138,7 @@ class TextCodec(nn.Module):
     def tokens(self, texts: tuple[str, ...], *, ends: bool) -> Latent:
         """Ids padded to the longest text of the batch (at least one token); ``ends`` appends the end mark."""
         end = [self.spec.vocabulary.end] if ends else []
-        return self._padded([self.spec.vocabulary.encode(text) + (end if text else []) for text in texts], texts)
-
-    def _padded(self, rows: list[list[int]], texts: tuple[str, ...]) -> Latent:
+        rows = [self.spec.vocabulary.encode(text) + (end if text else []) for text in texts]
         longest = max(1, *(len(row) for row in rows))
         if longest > self.spec.max_tokens:
             text = texts[[len(row) for row in rows].index(longest)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -85,12 +86,9 @@ def prepare(case: GoldenCase) -> Prepared:
     stage = pi0(size).stage
     net = build_net(stage).eval()
     load_published(net, pi0_names(size), case.weights, unused=UNUSED)
-    cameras = range(len(size.image.cameras))
-    seen = [repeat(given[f"image_mask_{i}"], "b -> b n", n=size.image.patches_per_camera) for i in cameras]
-    pixels = torch.stack([rearrange(given[f"image_{i}"], "b c h w -> b h w c") for i in cameras], dim=1)
     noisy = corrupt(given["actions"], given["noise"], given["time"][:, None, None])
     latents = {
-        "image": Latent(values=(pixels + 1) * 127.5, valid=torch.cat(seen, dim=1).bool()),
+        "image": pictures_of(case, size.image),
         "text": Latent(values=given["tokens"], valid=given["token_mask"].bool()),
         "state": all_valid(given["state"][:, None]),
         "action": all_valid(noisy),
@@ -98,41 +96,57 @@ def prepare(case: GoldenCase) -> Prepared:
     return Prepared(case=case, size=size, stage=stage, net=net, latents=latents, level=given["time"][:, None])
 
 
+def pictures_of(case: GoldenCase, image: Patches) -> Latent:
+    """The recorded pictures of all cameras; a masked camera's tokens do not count."""
+    cameras, given = range(len(image.cameras)), case.inputs
+    seen = [repeat(given[f"image_mask_{i}"], "b -> b n", n=image.patches_per_camera) for i in cameras]
+    pixels = torch.stack([rearrange(given[f"image_{i}"], "b c h w -> b h w c") for i in cameras], dim=1)
+    return Latent(values=(pixels + 1) * 127.5, valid=torch.cat(seen, dim=1).bool())
+
+
 def size_of(case: GoldenCase) -> Pi0Size:
     """The published size with the numbers of a recorded case."""
     made = case.meta["constructor"]
-    vision = made["siglip"]
     made.demand({"pi05": False, "hidden_activation": "gelu_pytorch_tanh"})
-    vision.demand({"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6})
-    num_cameras = sum(name.startswith("image_mask") for name in case.inputs)
-    assert isinstance(PUBLISHED.text.vocabulary, PretrainedVocabulary)
+    num_actions, num = made["action_horizon"], made["action_dim"]
+    words, steps = case.inputs["tokens"].shape[1], len(case.outputs["sample_velocities"])
     return replace(
         PUBLISHED,
-        image=Patches(
-            cameras=tuple(f"camera_{index}" for index in range(num_cameras)),
-            image_hw=(vision["image_size"], vision["image_size"]),
-            patch=vision["patch_size"],
-            depth=vision["num_hidden_layers"],
-            vision_width=vision["hidden_size"],
-            vision_mlp=vision["intermediate_size"],
-            heads=vision["num_attention_heads"],
-        ),
-        text=TextTokens(
-            vocabulary=replace(PUBLISHED.text.vocabulary, size=made["vocab_size"]),
-            max_tokens=case.inputs["tokens"].shape[1],
-            scaled=True,
-        ),
-        state=StateToken(num_state=made["action_dim"]),
-        action=ActionTokens(
-            num_actions=made["action_horizon"], action_size=made["action_dim"], control_hz=50.0, level_in_codec=True
-        ),
-        language=_gemma(made["vlm_gemma"], made),
-        expert=_gemma(made["action_expert_gemma"], made),
-        denoising_steps=len(case.outputs["sample_velocities"]),
+        image=patches_of(case),
+        text=TextTokens(vocabulary=vocabulary_of(made), max_tokens=words, scaled=True),
+        state=StateToken(num_state=num),
+        action=ActionTokens(num_actions=num_actions, action_size=num, control_hz=50.0, level_in_codec=True),
+        language=gemma_of(made["vlm_gemma"], made),
+        expert=gemma_of(made["action_expert_gemma"], made),
+        denoising_steps=steps,
     )
 
 
-def _gemma(spec: Named[int], made: Named[float]) -> Gemma:
+def vocabulary_of(made: Named[Any]) -> PretrainedVocabulary:
+    """The published words, as many as were recorded."""
+    vocabulary = PUBLISHED.text.vocabulary
+    assert isinstance(vocabulary, PretrainedVocabulary)
+    return replace(vocabulary, size=made["vocab_size"])
+
+
+def patches_of(case: GoldenCase) -> Patches:
+    """The recorded vision model over the cameras of a case."""
+    vision = case.meta["constructor"]["siglip"]
+    vision.demand({"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6})
+    num_cameras = sum(name.startswith("image_mask") for name in case.inputs)
+    return Patches(
+        cameras=tuple(f"camera_{index}" for index in range(num_cameras)),
+        image_hw=(vision["image_size"], vision["image_size"]),
+        patch=vision["patch_size"],
+        depth=vision["num_hidden_layers"],
+        vision_width=vision["hidden_size"],
+        vision_mlp=vision["intermediate_size"],
+        heads=vision["num_attention_heads"],
+    )
+
+
+def gemma_of(spec: Named[Any], made: Named[Any]) -> Gemma:
+    """A recorded decoder."""
     return Gemma(
         width=spec["width"],
         mlp=spec["mlp_dim"],

@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping
 
 from crossroads.errors import InputError, nearest
 from crossroads.parity import (
+    beast_codec,
     cosmos_block,
     cosmos_policy,
     dit4dit_head,
     dreamzero,
+    fast_codec,
     fast_wam,
     gigaworld,
     lingbot_va,
     motus,
     pi0,
+    pi0_fast,
     schedules,
     wan_block,
 )
@@ -23,14 +26,17 @@ from crossroads.parity.compare import Produced
 
 SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     **dict.fromkeys(fast_wam.FORMS, fast_wam.run),
+    "beast_codec": beast_codec.run,
     "cosmos_block": cosmos_block.run,
     "cosmos_policy": cosmos_policy.run,
     "dreamzero": dreamzero.run,
     "dit4dit_head": dit4dit_head.run,
+    "fast_codec": fast_codec.run,
     "gigaworld": gigaworld.run,
     "lingbot_va": lingbot_va.run,
     "motus": motus.run,
     "pi0": pi0.run,
+    "pi0_fast": pi0_fast.run,
     "schedules": schedules.run,
     "wan_block": wan_block.run,
 }

@@ -17,6 +17,7 @@ from crossroads.recipes import (
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
+from crossroads.recipes import pi0_fast as pi0_fast_sizes
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
 from crossroads.recipes.dit4dit import dit4dit
@@ -29,6 +30,7 @@ from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
+from crossroads.recipes.pi0_fast import pi0_fast
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "cloning": cloning,
@@ -48,6 +50,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "nano_video": nano_video,
     "nano_vlm": nano_vlm,
     "pi0": pi0,
+    "pi0_fast": pi0_fast,
 }
 """At nano size."""
 
@@ -64,6 +67,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "lingbot_va_towers": partial(lingbot_va_towers, lingbot_va_sizes.PUBLISHED),
     "motus": partial(motus, motus_sizes.PUBLISHED),
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
+    "pi0_fast": partial(pi0_fast, pi0_fast_sizes.PUBLISHED),
 }
 """At the size of the publication; backbones and controls of our own have none."""
 

@@ -21,6 +21,7 @@ from crossroads.recipes.dreamzero_sizes import DreamZeroSize
 from crossroads.recipes.fast_wam_sizes import FastWamSize
 from crossroads.recipes.gigaworld import GigaWorldSize
 from crossroads.recipes.pi0 import Pi0Size
+from crossroads.recipes.pi0_fast import Pi0FastSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,25 @@ def weight_of(ours: str, theirs: str) -> Renamed:
 
 def pi0_names(size: Pi0Size) -> tuple[Renamed, ...]:
     """openpi's pi0 (``PI0Pytorch``). Left over: the two ``lm_head``, one tied, one unused."""
+    return (
+        *paligemma_names(size.image.depth, size.language.depth),
+        *linear("codecs.state.enter", "state_proj"),
+        *linear("codecs.action.enter", "action_in_proj"),
+        *linear("codecs.action.leave", "action_out_proj"),
+        *linear("codecs.action.told_in", "action_time_mlp_in"),
+        *linear("codecs.action.told_out", "action_time_mlp_out"),
+        *gemma_names("towers.expert", "paligemma_with_expert.gemma_expert.model", size.expert.depth),
+    )
+
+
+def pi0_fast_names(size: Pi0FastSize) -> tuple[Renamed, ...]:
+    """LeRobot's pi0-FAST (``PI0FastPytorch``): PaliGemma. Left over where it is tied: ``lm_head``."""
+    scores = [] if size.text.tied else [weight_of("codecs.text.scores", "paligemma_with_expert.paligemma.lm_head")]
+    return (*paligemma_names(size.image.depth, size.language.depth), *scores)
+
+
+def paligemma_names(vision_depth: int, language_depth: int) -> list[Renamed]:
+    """The vision and language models under pi0 and pi0-FAST."""
     vlm = "paligemma_with_expert.paligemma.model"
     vision = f"{vlm}.vision_tower.vision_model"
     found = [
@@ -108,22 +128,15 @@ def pi0_names(size: Pi0Size) -> tuple[Renamed, ...]:
         Renamed(ours="codecs.image.position", theirs=(f"{vision}.embeddings.position_embedding.weight",)),
         *linear("codecs.image.norm", f"{vision}.post_layernorm"),
         *linear("codecs.image.project", f"{vlm}.multi_modal_projector.linear"),
-        *linear("codecs.state.enter", "state_proj"),
-        *linear("codecs.action.enter", "action_in_proj"),
-        *linear("codecs.action.leave", "action_out_proj"),
-        *linear("codecs.action.told_in", "action_time_mlp_in"),
-        *linear("codecs.action.told_out", "action_time_mlp_out"),
     ]
-    for layer in range(size.image.depth):
+    for layer in range(vision_depth):
         here, there = f"codecs.image.layers.{layer}", f"{vision}.encoder.layers.{layer}"
         found += linear(f"{here}.norm_attention", f"{there}.layer_norm1")
         found += linear(f"{here}.qkv", *(f"{there}.self_attn.{name}_proj" for name in "qkv"))
         found += linear(f"{here}.out", f"{there}.self_attn.out_proj")
         found += linear(f"{here}.norm_mlp", f"{there}.layer_norm2")
         found += linear(f"{here}.up", f"{there}.mlp.fc1") + linear(f"{here}.down", f"{there}.mlp.fc2")
-    found += gemma_names("towers.language", f"{vlm}.language_model", size.language.depth)
-    found += gemma_names("towers.expert", "paligemma_with_expert.gemma_expert.model", size.expert.depth)
-    return tuple(found)
+    return found + gemma_names("towers.language", f"{vlm}.language_model", language_depth)
 
 
 GEMMA = {
