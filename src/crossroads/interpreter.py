@@ -256,6 +256,7 @@ class Interpreter:
         read = torch.full((batch, 1), objective.start_token, device=device)
         valid = torch.ones(batch, 1, dtype=torch.bool, device=device)
         written: list[Tensor] = []
+        most = leg.max_tokens or self.net.group(name).stream.codec.num_tokens("noised")
         self.levels[name] = 0.0
         while True:
             self.latents[name] = Latent(values=read, valid=valid)
@@ -263,7 +264,7 @@ class Interpreter:
             token = scores.argmax(dim=-1).masked_fill(~valid[:, -1:], objective.end_token)
             written.append(token)
             going_on = valid[:, -1:] & (token != objective.end_token)
-            if len(written) == leg.max_tokens or not bool(going_on.any()):
+            if len(written) == most or not bool(going_on.any()):
                 break
             read, valid = torch.cat([read, token], dim=1), torch.cat([valid, going_on], dim=1)
         self.written[leg.stream] = torch.cat(written, dim=1)

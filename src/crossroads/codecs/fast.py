@@ -111,7 +111,7 @@ class FastTokeniser(Fitted):
         together = torch.cat(quantised)
         least, most = int(together.min()), int(together.max())
         texts = (_text((row - least).tolist()) for row in quantised)
-        self._take(_trained(texts, most - least + 1, self.spec.size), least)
+        self.take(_trained(texts, most - least + 1, self.spec.size), least)
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` and ``processor_config.json`` as the published tokenisers have them."""
@@ -137,7 +137,7 @@ class FastTokeniser(Fitted):
         for name, ours in (("scale", self.spec.scale), ("vocab_size", self.spec.size)):
             if told.get(name) != ours:
                 _refuse(f"{name} {ours:g}", str(told.get(name)), f"Give the recipe the {name} of {folder}.")
-        self._take(_read(folder / "tokenizer.json"), int(told["min_token"]))
+        self.take(_read(folder / "tokenizer.json"), int(told["min_token"]))
 
     def pieces(self) -> Any:
         """The byte-pair encoding, a ``tokenizers.Tokenizer``."""
@@ -150,7 +150,7 @@ class FastTokeniser(Fitted):
         if self.spec.source is not None and self.alphabet[0] < 0:
             self.load(fast_files(self.spec.source))
 
-    def _take(self, told: dict[str, Any], least: int) -> None:
+    def take(self, told: dict[str, Any], least: int) -> None:
         """Keep a byte-pair encoding in the form of a ``tokenizer.json``."""
         alphabet, merges = _parts(told)
         size = self.spec.size

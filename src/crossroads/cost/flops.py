@@ -153,7 +153,7 @@ class Work:
     @cached_property
     def _written(self) -> Mapping[str, int]:
         """The most tokens that acting writes of a stream, which what comes after may read."""
-        return {leg.stream: leg.max_tokens for leg in self.stage.schedule if isinstance(leg, Decode)}
+        return {leg.stream: self.stage.most_written(leg) for leg in self.stage.schedule if isinstance(leg, Decode)}
 
     def beside(self, imagined: frozenset[str]) -> Work:
         """The same where these views hold what was imagined."""

@@ -75,7 +75,9 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
             known |= running
         elif isinstance(leg, Denoise | Predict):
             running = needed - layout.stable(moving)
-        steps = leg.max_tokens if isinstance(leg, Decode) else leg.solver.steps if isinstance(leg, Denoise) else 1
+        steps = (
+            stage.most_written(leg) if isinstance(leg, Decode) else leg.solver.steps if isinstance(leg, Denoise) else 1
+        )
         cached = needed - running if running else needed - once
         found.append(
             LegGroups(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ from crossroads.noise import corrupt, velocity
 from crossroads.objectives import Flow, TokenCE
 from crossroads.parity.case import GoldenCase, Named
 from crossroads.parity.compare import Produced
-from crossroads.parity.pi0 import patches_of, vocabulary_of
+from crossroads.parity.pi0 import patches_of, pictures_of, vocabulary_of
 from crossroads.parity.recorded import all_valid, embedded, joint_of, load_published, mask_between
 from crossroads.recipes.names import Renamed, exported, pi05_names, weight_of
 from crossroads.recipes.pi05 import PUBLISHED, Pi05Size, pi05
@@ -94,12 +94,9 @@ def prepare(case: GoldenCase, *, insulated: bool) -> Prepared:
     load_published(net, names, case.weights, unused=UNUSED | {f"{HEAD}.weight", f"{HEAD}.bias"})
     head = nn.Linear(size.language.width, made["discrete_action_vocab_size"])
     head.load_state_dict({part: case.weights[f"{HEAD}.{part}"] for part in ("weight", "bias")})
-    cameras = range(len(size.image.cameras))
-    seen = [repeat(given[f"image_mask_{i}"], "b -> b n", n=size.image.patches_per_camera) for i in cameras]
-    pixels = torch.stack([rearrange(given[f"image_{i}"], "b c h w -> b h w c") for i in cameras], dim=1)
-    indicator = repeat(given["indicator_tokens"], "n -> b n", b=len(pixels))
+    indicator = repeat(given["indicator_tokens"], "n -> b n", b=len(given["tokens"]))
     latents = {
-        "image": Latent(values=(pixels + 1) * 127.5, valid=torch.cat(seen, dim=1).bool()),
+        "image": pictures_of(case, size.image),
         "text": Latent(values=given["tokens"], valid=given["token_mask"].bool()),
         "indicator": all_valid(indicator),
         "fast": Latent(values=given["discrete_actions"], valid=given["discrete_action_mask"].bool()),

@@ -103,18 +103,23 @@ def prepare(case: GoldenCase) -> Prepared:
     stage = pi05(size).stage if isinstance(size, Pi05Size) else pi0(size).stage
     net = build_net(stage).eval()
     load_published(net, names_of(size), case.weights, unused=UNUSED)
-    cameras = range(len(size.image.cameras))
-    seen = [repeat(given[f"image_mask_{i}"], "b -> b n", n=size.image.patches_per_camera) for i in cameras]
-    pixels = torch.stack([rearrange(given[f"image_{i}"], "b c h w -> b h w c") for i in cameras], dim=1)
     noisy = corrupt(given["actions"], given["noise"], given["time"][:, None, None])
     latents = {
-        "image": Latent(values=(pixels + 1) * 127.5, valid=torch.cat(seen, dim=1).bool()),
+        "image": pictures_of(case, size.image),
         "text": Latent(values=given["tokens"], valid=given["token_mask"].bool()),
         "action": all_valid(noisy),
     }
     if isinstance(size, Pi0Size):
         latents["state"] = all_valid(given["state"][:, None])
     return Prepared(case=case, size=size, stage=stage, net=net, latents=latents, level=given["time"][:, None])
+
+
+def pictures_of(case: GoldenCase, image: Patches) -> Latent:
+    """The recorded pictures of all cameras; a masked camera's tokens do not count."""
+    cameras, given = range(len(image.cameras)), case.inputs
+    seen = [repeat(given[f"image_mask_{i}"], "b -> b n", n=image.patches_per_camera) for i in cameras]
+    pixels = torch.stack([rearrange(given[f"image_{i}"], "b c h w -> b h w c") for i in cameras], dim=1)
+    return Latent(values=(pixels + 1) * 127.5, valid=torch.cat(seen, dim=1).bool())
 
 
 def names_of(size: Pi0Size | Pi05Size) -> tuple[Renamed, ...]:

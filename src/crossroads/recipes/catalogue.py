@@ -18,6 +18,7 @@ from crossroads.recipes import (
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
+from crossroads.recipes import pi0_fast as pi0_fast_sizes
 from crossroads.recipes import pi05 as pi05_sizes
 from crossroads.recipes.baseline_ki import baseline_ki
 from crossroads.recipes.cloning import cloning
@@ -32,6 +33,7 @@ from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
+from crossroads.recipes.pi0_fast import pi0_fast
 from crossroads.recipes.pi05 import pi05
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
@@ -54,6 +56,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "nano_vlm": nano_vlm,
     "pi0": pi0,
     "pi05": pi05,
+    "pi0_fast": pi0_fast,
 }
 """At nano size."""
 
@@ -72,6 +75,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "motus": partial(motus, motus_sizes.PUBLISHED),
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
     "pi05": partial(pi05, pi05_sizes.PUBLISHED),
+    "pi0_fast": partial(pi0_fast, pi0_fast_sizes.PUBLISHED),
 }
 """At the size of the publication; backbones and controls of our own have none."""
 

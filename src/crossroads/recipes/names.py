@@ -21,6 +21,7 @@ from crossroads.recipes.dreamzero_sizes import DreamZeroSize
 from crossroads.recipes.fast_wam_sizes import FastWamSize
 from crossroads.recipes.gigaworld import GigaWorldSize
 from crossroads.recipes.pi0 import Pi0Size
+from crossroads.recipes.pi0_fast import Pi0FastSize
 from crossroads.recipes.pi05 import Pi05Size
 
 
@@ -124,11 +125,17 @@ def pi05_names(size: Pi05Size) -> tuple[Renamed, ...]:
     )
 
 
+def pi0_fast_names(size: Pi0FastSize) -> tuple[Renamed, ...]:
+    """LeRobot's pi0-FAST (``PI0FastPytorch``): PaliGemma. Left over where it is tied: ``lm_head``."""
+    scores = [] if size.text.tied else [weight_of("codecs.text.scores", "paligemma_with_expert.paligemma.lm_head")]
+    return (*paligemma_names(size.image.depth, size.language.depth), *scores)
+
+
 EXPERT = "paligemma_with_expert.gemma_expert.model"
 
 
 def paligemma_names(vision_depth: int, language_depth: int) -> list[Renamed]:
-    """The vision and language models under pi0 and pi0.5."""
+    """The vision and language models under pi0, pi0.5 and pi0-FAST."""
     vlm = "paligemma_with_expert.paligemma.model"
     vision = f"{vlm}.vision_tower.vision_model"
     found = [
