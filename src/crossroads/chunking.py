@@ -110,7 +110,7 @@ class Kept:
             return x
         return torch.cat([self.values[:, : self.delay].to(x), x[:, self.delay :]], dim=1)
 
-    def level(self, level: Float[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+    def level(self, level: Float[Tensor, "b l"]) -> Float[Tensor, "b each"]:
         """The level of the state, of each token where it is not one for all."""
         if isinstance(self.keep, Guided) or self.delay == 0:
             return level
