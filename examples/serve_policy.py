@@ -2,6 +2,8 @@
 
 Here the policy is a run of `crossroads train` (or a cell of a pilot). To serve your own, replace `Served.infer`: it
 gets one observation map and returns a map with `actions`, float32 `[horizon, dim]`, in the robot's physical units.
+The protocol shows the present moment alone, so a recipe that goes on from what it saw (DreamZero, LingBot-VA) starts
+anew at each request.
 
     python examples/serve_policy.py --run runs/pi0 --port 8000
     crossroads eval --arm ws://localhost:8000 --arm runs/fast_wam --env tabletop --out runs/versus

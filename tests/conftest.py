@@ -6,6 +6,8 @@ pyproject.toml (jaxtyping's import hook with ``shapes.check``), so a user pays n
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +29,16 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache = tmp_path / "cache"
     monkeypatch.setenv("CROSSROADS_CACHE", str(cache))
     return cache
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file system has room for anything that asks before it writes."""
+
+    def refuse(file: int, start: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
 
 
 @pytest.fixture(autouse=True)

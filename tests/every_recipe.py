@@ -14,9 +14,13 @@ from crossroads.build import build
 from crossroads.policy import Prepared, StreamPolicy
 from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import RECIPES
+from crossroads.schedule import Denoise
+from crossroads.solvers import Euler
 from crossroads.streams import Corrupted
 from crossroads.towers.gemma import AdaptiveNorm
 from crossroads.types import Batch, Observation
+
+REMEMBERING = [name for name, make in RECIPES.items() if make().stage.by_block]
 
 
 @cache
@@ -34,6 +38,14 @@ def fresh(recipe: Recipe) -> StreamPolicy:
             module.told.weight.normal_(std=0.1, generator=generator)
             module.told.bias.normal_(std=0.3, generator=generator)
     return policy
+
+
+@cache
+def hasty(name: str) -> StreamPolicy:
+    """The same whose streams move in one step."""
+    recipe = RECIPES[name]()
+    places = [f"stage.schedule.{i}.solver" for i, leg in enumerate(recipe.stage.schedule) if isinstance(leg, Denoise)]
+    return build(recipe.vary(dict.fromkeys(places, Euler(steps=1))), ROBOT, seed=1)
 
 
 def seeded(seed: int = 3) -> torch.Generator:

@@ -6,26 +6,29 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_recipe import close, moments, policy_of, seeded
+from every_recipe import REMEMBERING, close, hasty, moments, policy_of, seeded
 from nano_batch import ROBOT, nano_batch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossroads.build import build
+from crossroads.codecs.latents import LatentCodec
+from crossroads.codecs.streaming import EncoderState, Past
+from crossroads.codecs.video_autoencoder import NanoAutoencoderNet
 from crossroads.cost.flops import flops
 from crossroads.errors import InputError
 from crossroads.history import History, continued
 from crossroads.interpreter import Interpreter
 from crossroads.policy import Memory, Prepared, StreamPolicy
 from crossroads.recipes.catalogue import RECIPES
-from crossroads.recipes.lingbot_va import TURNS
+from crossroads.recipes.lingbot_va import TURNS, lingbot_va
+from crossroads.recipes.lingbot_va_sizes import NANO
 from crossroads.schedule import Denoise, Guidance
 from crossroads.solvers import Euler
 from crossroads.towers.attend import Sdpa
 from crossroads.types import Observation
 
-REMEMBERING = [name for name, make in RECIPES.items() if make().stage.by_block]
 every_remembering = pytest.mark.parametrize("name", REMEMBERING)
 
 
@@ -94,6 +97,11 @@ def lived(policy: StreamPolicy, observations: list[Observation]) -> Memory:
     return memory
 
 
+def blocks(memory: Memory) -> int:
+    assert isinstance(memory.history, History)
+    return memory.history.num_blocks
+
+
 @every_remembering
 def test_cached_equals_full_with_a_history(name: str) -> None:
     policy = policy_of(name)
@@ -109,25 +117,90 @@ def test_cached_equals_full_with_a_history(name: str) -> None:
 
 
 @every_remembering
-def test_a_history_ends_under_other_words_without_frames_and_with_the_window(name: str) -> None:
+@torch.no_grad()
+def test_what_was_seen_is_encoded_once_as_the_clip_that_it_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = policy_of(name)
-    observations = moments(policy, nano_batch(policy.recipe))
-    first, second, *_ = observations
+    batch = nano_batch(policy.recipe)
+    first, *others = moments(policy, batch)
+    stream = policy.net.group(policy.recipe.stage.remembered[0]).stream
+    codec = policy.net.own_codec(stream.name)
+    assert isinstance(codec, LatentCodec)
+    whole, sizes = codec.target(batch), []
+    real = NanoAutoencoderNet.encode_group
+
+    def counted(self: NanoAutoencoderNet, pixels: Tensor, past: Past) -> tuple[Tensor, Past]:
+        sizes.append(pixels.shape[1])
+        return real(self, pixels, past)
+
+    monkeypatch.setattr(NanoAutoencoderNet, "encode_group", counted)
+    history = History(starts=(first,), num_blocks=0, frames={}, latents={}, states={}, blank={})
+    for obs in others:
+        history = continued(history, obs, stream, policy.net)
+        assert history is not None
+    found = history.latents[stream.group("clean")]
+    num = found.valid.shape[1]
+    assert 0 < num < whole.valid.shape[1]
+    close(found.shown, whole.shown[:, :num])
+    assert sizes == [1] + [4] * sum(next(iter(obs.passed.values())).shape[1] // 4 for obs in others)
+    again, _ = codec.clip(first.images, history.frames, found, EncoderState())  # all of it anew
+    close(again.shown, found.shown)
+
+
+@every_remembering
+def test_a_history_ends_under_other_words_and_without_frames(name: str) -> None:
+    policy = hasty(name)
+    first, second, *_ = moments(policy, nano_batch(policy.recipe))
     memory = lived(policy, [first])
-
-    def blocks(memory: Memory) -> int:
-        assert isinstance(memory.history, History)
-        return memory.history.num_blocks
-
     assert blocks(policy.act(second, memory, generator=seeded())[1]) == 1
     other = replace(second, text=("close the drawer",) * second.batch_size)
     assert blocks(policy.act(other, memory, generator=seeded())[1]) == 0
     assert blocks(policy.act(replace(second, passed={}), memory, generator=seeded())[1]) == 0
+
+
+def test_dreamzero_starts_anew_when_the_clip_of_training_is_over() -> None:
+    policy = hasty("dreamzero")
+    observations = moments(policy, nano_batch(policy.recipe))
     full = lived(policy, observations)
     assert blocks(full) == len(observations) - 1
-    after, again = policy.act(second, full, generator=seeded())
+    after, again = policy.act(observations[1], full, generator=seeded())
     assert blocks(again) == 0
-    assert torch.equal(after.values, policy.act(second, policy.start(2), generator=seeded())[0].values)
+    assert torch.equal(after.values, policy.act(observations[1], policy.start(2), generator=seeded())[0].values)
+
+
+def doing(memory: Memory, actions: Tensor) -> Memory:
+    """As if these actions had been answered and executed."""
+    assert memory.history is not None
+    done = memory.history.latents["action.clean"]
+    latents = {**memory.history.latents, "action.clean": replace(done, values=actions)}
+    return replace(memory, history=replace(memory.history, latents=latents))
+
+
+@torch.no_grad()
+def test_lingbot_va_goes_on_as_if_it_had_begun_a_block_later_when_the_clip_of_training_is_over() -> None:
+    policy = hasty("lingbot_va")
+    first, second, third = moments(policy, nano_batch(policy.recipe))
+    fourth = replace(moments(policy, nano_batch(policy.recipe, seed=1))[2], text=first.text)
+    before = lived(policy, [first, second, third])
+    assert before.history is not None
+    done = before.history.latents["action.clean"].values
+    num = done.shape[1] // 3
+    later = doing(lived(policy, [replace(second, passed={})]), done[:, num : 2 * num])
+    later = doing(policy.settle_on(third, later, generator=seeded())[1], done[:, num:])
+    expected, there = policy.settle_on(fourth, later, generator=seeded())
+    for caching in (True, False):
+        settled, memory = policy.settle_on(fourth, before, generator=seeded(), caching=caching)
+        assert blocks(memory) == blocks(there) == 2
+        for stream, values in expected.streams.items():
+            close(settled.streams[stream], values)
+        assert memory.history is not None
+        assert there.history is not None
+        for group, latent in there.history.latents.items():
+            close(memory.history.latents[group].values, latent.values)
+
+
+def test_the_oldest_is_dropped_only_where_nothing_reads_further_back_than_a_window() -> None:
+    recipes = RECIPES["lingbot_va"](), lingbot_va(replace(NANO, window=None)), RECIPES["dreamzero"]()
+    assert [recipe.stage.layout.windowed for recipe in recipes] == [True, False, False]
 
 
 @every_remembering

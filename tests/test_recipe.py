@@ -20,7 +20,7 @@ from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Predict, Rank, Read
-from crossroads.solvers import Euler
+from crossroads.solvers import Euler, Skipping, SkippingWhileAlike
 from crossroads.stage import Phase, Tower
 from crossroads.streams import NOW, Clock, Edge, Stream, View, reads
 
@@ -140,6 +140,32 @@ REFUSED: dict[str, tuple[Callable[[], Recipe], str]] = {
     "predicting a flow": (
         lambda: staged(tiny_recipe(), schedule=(Predict(streams=("action",)),)),
         "a stream with a Regress objective, got Flow",
+    ),
+    "skipping the first step": (
+        lambda: staged(tiny_recipe(), schedule=(replace(ACT, skipping=Skipping(evaluated=(1,))),)),
+        "steps from 0 on, in order, each once and below 2",
+    ),
+    "a step that is not there": (
+        lambda: staged(tiny_recipe(), schedule=(replace(ACT, skipping=Skipping(evaluated=(0, 2))),)),
+        r"below 2, got \(0, 2\)",
+    ),
+    "the loosest rule first": (
+        lambda: staged(
+            tiny_recipe(), schedule=(replace(ACT, skipping=SkippingWhileAlike(rules=((0.93, 2), (0.95, 4)))),)
+        ),
+        "cosines from the strictest on",
+    ),
+    "stopping what does not move": (
+        lambda: staged(fast_wam(), schedule=(replace(ACT, ends=(("vidoe", 0.8),)),)),
+        "streams that the leg moves, each once, got 'vidoe'",
+    ),
+    "stopping after the end": (
+        lambda: fast_wam_joint().vary({"stage.schedule.0.ends": (("video", 1.0),)}),
+        "a level between 0 and 1, got 1",
+    ),
+    "executing noise": (
+        lambda: staged(tiny_recipe(), schedule=(replace(ACT, ends=(("action", 0.5),)),)),
+        "no stream of actions",
     ),
     "committing too early": (
         lambda: staged(tiny_recipe(), schedule=(Commit(stream="action"), ACT)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from every_recipe import policy_of
 from nano_batch import ROBOT, nano_batch
@@ -14,12 +15,12 @@ from crossroads.build import build
 from crossroads.codecs.spec import Latent
 from crossroads.codecs.text import END, START
 from crossroads.interpreter import Interpreter
-from crossroads.noise import grid
+from crossroads.noise import grid, unipc, wan_grid
 from crossroads.objectives import Flow
 from crossroads.policy import StreamPolicy
 from crossroads.recipe import Axes, Recipe
 from crossroads.schedule import Commit, Decode, Denoise, Leg, Rank, Read, moved
-from crossroads.solvers import Euler
+from crossroads.solvers import Euler, Skipping, UniPC
 from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import NOISED, Edge, Stream, reads
 
@@ -123,6 +124,86 @@ def test_two_half_legs_are_one_leg() -> None:
     with torch.no_grad():
         found = [Interpreter(policy.net, obs, seeded()).run(legs).streams["action"] for legs in (whole, halves)]
     torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_stream_that_stops_early_ends_on_its_path_and_is_told_its_own_levels() -> None:
+    policy = policy_of("fast_wam_joint")
+    joint = policy.recipe.stage.schedule[-1]
+    assert isinstance(joint, Denoise)
+    leg = replace(joint, solver=Euler(steps=3, factor=5.0), ends=(("video", 0.8),))
+    obs = nano_batch(policy.recipe).obs
+    told: dict[str, list[float]] = {"video": [], "action": []}
+    starts: list[Tensor] = []
+
+    class Watched(Interpreter):
+        def _input(self, name: str):
+            if name in told:
+                told[name].append(self.levels[name])
+            if name == "video":
+                starts.append(self.latents[name].values)
+            return super()._input(name)
+
+    clean = torch.randn(2, *policy.net.codec("video").latent_shape("noised"))
+    interpreter = Watched(policy.net, obs, seeded(), known={"video": clean})
+    with torch.no_grad():
+        found = interpreter.run((leg,)).streams
+    levels = grid(3, factor=5.0)
+    torch.testing.assert_close(torch.tensor(told["action"]), levels[:-1], rtol=0, atol=0)
+    torch.testing.assert_close(torch.tensor(told["video"]), 0.8 + 0.2 * levels[:-1])
+    assert (interpreter.levels["video"], interpreter.levels["action"]) == (0.8, 0.0)
+    torch.testing.assert_close(found["video"], 0.2 * clean + 0.8 * starts[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 16])
+def test_stopping_early_visits_the_published_levels_and_ends_where_the_published_solver_does(steps: int) -> None:
+    """DreamZero squeezes the solver's levels (``decouple_inference_noise``) and corrects by those; we correct by the
+    solver's own. Where clean values are normal with a deviation of 1/2; at one step there is nothing to correct."""
+    leg = Denoise(streams=("video", "action"), solver=UniPC(steps=steps, factor=5.0), ends=(("video", 0.8),))
+    levels = wan_grid(steps, 5.0)
+    top = levels[0]
+    squeezed = levels * (top - 0.8) / top + 0.8
+    own = torch.tensor([leg.level("video", level) for level in levels.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(own, squeezed, rtol=0, atol=1e-12)
+    assert [leg.level("action", level) for level in levels.tolist()] == levels.tolist()
+
+    def velocity(x: Tensor, level: float) -> Tensor:
+        variance = (1 - level) ** 2 / 4 + level**2
+        return x * (1 - (1 - level) / 4 / variance) / level
+
+    def clean(x: Tensor, step: int) -> Tensor:
+        return x - squeezed[step] * velocity(x, squeezed[step].item())
+
+    noise = torch.randn(1, 9, dtype=torch.float64)
+    ours = leg.solver.solve(noise, lambda x, level: leg.pace("video") * velocity(x, leg.level("video", level)))
+    torch.testing.assert_close(ours, unipc(noise, squeezed, clean)[-1], rtol=1e-12 if steps == 1 else 5e-4, atol=1e-12)
+
+
+@torch.no_grad()
+def test_a_stream_that_stops_early_beside_others_takes_the_steps_that_it_takes_alone() -> None:
+    """The future of Fast-WAM's joint form does not read its actions, so it does not notice them."""
+    policy = policy_of("fast_wam_joint")
+    joint = policy.recipe.stage.schedule[-1]
+    assert isinstance(joint, Denoise)
+    beside = replace(joint, solver=Euler(steps=4, factor=5.0), ends=(("video", 0.8),))
+    alone = replace(joint, streams=("video",), solver=Euler(steps=4, factor=5.0, stop=0.8))
+    found = []
+    for leg in (beside, alone):
+        interpreter = Interpreter(policy.net, nano_batch(policy.recipe).obs, seeded())
+        for name in ("action", "video"):
+            interpreter._prepare(name)  # the same draws of noise
+        found.append(interpreter.run((leg,)).streams["video"])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_skipped_step_runs_no_network() -> None:
+    policy = build(tiny_recipe(), ROBOT, seed=0)
+    leg = Denoise(streams=("action",), solver=Euler(steps=5), skipping=Skipping(evaluated=(0, 3)))
+    passes = []
+    handle = policy.net.register_forward_pre_hook(lambda _, inputs: passes.append(sorted(inputs[0])))
+    run(policy, (leg,))
+    handle.remove()
+    assert [names for names in passes if "action" in names] == [["action"]] * leg.evaluations
+    assert leg.evaluations == 2
 
 
 def test_read_keeps_what_it_ran_and_commit_holds_the_value_as_observed() -> None:

@@ -14,6 +14,7 @@ from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
 from crossroads.objectives import Flow, Regress, TokenCE
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Guidance, Predict, Rank, Read, moved
+from crossroads.solvers import Skipping, SkippingWhileAlike
 from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import Edge, Stream, ViewKind
 
@@ -279,6 +280,8 @@ def _check_schedule(recipe: Checked, layout: Layout) -> None:
             if kind and not isinstance(names[name].objective, kind):
                 got = type(names[name].objective).__name__
                 _refuse(recipe, f"{place}({name})", f"a stream with a {kind.__name__} objective", got, ())
+        if isinstance(leg, Denoise):
+            _check_walk(recipe, leg, names)
         if isinstance(leg, Commit):
             known = leg.observed or leg.stream in settled
             if not known or "clean" not in [view.kind for view in names[leg.stream].views]:
@@ -292,6 +295,30 @@ def _check_schedule(recipe: Checked, layout: Layout) -> None:
         reads = leg.groups if isinstance(leg, Read) else moved(leg)
         _check_ready(recipe, place, layout.needed(reads) - set(moved(leg)), layout, settled, committed)
         settled.update(moved(leg))
+
+
+def _check_walk(recipe: Checked, leg: Denoise, names: Mapping[str, Stream]) -> None:
+    """Velocities that are reused exist; streams that stop early are moved, stop on the way and are not executed."""
+    if isinstance(leg.skipping, Skipping):
+        steps = leg.skipping.evaluated
+        if not steps or steps[0] != 0 or list(steps) != sorted(set(steps)) or steps[-1] >= leg.solver.steps:
+            expected = f"steps from 0 on, in order, each once and below {leg.solver.steps}"
+            _refuse(recipe, "Denoise, skipping", expected, str(steps), ())
+    if isinstance(leg.skipping, SkippingWhileAlike):
+        rules = leg.skipping.rules
+        cosines = [cosine for cosine, _ in rules]
+        if not rules or cosines != sorted(set(cosines), reverse=True) or min(num for _, num in rules) < 1:
+            expected = "cosines from the strictest on, each with at least 1 step"
+            _refuse(recipe, "Denoise, skipping", expected, str(rules), ())
+    for name, level in leg.ends:
+        place = f"Denoise, ends, {name}"
+        if name not in leg.streams or [other for other, _ in leg.ends].count(name) > 1:
+            _refuse(recipe, place, "streams that the leg moves, each once", repr(name), leg.streams)
+        if names[name].carries == "action":
+            _refuse(recipe, place, "no stream of actions: they are executed as they end", repr(name), ())
+        if not leg.solver.stop < level < leg.solver.start:
+            expected = f"a level between {leg.solver.stop:g} and {leg.solver.start:g}"
+            _refuse(recipe, place, expected, f"{level:g}", ())
 
 
 def _check_guidance(recipe: Checked, leg: Denoise, guidance: Guidance, names: Mapping[str, Stream]) -> None:

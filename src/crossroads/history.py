@@ -8,7 +8,7 @@ call. A history is a value: an interpreter is given one and leaves the next.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import UInt8
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.spec import Latent
-from crossroads.codecs.video_autoencoder import TIME_FACTOR
+from crossroads.codecs.streaming import EncoderState
 from crossroads.errors import InputError
 from crossroads.net import StreamNet
 from crossroads.streams import Stream
@@ -26,32 +26,94 @@ from crossroads.types import Observation
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """``num_blocks`` blocks that are over: the observation before the first, the frames since, their latents and, for
-    as many of them as have been run, their states (``blank``: those of guidance, under other words)."""
+    """``num_blocks`` blocks that are over: what was observed at their starts and at that of the block that comes next,
+    the frames since the first, their latents and, for as many of them as have been run, their states (``blank``: those
+    of guidance, under other words).
 
-    first: Observation
+    Its samples began together; they may end one by one (``rows``).
+    """
+
+    starts: tuple[Observation, ...]
     num_blocks: int
     frames: Mapping[str, UInt8[Tensor, "b f h w 3"]]
     latents: Mapping[str, Latent]
     states: Mapping[str, GroupState]
     blank: Mapping[str, GroupState]
+    encoder: EncoderState = field(default_factory=EncoderState)
+    """What the encoder remembers of the frames; without it, all of them are encoded again."""
+
+    @property
+    def first(self) -> Observation:
+        return self.starts[0]
+
+    def rows(self, rows: Tensor) -> History:
+        """What lies behind some of the samples."""
+        return History(
+            starts=tuple(start.rows(rows) for start in self.starts),
+            num_blocks=self.num_blocks,
+            frames={camera: frames[rows] for camera, frames in self.frames.items()},
+            latents={name: latent.rows(rows) for name, latent in self.latents.items()},
+            states={name: state.rows(rows) for name, state in self.states.items()},
+            blank={name: state.rows(rows) for name, state in self.blank.items()},
+            encoder=self.encoder.rows(rows),
+        )
+
+    def told(self, text: tuple[str, ...]) -> History:
+        """The same past as guidance sees it, under other words."""
+        return replace(self, starts=tuple(start.told(text) for start in self.starts), states=self.blank)
+
+    def without_oldest(self, net: StreamNet, num_frames: int) -> History:
+        """The same without its first block, counted from the frame at that block's end; everything is to be encoded
+        and run anew.
+
+        ``num_frames``: those of a block.
+        """
+        kept: dict[str, Latent] = {}
+        for name, latent in self.latents.items():
+            group, num = net.group(name), net.layout.clock.per_block(net.group(name).stream.name)
+            if group.view.kind == "clean":
+                beside = None if latent.beside is None else latent.beside[:, num:]
+                kept[name] = Latent(values=latent.values[:, num:], valid=latent.valid[:, num:], beside=beside)
+        return History(
+            starts=self.starts[1:],
+            num_blocks=self.num_blocks - 1,
+            frames={camera: frames[:, num_frames:] for camera, frames in self.frames.items()},
+            latents=kept,
+            states={},
+            blank={},
+        )
 
 
 def continued(history: History | None, obs: Observation, stream: Stream, net: StreamNet) -> History | None:
     """The history once the block in which the frames of ``obs.passed`` were seen is over; None where it starts anew.
 
-    It starts anew (as DreamZero's server does) without such frames, under other words, and when the blocks that
-    training shows are over.
+    It starts anew without such frames and under other words. When all blocks that training shows are over, it starts
+    anew as well if anything reads them without a window (DreamZero's server: when its frames have filled the window);
+    if nothing reads further back than a window, the oldest block is dropped (LingBot-VA's server: when its cache is
+    full). Either way nothing is read that training did not show.
     """
     num_blocks = net.layout.clock.num_blocks(stream.name, stream.codec.num_tokens("noised"))
     if history is None or not obs.passed or obs.text != history.first.text or obs.robot != history.first.robot:
         return None
-    if history.num_blocks + 1 >= num_blocks:
+    over = history.num_blocks + 1 >= num_blocks
+    if over and not (history.num_blocks and net.layout.windowed):
         return None
     codec = net.own_codec(stream.name)
     assert isinstance(codec, LatentCodec)
     wanted = len(codec.spec.future_s) // num_blocks
-    passed = {camera: obs.passed.get(camera) for camera in codec.spec.cameras}
+    new = _passed(obs, codec.spec.cameras, wanted)
+    frames = {c: torch.cat([history.frames[c], new[c]], dim=1) if c in history.frames else new[c] for c in new}
+    history = replace(history, num_blocks=history.num_blocks + 1, frames=frames)
+    if over:
+        history = history.without_oldest(net, wanted)
+    clean = stream.group("clean")
+    clip, encoder = codec.clip(history.first.images, history.frames, history.latents.get(clean), history.encoder)
+    return replace(history, latents={**history.latents, clean: clip}, encoder=encoder)
+
+
+def _passed(obs: Observation, cameras: tuple[str, ...], wanted: int) -> dict[str, Tensor]:
+    """The frames of one block by camera."""
+    passed = {camera: obs.passed.get(camera) for camera in cameras}
     got = {camera: 0 if frames is None else frames.shape[1] for camera, frames in passed.items()}
     if set(got.values()) != {wanted}:
         raise InputError(
@@ -60,10 +122,4 @@ def continued(history: History | None, obs: Observation, stream: Stream, net: St
             got=", ".join(f"{camera} {num}" for camera, num in got.items()),
             do="Give all frames of one block, or none to start anew.",
         )
-    new = {camera: frames for camera, frames in passed.items() if frames is not None}
-    frames = {c: torch.cat([history.frames[c], new[c]], dim=1) if c in history.frames else new[c] for c in new}
-    length = next(iter(frames.values())).shape[1] // TIME_FACTOR
-    valid = torch.ones(obs.batch_size, length, dtype=torch.bool)
-    clip = codec.clip(history.first.images, frames, valid)
-    latents = {**history.latents, stream.group("clean"): clip}
-    return replace(history, num_blocks=history.num_blocks + 1, frames=frames, latents=latents)
+    return {camera: frames for camera, frames in passed.items() if frames is not None}

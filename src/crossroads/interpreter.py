@@ -13,6 +13,7 @@ from torch import Tensor
 from crossroads.chunking import Kept
 from crossroads.codecs.frames import ValueFrameCodec
 from crossroads.codecs.spec import Latent
+from crossroads.codecs.streaming import EncoderState
 from crossroads.history import History
 from crossroads.net import StreamNet
 from crossroads.objectives import TokenCE
@@ -164,12 +165,14 @@ class Interpreter:
         assert leg.solver.start == 1.0 or not set(leg.streams) & set(self.known), "a known stream starts from noise"
         shapes = [self.latents[name].values.shape for name in moving]
         sizes = [shape[1:].numel() for shape in shapes]
+        streams = {name: self.net.group(name).stream.name for name in moving}
+        paces = {name: leg.pace(stream) for name, stream in streams.items()}
 
         def place(x: Tensor, level: float) -> None:
             for name, part, shape in zip(moving, x.split(sizes, dim=1), shapes, strict=True):
                 kept, values = self._kept(name), part.reshape(shape)
                 self.latents[name] = replace(self.latents[name], values=kept.shown(values) if kept else values)
-                self.levels[name] = level
+                self.levels[name] = leg.level(streams[name], level)
 
         running_blank: list[str] = []
         if leg.guidance is not None:
@@ -178,26 +181,26 @@ class Interpreter:
 
         def velocity(x: Tensor, level: float) -> Tensor:
             place(x, level)
-            found = self._velocities(running, moving, level)
+            found = self._velocities(running, moving)
             if self.blank is not None and leg.guidance is not None:
                 self.blank.latents |= {name: self.latents[name] for name in moving}
-                self.blank.levels |= dict.fromkeys(moving, level)
+                self.blank.levels |= {name: self.levels[name] for name in moving}
                 guided = [self._principal(name) for name in leg.guidance.streams]
-                for name, blank in self.blank._velocities(running_blank, guided, level).items():
+                for name, blank in self.blank._velocities(running_blank, guided).items():
                     found[name] = blank + leg.guidance.scale * (found[name] - blank)
             for name in moving:
                 if kept := self._kept(name):
-                    found[name] = kept.velocity(self.latents[name].values, found[name], level)
-            return torch.cat([found[name].flatten(1) for name in moving], dim=1)
+                    found[name] = kept.velocity(self.latents[name].values, found[name], self.levels[name])
+            return torch.cat([paces[name] * found[name].flatten(1) for name in moving], dim=1)
 
         start = torch.cat([self.latents[name].values.flatten(1) for name in moving], dim=1)
-        place(leg.solver.solve(start, velocity), leg.solver.stop)
+        asked = leg.skipping.over(velocity) if leg.skipping else velocity
+        place(leg.solver.solve(start, asked), leg.solver.stop)
 
     def _under_other_words(self, guidance: Guidance) -> Interpreter:
         """One that has seen and drawn the same, but for what some texts say; what they do not touch is taken over."""
         told = self.obs.told((guidance.words,) * self.obs.batch_size)
-        old = self.history
-        history = replace(old, states=old.blank, first=old.first.told(told.text)) if old else None
+        history = self.history.told(told.text) if self.history else None
         other = Interpreter(self.net, told, self.generator, caching=self.caching, known=self.known, history=history)
         other.promised = self.promised
         other.remembered = self.remembered
@@ -209,19 +212,19 @@ class Interpreter:
         other._recall()
         return other
 
-    def _velocities(self, running: list[str], moving: list[str], level: float) -> dict[str, Tensor]:
+    def _velocities(self, running: list[str], moving: list[str]) -> dict[str, Tensor]:
         """What the network answers for each of some groups."""
         needed = [name for name in running if name in self._needed(moving)]
         states = self.net({name: self._input(name) for name in needed}, self.states)
-        return {name: self._velocity(name, states[name], level) for name in moving}
+        return {name: self._velocity(name, states[name]) for name in moving}
 
-    def _velocity(self, name: str, state: GroupState, level: float) -> Tensor:
+    def _velocity(self, name: str, state: GroupState) -> Tensor:
         """What the network answers; for a known stream, what leads straight to its value."""
         known = self.known.get(self.net.group(name).stream.name)
         if known is None:
             return self.net.codec(name).read(state.hidden)
         start, num = self._block(name) or (0, known.shape[1])
-        return (self.latents[name].values - known[:, start : start + num]) / level
+        return (self.latents[name].values - known[:, start : start + num]) / self.levels[name]
 
     def _kept(self, name: str) -> Kept | None:
         """The promise that a group keeps, if it is noised."""
@@ -322,7 +325,7 @@ class Interpreter:
         if new:
             self.states |= self.net(new, self.states)
 
-    def behind(self, first: Observation) -> History | None:
+    def behind(self, start: Observation) -> History | None:
         """What the next call remembers of this one; None where nothing is remembered."""
         if not self.remembered:
             return None
@@ -340,9 +343,10 @@ class Interpreter:
             return {name: state for name, state in states.items() if name in kept} | cut
 
         return History(
-            first=first if old is None else old.first,
+            starts=(*(() if old is None else old.starts), replace(start, passed={})),
             num_blocks=0 if old is None else old.num_blocks,
             frames={} if old is None else old.frames,
+            encoder=EncoderState() if old is None else old.encoder,
             latents={name: latent for name, latent in self.latents.items() if name in kept} | past,
             states=observed(self.states),
             blank=observed(self.blank.states) if self.blank else {},
@@ -382,10 +386,4 @@ class Interpreter:
 
 def _behind(past: Latent | None, new: Latent) -> Latent:
     """What comes behind what was there, if anything was."""
-    if past is None:
-        return new
-    beside = None
-    if past.beside is not None and new.beside is not None:
-        beside = torch.cat([past.beside, new.beside], dim=1)
-    values, valid = torch.cat([past.values, new.values], dim=1), torch.cat([past.valid, new.valid], dim=1)
-    return Latent(values=values, valid=valid, beside=beside)
+    return new if past is None else past.then(new)

@@ -126,6 +126,12 @@ class Layout:
         once = group.view.kind == "now" and group.stream.principal != "now"
         return 0 if once or group.view.kind == "clean" else self.clock.per_block(group.stream.name)
 
+    @property
+    def windowed(self) -> bool:
+        """Whether nothing reads the clean past further back than a window, so that the oldest of it may be dropped."""
+        clean = [edge for edge in self.edges if self.groups[edge.src].view.kind == "clean"]
+        return all(edge.window is not None for edge in clean)
+
     def teller(self, name: str) -> str | None:
         """The group whose noise level an observed group is told, if it is told one."""
         stream = self.groups[name].stream.told

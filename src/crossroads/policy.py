@@ -39,14 +39,25 @@ from crossroads.types import Actions, Batch, Losses, Observation
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """What a policy carries from one call to the next; one robot, one memory. Few policies have a ``history``."""
+    """What a policy carries from one call to the next, of the robots that it is asked about together. Few policies have
+    a ``history``."""
 
     num_chunks: int = 0
     history: History | None = None
 
+    def rows(self, rows: Tensor) -> Memory:
+        """What is remembered of some of the robots: the others are not asked about any more."""
+        return self if self.history is None else replace(self, history=self.history.rows(rows))
+
 
 class Policy(Protocol):
     """Anything that acts on observations."""
+
+    @property
+    def passed_s(self) -> tuple[float, ...]:
+        """When it looks between two calls, in seconds after the first of them, rising; the last time is that of the
+        next call, which is given these frames (``Observation.passed``). Empty for a policy that remembers nothing."""
+        ...
 
     def start(self, batch_size: int) -> Memory: ...
 
@@ -226,6 +237,11 @@ class StreamPolicy(nn.Module):
                 loss = loss * ~prepared.given[stream.name]
             terms[stream.name] = stream.objective.weight * loss
         return Losses(terms=terms)
+
+    @property
+    def passed_s(self) -> tuple[float, ...]:
+        """The times of the frames of one block, where acting goes on block by block."""
+        return self.recipe.chunk.future_s if self.recipe.stage.by_block else ()
 
     def start(self, batch_size: int) -> Memory:
         return Memory()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crossroads.solvers import Solver
+from crossroads.solvers import Skipping, SkippingWhileAlike, Solver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +27,35 @@ class Guidance:
 @dataclass(frozen=True, kw_only=True)
 class Denoise:
     """Several streams move together along a solver's levels. What a solver takes from level 1 starts as fresh noise,
-    also where an earlier leg had settled it."""
+    also where an earlier leg had settled it.
+
+    ``skipping``: steps that go on by an earlier velocity and run no network. ``ends``: streams that stop early, with
+    the level at which each ends, as DreamZero's video at 0.8 while its actions go to 0 (arXiv 2602.15922; in its code
+    ``decouple_inference_noise``). Their levels are the solver's, squeezed. The solver walks in its own level ``u``, in
+    which a stream at ``t(u)`` moves by ``dx/du = t'(u) v(x, t)``: what a solver does beyond first order it weighs by
+    its own levels. What has stopped early stays as noisy as its level says, also where it is shown.
+    """
 
     streams: tuple[str, ...]
     solver: Solver
     guidance: Guidance | None = None
+    skipping: Skipping | SkippingWhileAlike | None = None
+    ends: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def evaluations(self) -> int:
+        """At how many steps the network runs; at most, where velocities decide that on the way."""
+        return len(self.skipping.evaluated) if isinstance(self.skipping, Skipping) else self.solver.steps
+
+    def pace(self, stream: str) -> float:
+        """By how much a stream's level moves while the solver's moves by 1."""
+        start, stop = self.solver.levels()[0].item(), self.solver.stop
+        return (start - dict(self.ends)[stream]) / (start - stop) if stream in dict(self.ends) else 1.0
+
+    def level(self, stream: str, level: float) -> float:
+        """A stream's own level where the solver is at ``level``."""
+        early = dict(self.ends).get(stream)
+        return level if early is None else early + self.pace(stream) * (level - self.solver.stop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +86,7 @@ class Commit:
 
     ``observed``: not what was imagined, but what was observed since the last call (of actions, what that call
     answered). The stage then goes on block by block: each call moves one block of the clock, and the clean view stays
-    from call to call; what is imagined is put behind it for the rest of a call.
+    from call to call; what is imagined is put behind it for the rest of a call. How long it stays: ``history``.
     """
 
     stream: str

@@ -1,7 +1,8 @@
 """Solvers: how a leg walks from noise to clean along the network's velocity.
 
 A solver names the levels it visits and turns a velocity into a new state. All speak the house convention (``noise``);
-what a published solver keeps in other variables is converted inside it.
+what a published solver keeps in other variables is converted inside it. ``Skipping`` and ``SkippingWhileAlike`` stand
+between any of them and the network, and ask it at some steps only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from crossroads.noise import clean_from_velocity, grid, level_from_edm, unipc, wan_grid
 
@@ -123,3 +125,64 @@ class ExponentialMultistep:
 
 
 Solver = Euler | UniPC | ExponentialMultistep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipping:
+    """The network is asked at the steps ``evaluated`` alone, counted from 0; at the others the solver is given the last
+    velocity again (DreamZero, arXiv 2602.15922, "DiT caching"; in its code ``dit_step_mask``)."""
+
+    evaluated: tuple[int, ...]
+
+    def over(self, velocity: Velocity) -> Velocity:
+        """The velocity that a solver is given, for one walk."""
+        last, step = torch.empty(0), -1
+
+        def reused(x: Tensor, level: float) -> Tensor:
+            nonlocal last, step
+            step += 1
+            last = velocity(x, level) if step in self.evaluated else last
+            return last
+
+        return reused
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippingWhileAlike:
+    """Where a sample's last two velocities point the same way, it goes on by the last one for a while.
+
+    ``rules``: from the strictest on, the cosine that must be passed and for how many steps nothing is asked then; after
+    them the network is asked once before the next comparison, and it is asked at the first two steps (DreamZero's code,
+    ``DYNAMIC_CACHE_SCHEDULE``). Every sample decides for itself, over all that the leg moves, so an answer does not
+    depend on its company; the network runs, for the whole batch, where one sample asks. DreamZero compares the video's
+    velocities alone and decides by their mean over the batch.
+    """
+
+    rules: tuple[tuple[float, int], ...] = ((0.95, 4), (0.93, 2))
+
+    def over(self, velocity: Velocity) -> Velocity:
+        """The velocity that a solver is given, for one walk."""
+        answers: list[Tensor] = []  # the last two of each sample
+        left = torch.empty(0)  # how many steps a sample still goes without
+
+        def reused(x: Tensor, level: float) -> Tensor:
+            nonlocal left, answers
+            if len(answers) < 2:
+                answers.append(velocity(x, level))
+                left = torch.zeros(len(x), dtype=torch.long, device=x.device)
+                return answers[-1]
+            before, last = answers
+            alike = functional.cosine_similarity(last.float(), before.float(), dim=1)
+            num = torch.zeros_like(left)
+            for cosine, steps in reversed(self.rules):
+                num = torch.where(alike > cosine, steps, num)
+            begins = (left == 0) & (num > 0)
+            skips = begins | (left > 1)
+            left = torch.where(begins, num, (left - 1).clamp(min=0))
+            if bool(skips.all()):
+                return last
+            kept = skips[:, None]
+            answers = [torch.where(kept, before, last), torch.where(kept, last, velocity(x, level))]
+            return answers[1]
+
+        return reused

@@ -31,8 +31,8 @@ class Observation:
     robot: tuple[str, ...]
     time_s: Float[Tensor, "*b"]
     passed: Mapping[str, UInt8[Tensor, "*b f h w 3"]] = field(default_factory=dict)
-    """The frames since the last call of a policy that remembers, the present one last; empty where it is to start anew,
-    and for all other policies."""
+    """The frames since the last call of a policy that remembers, at the times that it names (``Policy.passed_s``), the
+    present one last; empty where it is to start anew, and for all other policies."""
     encoded: Mapping[str, Float[Tensor, "*b t rows columns c"]] = field(default_factory=dict)
     """Latents kept from before, of these images and the frames that followed them, by clip; what is not here is encoded
     when it is needed. Only training batches have any (``train.latent_cache``)."""

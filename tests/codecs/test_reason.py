@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +15,7 @@ from torch import Tensor
 
 from crossroads.codecs import reason
 from crossroads.codecs.reason import SYSTEM, ReasonCodec, ReasonFeatures
+from crossroads.codecs.text_cache import PARTS
 from crossroads.errors import InputError
 from crossroads.types import Observation
 
@@ -37,16 +42,21 @@ class Frozen:
         num = max(max_length, len(prompt.split()))
         return SimpleNamespace(input_ids=torch.arange(num)[None])
 
-    def model(self, ids: Tensor, *, output_hidden_states: bool) -> SimpleNamespace:
+    def to(self, device: torch.device) -> Callable[..., SimpleNamespace]:
+        return partial(self.model, device)
+
+    def model(self, device: torch.device, ids: Tensor, *, output_hidden_states: bool) -> SimpleNamespace:
+        assert ids.device == device
         self.asked += 1
         layers = [torch.randn(1, ids.shape[1], 6, generator=torch.Generator().manual_seed(n)) + 9 for n in range(3)]
-        return SimpleNamespace(hidden_states=tuple(layers))
+        return SimpleNamespace(hidden_states=tuple(layer.to(device, torch.bfloat16) for layer in layers))
 
 
 @pytest.fixture
 def frozen(monkeypatch: pytest.MonkeyPatch) -> Frozen:
     found = Frozen()
-    monkeypatch.setattr(reason, "reason_model", lambda source: (found, found.model))
+    for part in ("tokeniser", "reason_encoder"):
+        monkeypatch.setattr(reason, part, lambda source, subfolder: found)
     return found
 
 
@@ -56,6 +66,7 @@ def test_layers_are_evened_joined_kept_and_projected(frozen: Frozen) -> None:
     assert latent.values.shape == (3, 5, 12)
     assert bool(latent.valid.all())
     assert frozen.asked == 2
+    assert latent.values.dtype == torch.float32
     for layer in latent.values.split(6, dim=-1):  # the embedding is no layer
         torch.testing.assert_close(layer.mean(dim=-1), torch.zeros(3, 5), atol=1e-6, rtol=0)
         torch.testing.assert_close(layer.std(dim=-1), torch.ones(3, 5), atol=1e-5, rtol=0)
@@ -67,6 +78,35 @@ def test_layers_are_evened_joined_kept_and_projected(frozen: Frozen) -> None:
 def test_a_prompt_that_is_too_long_is_refused(frozen: Frozen) -> None:
     with pytest.raises(InputError, match=r"at most 5 tokens.*got 6"):
         ReasonCodec(SPEC, 4).observe(told("put the red cube left there"))
+
+
+def test_states_are_kept_on_disk_as_the_encoder_gave_them_for_policies_without_it(
+    frozen: Frozen, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in PARTS:
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "tokenizer.json").write_text("{}")
+    spec = replace(SPEC, source=str(tmp_path))
+    first = ReasonCodec(spec, 4).observe(told("push", "pull"))
+    assert frozen.asked == 2
+    for part in ("tokeniser", "reason_encoder"):
+        monkeypatch.setattr(reason, part, lambda source, subfolder: pytest.fail("loaded again"))
+    again = ReasonCodec(spec, 4)
+    assert torch.equal(again.observe(told("push", "pull")).values, first.values)
+    held = again.known.held["push"]
+    assert (held.dtype, held.shape) == (torch.bfloat16, (5, 12))
+    assert len(list(own_cache.glob("text/*/*.safetensors"))) == 2
+    with pytest.raises(InputError, match="states of 10 numbers a token, got 12"):
+        ReasonCodec(replace(spec, layer_width=5), 4).observe(told("push"))
+
+
+def test_the_encoder_runs_where_the_policy_runs(frozen: Frozen) -> None:
+    codec = ReasonCodec(SPEC, 4)
+    moved: list[torch.device] = []
+    frozen.to = lambda device: moved.append(device) or partial(frozen.model, device)
+    with pytest.raises(NotImplementedError, match="meta tensor"):  # whose numbers cannot be kept
+        codec.observe(told("push").to("meta"))
+    assert moved == [torch.device("meta")]
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

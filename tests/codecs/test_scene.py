@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -45,7 +48,11 @@ class Frozen:
         num = SPEC.model.num_pictured(tuple(images[0].shape[1:])) + len(text[0].split())  # pyright: ignore
         return {"input_ids": torch.arange(num)[None]}
 
-    def model(self, *, input_ids: Tensor, output_hidden_states: bool) -> SimpleNamespace:
+    def to(self, device: torch.device) -> Callable[..., SimpleNamespace]:
+        return partial(self.model, device)
+
+    def model(self, device: torch.device, *, input_ids: Tensor, output_hidden_states: bool) -> SimpleNamespace:
+        assert input_ids.device == device
         states = input_ids[..., None].expand(-1, -1, SPEC.model.width).float()
         return SimpleNamespace(hidden_states=(torch.zeros_like(states), states))
 
@@ -53,7 +60,8 @@ class Frozen:
 @pytest.fixture
 def frozen(monkeypatch: pytest.MonkeyPatch) -> Frozen:
     found = Frozen()
-    monkeypatch.setattr(scene, "scene_model", lambda source: (found, found.model))
+    for part in ("image_text_processor", "image_text_model"):
+        monkeypatch.setattr(scene, part, lambda source: found)
     return found
 
 
@@ -67,6 +75,12 @@ def test_every_token_of_picture_and_prompt_is_read_and_what_is_padded_is_not(fro
     assert not latent.values[~latent.valid].any()
     assert codec.embed(latent.values, torch.zeros(2, 1)).shape == (2, 13, 8)
     assert sum(weight.numel() for weight in codec.parameters()) == SPEC.num_parameters(8)
+
+
+def test_the_model_runs_where_the_policy_runs(frozen: Frozen) -> None:
+    obs = seen("push")
+    latent = SceneCodec(SPEC, 8).observe(replace(obs, state=obs.state.to("meta")))
+    assert latent.values.device == latent.valid.device == torch.device("meta")
 
 
 def test_cameras_stand_on_one_canvas_and_an_empty_place_is_grey() -> None:

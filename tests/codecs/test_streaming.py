@@ -60,6 +60,14 @@ def test_a_state_is_a_value_so_a_clip_can_branch() -> None:
         torch.testing.assert_close(latents, net.encode(pixels)[:, 2:], atol=1e-6, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_some_clips_of_a_batch_go_on_as_they_would_have() -> None:
+    net, pixels, chosen = nano(), clip(9, batch=3), torch.tensor([2, 0])
+    _, state = encode_stream(net, pixels[:, :7], EncoderState())
+    latents, _ = encode_stream(net, pixels[chosen, 7:], state.rows(chosen))
+    torch.testing.assert_close(latents, net.encode(pixels)[chosen, 2:], atol=1e-6, rtol=1e-5)
+
+
 def held(state: EncoderState) -> int:
     """Bytes that a state keeps alive, views included."""
     kept = [tensor for tensor in (*state.past, state.pending) if tensor is not None]

@@ -52,6 +52,9 @@ class Encoder:
 
     def text_encoder(self, source: str, subfolder: str):
         self._here(subfolder)
+        return self
+
+    def to(self, device: torch.device | str):
         return self._encode
 
     def _here(self, subfolder: str) -> None:
@@ -102,6 +105,22 @@ def test_an_unknown_text_without_weights_names_both_ways_out(encoder: Encoder, o
         states(encoder, "pull it")
     assert "kept states of 'pull it'" in caught.value.expected
     assert str(own_cache / "text") in caught.value.expected
+
+
+def test_memory_holds_what_was_asked_for_last_and_the_disk_the_rest(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_cache, "MOST_BYTES", 2 * 4 * 6 * 2)  # two instructions of four tokens
+    codec = TextFeatureCodec(spec(encoder), 6)
+    first = codec.features("push it")
+    for text in ("pull it", "push it", "lift it"):
+        codec.features(text)
+    assert list(codec.known.held) == ["push it", "lift it"]
+    codec.features("pull it")
+    assert torch.equal(codec.features("push it"), first)
+    assert encoder.calls == 3
+    codec.features("put it there")  # larger than half
+    assert list(codec.known.held) == ["put it there"]
 
 
 @pytest.mark.parametrize("changes", [{"template": "now : {task}"}, {"max_tokens": 4}], ids=str)

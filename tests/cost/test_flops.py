@@ -22,10 +22,11 @@ from crossroads.cost.flops import flops, parameters
 from crossroads.cost.show import amount, in_words, show
 from crossroads.errors import InputError
 from crossroads.recipe import Recipe
+from crossroads.recipes.catalogue import RECIPES
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm
 from crossroads.recipes.pi0 import pi0
 from crossroads.schedule import Commit, Denoise, Read
-from crossroads.solvers import Euler
+from crossroads.solvers import Euler, Skipping, SkippingWhileAlike
 from crossroads.stage import Tower
 from crossroads.streams import Edge
 from crossroads.towers.gemma import Gemma
@@ -58,6 +59,7 @@ CASES = {
     "cross from a tap": recipe_with(tiny_edges(tap=0)),
     "modulate": recipe_with(modulated(tiny_edges()), replace(EXPERT, context_width=0)),
     "modulate at one layer": recipe_with(modulated(tiny_edges(layers=(1,)))),
+    "skipped steps": recipe_with(tiny_edges()).vary({"stage.schedule.1.skipping": Skipping(evaluated=(0, 2))}),
     "modulated head": recipe_with(tiny_edges(), replace(EXPERT, modulated_head=True)),
 }
 
@@ -143,6 +145,21 @@ def test_caching_is_paid_once_and_moving_per_step() -> None:
     assert flops(fast_wam_idm()).act.decode > 0
 
 
+def test_in_every_recipe_that_denoises_a_skipped_step_is_free() -> None:
+    for make in RECIPES.values():
+        recipe = make()
+        for number, leg in enumerate(recipe.stage.schedule):
+            if isinstance(leg, Denoise) and leg.solver.steps > 2:
+                whole, two, most = (
+                    flops(recipe.vary({f"stage.schedule.{number}.skipping": skipping})).act
+                    for skipping in (None, Skipping(evaluated=(0, 2)), SkippingWhileAlike())
+                )
+                (moved,) = [one for one in zip(whole.legs, two.legs, strict=True) if one[0] != one[1]]
+                assert moved[1].moving * leg.solver.steps == moved[0].moving * 2, recipe.name
+                assert moved[1].once == moved[0].once
+                assert most == whole, "an upper bound"
+
+
 def test_shorter_texts_cost_less_and_an_unknown_stream_is_refused() -> None:
     assert flops(pi0(), tokens={"text": 8}).act.total < flops(pi0()).act.total
     with pytest.raises(InputError, match="Did you mean 'text'"):
@@ -154,6 +171,11 @@ def test_legs_and_amounts_in_words() -> None:
         "denoise video and action in 5 steps, levels shifted by 5"
     )
     assert in_words(Denoise(streams=("video",), solver=Euler(steps=3, stop=0.6))).endswith("from level 1 to 0.6")
+    early = Denoise(streams=("video", "action"), solver=Euler(steps=1), ends=(("video", 0.8),))
+    assert in_words(early) == "denoise video and action in 1 step, video to level 0.8 only"
+    few = Denoise(streams=("action",), solver=Euler(steps=5), skipping=Skipping(evaluated=(0, 3)))
+    assert in_words(few).endswith("in 5 steps, 2 of which run the network")
+    assert in_words(replace(few, skipping=SkippingWhileAlike())).endswith(", at most 5 of which run the network")
     assert [amount(number) for number in (12, 4_204_992, 1.07e9, 1.13e19)] == ["12", "4.2 M", "1.07 G", "11.3 E"]
 
 

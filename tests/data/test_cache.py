@@ -75,6 +75,15 @@ def test_an_interrupted_decode_is_not_readable_and_goes_on_where_it_was_saved(
         )
 
 
+def test_a_full_disk_is_told_before_anything_is_decoded(
+    full_disk: None, dataset: LeRobotDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LeRobotDataset, "frames", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(InputError, match=r"front-32x48.part: expected .* GB free.*set CROSSROADS_CACHE"):
+        FrameCache.open(dataset, cameras=("front",), image_hw=(32, 48), root=tmp_path)
+    assert {path.suffix for path in tmp_path.rglob("front*")} == {".lock"}
+
+
 def test_changed_content_gets_another_cache(fresh: Callable[..., Path], tmp_path: Path) -> None:
     path = fresh()
     FrameCache.open(LeRobotDataset.open(path), cameras=("front",), image_hw=(16, 24), root=tmp_path / "c")

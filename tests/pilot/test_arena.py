@@ -43,6 +43,8 @@ IMAGE_HW = (16, 16)
 class Noisy:
     """Moves at random; its noise shows whether a round was run with the same generator."""
 
+    passed_s: tuple[float, ...] = ()
+
     def __init__(self) -> None:
         self.num_asked = 0
 
@@ -112,6 +114,18 @@ def test_equal_arms_get_no_winner_and_run_to_the_end(tmp_path: Path) -> None:
     assert [pair.answer for pair in found.pairs] == ["open"]
     assert found.ended == "all 4 scenes were run and it is still open against other"
     assert [measured.letter for measured in found.arms] == ["a", "a"]
+
+
+def test_it_is_said_whether_a_policy_went_on_from_what_it_saw(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, num_trials=1, num_swapped=0)
+    policies = {"forgetful": Noisy(), "remembering": Noisy(), "cut off": Noisy()}
+    policies["remembering"].passed_s, policies["cut off"].passed_s = (0.4, 0.8), (0.6, 1.2)
+    found = evaluate_arms([arm(name, policy) for name, policy in policies.items()], settings, tmp_path, lambda _: None)
+    said = [measured.memory for measured in found.arms]
+    assert said[0] == ""
+    assert said[1] == "each call goes on from what passed since the last"
+    assert said[2] == "each call starts anew: 8 steps are executed, not the 12 of its blocks"
+    assert all(one in summary(found) for one in said)
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from nano_batch import ROBOT, nano_batch, statistics
 
+from crossroads.errors import InputError
 from crossroads.pilot.inverse import (
     InverseModel,
     Sees,
@@ -106,6 +107,12 @@ def test_each_frame_is_looked_at_by_itself(eyes) -> None:
     before, after = (eyes.features(b, generator=torch.Generator())["image"] for b in (few, changed))
     torch.testing.assert_close(first_frame(before), first_frame(after), rtol=0, atol=1e-5)
     assert not torch.allclose(before.hidden, after.hidden, atol=1e-2)
+
+
+def test_features_for_which_the_disk_has_no_room_leave_nothing_behind(full_disk: None, eyes, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.npy: expected .* GB free.*choose another --out"):
+        build_store(eyes, Few(), np.arange(8), tmp_path / "out" / "features", num_draws=1, seed=0, progress=False)
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("sees", ["motion", "scene"])

@@ -1,14 +1,18 @@
-"""A fingerprint tells plans apart by what they mean, and only by that."""
+"""A fingerprint tells plans apart by what they mean, and only by that; every recipe fits a robot and its recording."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, make_dataclass, replace
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+from recordings import episodes, write
 
-from crossroads.pilot.plan import PROFILES, fingerprint
-from crossroads.recipes.catalogue import recipe
+from crossroads.data.lerobot import LeRobotDataset
+from crossroads.data.window import Windows
+from crossroads.pilot.plan import PROFILES, fingerprint, fit
+from crossroads.recipes.catalogue import RECIPES, recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +50,13 @@ def test_every_change_of_a_recipes_meaning_is_another_fingerprint_and_its_notes_
     assert len({fingerprint(recipe(name)) for name in ("fast_wam", "fast_wam_joint", "fast_wam_idm", "pi0")}) == 4
     assert fingerprint(one.vary({"stage.schedule.0.solver.steps": 3})) != fingerprint(one)
     assert fingerprint(PROFILES["smoke"]) != fingerprint(PROFILES["laptop"])
+
+
+def test_a_recording_fills_the_window_of_every_recipe_that_was_sized_for_its_robot(tmp_path: Path) -> None:
+    dataset = LeRobotDataset.open(write(tmp_path / "toy", episodes(1)))
+    acting = [name for name in RECIPES if any(s.carries == "action" for s in recipe(name).stage.streams)]
+    assert {"lingbot_va", "dreamzero", "pi0"} <= set(acting)
+    for name in acting:
+        windows = Windows(dataset, fit(recipe(name), dataset.space, dataset.cameras).window, episodes=(0,), cache=None)
+        batch = windows.batch([0])
+        assert batch.actions.shape[1:] == (windows.window.num_actions, dataset.space.action_size), name

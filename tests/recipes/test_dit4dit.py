@@ -10,25 +10,24 @@ import pytest
 import torch
 from every_recipe import policy_of, prepared_batch, seeded
 from nano_batch import ROBOT, nano_batch
-from safetensors.torch import load_file, save_file
+from released import goes_in_and_comes_out, weighs_and_works_as_said
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossroads.backbones.load import load_backbones
-from crossroads.build import build, build_net
+from crossroads.build import build
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens, HeadEnds
 from crossroads.codecs.reason import ReasonFeatures
-from crossroads.cost.flops import Work, flops, parameters
+from crossroads.cost.flops import flops, parameters
 from crossroads.errors import InputError
-from crossroads.parity.recorded import all_valid, embedded
+from crossroads.parity.recorded import all_valid
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import recipe
 from crossroads.recipes.dit4dit import dit4dit
 from crossroads.recipes.dit4dit_names import UNUSED, dit4dit_names
 from crossroads.recipes.dit4dit_sizes import NANO, PUBLISHED
-from crossroads.recipes.release import write_release
-from crossroads.recipes.transfer import Official, export_release, import_release
+from crossroads.recipes.transfer import Official
 from crossroads.towers.attend import Sdpa
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.given import Given
@@ -152,38 +151,15 @@ RELEASED = Official(recipe=dit4dit(TINY), names=dit4dit_names(TINY), unused=UNUS
 
 
 def test_the_official_layout_goes_in_and_comes_out_again(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    net = build_net(RELEASED.recipe.stage)
-    (file,) = write_release(net, RELEASED.names, tmp_path / "release")
-    given = load_file(file)
+    given = goes_in_and_comes_out(RELEASED, tmp_path, ("backbone_interface.extractor.vae.quant.weight",))
     assert given["backbone_interface.extractor.transformer.crossattn_proj.0.weight"].shape == (WORDS, 10)
     assert given["action_model.model.transformer_blocks.2.attn1.to_k.weight"].shape == (12, 16)
     assert given["action_model.model.transformer_blocks.3.attn1.to_k.weight"].shape == (12, 12)
-    save_file({**given, "backbone_interface.extractor.vae.quant.weight": torch.zeros(1)}, file)
-    found = import_release(RELEASED, str(tmp_path / "release"), tmp_path / "ours", dtype=torch.float32)
-    for (name, ours), (other, theirs) in zip(found.named_parameters(), net.named_parameters(), strict=True):
-        assert name == other
-        assert torch.equal(ours, theirs)
-    (back,) = export_release(RELEASED, tmp_path / "ours", tmp_path / "back")
-    returned = load_file(back)
-    assert returned.keys() == given.keys()
-    assert all(torch.equal(returned[name], given[name]) for name in given)
 
 
 def test_weights_and_work_of_the_published_kind_are_the_counted_ones() -> None:
-    """The published video model and words, which nano has not; the frozen models are not run."""
-    stage = RELEASED.recipe.stage
-    net = build_net(stage)
-    counted = {part: num for part, num in parameters(RELEASED.recipe).parts.items() if "autoencoders" not in part}
-    assert sum(weight.numel() for weight in net.parameters()) == sum(counted.values())
-    names = frozenset(net.layout.groups)
-    shapes = {name: net.codec(name).latent_shape(net.group(name).view.kind) for name in names}
-    latents = {name: all_valid(torch.randn(1, *shape)) for name, shape in shapes.items()}
-    net.attend_by(Sdpa(max_waste=0.0))
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        net(embedded(net, latents, {}, names), {})
-    work = Work(stage=stage)
-    assert work.run(names) + work.embed(names) == counter.get_total_flops()
+    """The published video model and words, which nano has not."""
+    weighs_and_works_as_said(RELEASED)
 
 
 def test_training_on_the_published_kind_costs_what_is_said() -> None:

@@ -10,10 +10,8 @@ import pytest
 import torch
 from every_recipe import seeded
 from nano_batch import ROBOT, nano_batch
-from safetensors.torch import load_file, save_file
+from released import goes_in_and_comes_out, weighs_and_works_as_said
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from crossroads.axes import computed
 from crossroads.backbones.load import load_backbones
@@ -22,19 +20,16 @@ from crossroads.codecs.learned import LearnedTokens
 from crossroads.codecs.published_text import TextFeatures
 from crossroads.codecs.scene import QwenVision, SceneFeatures
 from crossroads.codecs.state import StateToken
-from crossroads.cost.flops import Work, parameters
+from crossroads.cost.flops import parameters
 from crossroads.interpreter import Settled
-from crossroads.parity.recorded import all_valid, embedded
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import recipe
 from crossroads.recipes.motus import QUESTIONS, motus
 from crossroads.recipes.motus_names import UNUSED, motus_names
 from crossroads.recipes.motus_sizes import PUBLISHED
 from crossroads.recipes.nano import DENOISING_STEPS
-from crossroads.recipes.release import write_release
-from crossroads.recipes.transfer import Official, export_release, import_release
+from crossroads.recipes.transfer import Official
 from crossroads.streams import NOW
-from crossroads.towers.attend import Sdpa
 from crossroads.towers.given import Given
 from crossroads.towers.joint import GroupInput
 from crossroads.towers.motus import MotusExpert
@@ -191,38 +186,15 @@ RELEASED = Official(recipe=motus(TINY), names=motus_names(TINY), unused=UNUSED)
 
 def test_the_official_layout_goes_in_and_comes_out_again(tmp_path: Path) -> None:
     """With what the release holds beside the weights: a table of places, the frozen models, modules listed twice."""
-    torch.manual_seed(0)
-    net = build_net(RELEASED.recipe.stage)
-    (file,) = write_release(net, RELEASED.names, tmp_path / "release")
-    given = load_file(file)
+    beside = ("action_expert.input_encoder.pos_embedding", "vlm_model.lm_head.weight", "video_module.grid.weight")
+    given = goes_in_and_comes_out(RELEASED, tmp_path, beside)
     assert "video_model.wan_model.blocks.1.cross_attn.q.weight" in given
     assert given["und_expert.blocks.0.wan_und_qkv"].shape == (3, 2, 14, 8)
-    beside = ("action_expert.input_encoder.pos_embedding", "vlm_model.lm_head.weight", "video_module.grid.weight")
-    save_file({**given, **{name: torch.zeros(1) for name in beside}}, file)
-    found = import_release(RELEASED, str(tmp_path / "release"), tmp_path / "ours", dtype=torch.float32)
-    for (name, ours), (other, theirs) in zip(found.named_parameters(), net.named_parameters(), strict=True):
-        assert name == other
-        assert torch.equal(ours, theirs)
-    (back,) = export_release(RELEASED, tmp_path / "ours", tmp_path / "back")
-    returned = load_file(back)
-    assert returned.keys() == given.keys()
-    assert all(torch.equal(returned[name], given[name]) for name in given)
 
 
 def test_weights_and_work_of_both_experts_are_the_counted_ones() -> None:
-    """Of the published kind, which nano has for the actions alone; the frozen models are not run."""
-    stage = RELEASED.recipe.stage
-    net = build_net(stage)
-    counted = {part: num for part, num in parameters(RELEASED.recipe).parts.items() if "autoencoders" not in part}
-    assert sum(weight.numel() for weight in net.parameters()) == sum(counted.values())
-    names = frozenset(net.layout.groups)
-    shapes = {name: net.codec(name).latent_shape(net.group(name).view.kind) for name in names}
-    latents = {name: all_valid(torch.randn(1, *shape)) for name, shape in shapes.items()}
-    net.attend_by(Sdpa(max_waste=0.0))
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        net(embedded(net, latents, {}, names), {})
-    work = Work(stage=stage)
-    assert work.run(names) + work.embed(names) == counter.get_total_flops()
+    """Of the published kind, which nano has for the actions alone."""
+    weighs_and_works_as_said(RELEASED)
 
 
 def test_registers_are_learned_and_stand_behind_the_actions() -> None:

@@ -126,6 +126,15 @@ def test_an_interrupted_encoding_is_not_readable_and_goes_on_where_it_was_noted(
     torch.testing.assert_close(kept.batch(rows).obs.encoded[video(policy).spec.clip], live.half())
 
 
+def test_a_full_disk_is_told_before_anything_is_encoded(
+    full_disk: None, dataset: LeRobotDataset, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid(monkeypatch)
+    with pytest.raises(InputError, match=r"\.part: expected .* GB free.*set CROSSROADS_CACHE"):
+        encoded_windows(*made(dataset), np.array([0]), progress=False)
+    assert {path.suffix for path in (own_cache / "latents").glob("*/*")} == {".lock"}
+
+
 def test_latents_beyond_half_precision_are_refused(dataset: LeRobotDataset, own_cache: Path) -> None:
     policy, windows = made(dataset)
     with torch.no_grad():

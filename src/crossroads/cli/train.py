@@ -67,7 +67,8 @@ class Eval:
     swapped: int = 50
     """Of these scenes, how many are run again told another of their instructions."""
     execute_steps: int = 6
-    """Steps of each chunk that are executed before the next is asked for."""
+    """Steps of each chunk that are executed before the next is asked for. A policy that goes on from what it saw
+    (dreamzero, lingbot_va) does so if these are a whole chunk of it (12); otherwise each call starts anew."""
     videos: int = 4
     """Rollouts of each policy to keep as mp4 files."""
     until_settled: bool = False

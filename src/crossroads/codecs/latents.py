@@ -14,10 +14,12 @@ from typing import Protocol
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from crossroads.codecs.spec import Latent
+from crossroads.codecs.streaming import EncoderState, encode_stream
+from crossroads.codecs.tiling import Autoencoder, Tiled, TiledAutoencoder
 from crossroads.codecs.video_autoencoder import TIME_FACTOR, NanoAutoencoder, NanoAutoencoderNet
 from crossroads.codecs.wan_autoencoder import WanAutoencoder, WanAutoencoderNet
 from crossroads.errors import InputError
@@ -42,7 +44,7 @@ class VideoLatents:
     cameras: tuple[str, ...]
     image_hw: tuple[int, int]
     future_s: tuple[float, ...]
-    autoencoder: NanoAutoencoder | WanAutoencoder
+    autoencoder: NanoAutoencoder | WanAutoencoder | TiledAutoencoder
     patch: int = 1
     marked: bool = False
     beside: int = 0
@@ -150,7 +152,7 @@ class LatentSpec(Protocol):
     """What the maps between latent frames and a tower need to know."""
 
     @property
-    def autoencoder(self) -> NanoAutoencoder | WanAutoencoder: ...
+    def autoencoder(self) -> NanoAutoencoder | WanAutoencoder | TiledAutoencoder: ...
 
     @property
     def patch(self) -> int: ...
@@ -179,10 +181,16 @@ class LatentEnds(nn.Module):
     def __init__(self, spec: LatentSpec, width: int) -> None:
         super().__init__()
         self.spec = spec
-        small = isinstance(spec.autoencoder, NanoAutoencoder)
-        self.autoencoder = NanoAutoencoderNet(spec.autoencoder) if small else WanAutoencoderNet(spec.autoencoder)  # pyright: ignore[reportArgumentType]
+        whole = spec.autoencoder.whole if isinstance(spec.autoencoder, TiledAutoencoder) else spec.autoencoder
+        self.autoencoder = NanoAutoencoderNet(whole) if isinstance(whole, NanoAutoencoder) else WanAutoencoderNet(whole)
         self.enter = nn.Linear(spec.enter_size, width, bias=not spec.marked)
         self.leave = nn.Linear(width, spec.patch_size, bias=not spec.marked)
+
+    @property
+    def coder(self) -> Autoencoder:
+        """The autoencoder as it is run: on whole pictures, or on tiles of them."""
+        spec = self.spec.autoencoder
+        return Tiled(net=self.autoencoder, spec=spec) if isinstance(spec, TiledAutoencoder) else self.autoencoder
 
     def decode(self, latent: Float[Tensor, "b n c"], now: Float[Tensor, "b m c"]) -> dict[str, Tensor]:
         """Future pictures by camera."""
@@ -235,7 +243,7 @@ class LatentCodec(LatentEnds):
     @torch.no_grad()
     def observe(self, obs: Observation) -> Latent:
         known = obs.encoded.get(self.spec.clip)
-        z = self.autoencoder.encode(self._first(obs.images)) if known is None else known[:, :1].float()
+        z = self.coder.encode(self._first(obs.images)) if known is None else known[:, :1].float()
         latent = self._latent(z, torch.ones(len(z), 1, dtype=torch.bool))
         return replace(latent, beside=self.beside(obs.images, "now", 0, latent.values.shape[1]))
 
@@ -251,7 +259,7 @@ class LatentCodec(LatentEnds):
             return None
         first = self._first(images)
         grey = torch.zeros_like(first).expand(-1, len(self.spec.future_s), -1, -1, -1)
-        z = self.autoencoder.encode(torch.cat([first, grey], dim=1))
+        z = self.coder.encode(torch.cat([first, grey], dim=1))
         mask = torch.zeros_like(z[..., :1]).repeat(1, 1, 1, 1, self.spec.beside - z.shape[-1])
         mask[:, 0] = 1
         tokens = self._tokens(torch.cat([mask, z], dim=-1))
@@ -264,30 +272,43 @@ class LatentCodec(LatentEnds):
         known = batch.obs.encoded.get(self.spec.clip)
         z = self.encode(batch.obs.images, batch.future) if known is None else known.float()
         valid = rearrange(batch.future_valid, "b (t f) -> b t f", f=TIME_FACTOR).all(dim=-1)
-        return self._after(z, batch.obs.images, valid)
+        latent = self._latent(z[:, 1:], valid)
+        return replace(latent, beside=self.beside(batch.obs.images, "clean", 0, latent.values.shape[1]))
 
     @torch.no_grad()
-    def clip(self, now: Mapping[str, Tensor], later: Mapping[str, Tensor], valid: Bool[Tensor, "b t"]) -> Latent:
-        """The latents of the frames after the first, encoded with it."""
-        return self._after(self.encode(now, later), now, valid)
+    def clip(
+        self, now: Mapping[str, Tensor], later: Mapping[str, Tensor], past: Latent | None, state: EncoderState
+    ) -> tuple[Latent, EncoderState]:
+        """The latents of the frames after the first (a multiple of 4), and what the encoder remembers of the clip.
+
+        ``past``: those of the frames that ``state`` remembers, which are not encoded again; all are where it is empty.
+        """
+        per_latent = self.spec.num_tokens("now")
+        if past is None or not state.past:
+            z, state = encode_stream(self.coder, self.canvas(self._with_first(now, later)), EncoderState())
+            past, z = None, z[:, 1:]
+        else:
+            done = past.valid.shape[1] // per_latent * TIME_FACTOR
+            z, state = encode_stream(self.coder, self.canvas({name: x[:, done:] for name, x in later.items()}), state)
+        new = self._latent(z, torch.ones(z.shape[:2], dtype=torch.bool))
+        start = 0 if past is None else past.valid.shape[1]
+        new = replace(new, beside=self.beside(now, "clean", start, new.valid.shape[1]))
+        return new if past is None else past.then(new), state
 
     @torch.no_grad()
     def encode(self, now: Mapping[str, Tensor], later: Mapping[str, Tensor]) -> Float[Tensor, "b t h w c"]:
         """The latents of a clip: the frame of now, then those that followed."""
-        first = {name: rearrange(image, "b h w c -> b 1 h w c") for name, image in now.items()}
-        frames = {camera: torch.cat([first[camera], later[camera]], dim=1) for camera in self.spec.cameras}
-        return self.autoencoder.encode(self.canvas(frames))
+        return self.coder.encode(self.canvas(self._with_first(now, later)))
 
-    def _after(self, z: Float[Tensor, "b t h w c"], now: Mapping[str, Tensor], valid: Tensor) -> Latent:
-        latent = self._latent(z[:, 1:], valid)
-        return replace(latent, beside=self.beside(now, "clean", 0, latent.values.shape[1]))
+    def _with_first(self, now: Mapping[str, Tensor], later: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {camera: torch.cat([now[camera][:, None], later[camera]], dim=1) for camera in self.spec.cameras}
 
     @torch.no_grad()
     def decode(
         self, latent: Float[Tensor, "b n c"], now: Float[Tensor, "b m c"]
     ) -> dict[str, UInt8[Tensor, "b f h w 3"]]:
         """Future frames per camera as pixels; the latent of now comes first because the decoder is causal."""
-        pixels = self.autoencoder.decode(self.pictures(torch.cat([now, latent], dim=1)))[:, 1:]
+        pixels = self.coder.decode(self.pictures(torch.cat([now, latent], dim=1)))[:, 1:]
         frames = ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         down, across = self.spec.tiles
         apart = [tile for row in frames.chunk(down, dim=-3) for tile in row.chunk(across, dim=-2)]

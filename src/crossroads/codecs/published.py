@@ -1,32 +1,52 @@
-"""Frozen parts of published checkpoints that we load and never train: tokeniser, text encoder, video autoencoder.
+"""Frozen parts of published checkpoints that we load and never train: tokenisers, encoders, video autoencoders.
 
 ``source`` is a repository name of the model hub or a local folder. The packages that read them come with the extra
 ``backbones`` and are imported when a part is first used, so that recipes at published size can be shown, compared and
-costed without them.
+costed without them. A part is loaded to the CPU, once in a process; who uses it moves it to where the policy runs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
 from crossroads.errors import InputError
 
 
+@contextmanager
+def _loading(package: str, part: str, source: str, subfolder: str = "") -> Iterator[None]:
+    """Says what is missing where a part cannot be loaded: the package, or the files."""
+    where = f"{part} of {source}"
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(
+            where=where,
+            expected=f"the package {package}",
+            got=str(error),
+            do="Install it: pip install 'crossroads[backbones]'.",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            where=where,
+            expected=f"its files in {subfolder or 'the top folder'!r} (hub repository or local folder)",
+            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}",
+            do="Log in to the hub, accept the model's licence there, or give a local folder as source.",
+        ) from error
+
+
 @cache
 def tokeniser(source: str, subfolder: str) -> Any:
     """The tokeniser of a published language model."""
-    try:
+    with _loading("transformers", "tokeniser", source, subfolder):
         from transformers import AutoTokenizer  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        _missing("transformers", f"the tokeniser of {source}", error)
-    try:
+
         return AutoTokenizer.from_pretrained(source, subfolder=subfolder)
-    except (OSError, ValueError) as error:
-        _unreadable("tokeniser", source, subfolder, error)
 
 
 @cache
@@ -34,27 +54,19 @@ def fast_files(source: str) -> Path:
     """The folder of a published FAST tokeniser."""
     if Path(source).is_dir():
         return Path(source)
-    try:
+    with _loading("huggingface_hub", "FAST tokeniser", source, ""):
         from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        _missing("huggingface_hub", f"the FAST tokeniser of {source}", error)
-    try:
+
         return Path(snapshot_download(source, allow_patterns=["*.json"]))
-    except Exception as error:  # the hub's client raises many kinds: offline, unknown, not allowed
-        _unreadable("FAST tokeniser", source, "", error)
 
 
 @cache
 def text_encoder(source: str, subfolder: str) -> Any:
     """The UMT5 encoder of a published video model, in bfloat16."""
-    try:
+    with _loading("transformers", "text encoder", source, subfolder):
         from transformers import UMT5EncoderModel  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        _missing("transformers", f"the text encoder of {source}", error)
-    try:
+
         model = UMT5EncoderModel.from_pretrained(source, subfolder=subfolder, torch_dtype=torch.bfloat16)
-    except (OSError, ValueError) as error:
-        _unreadable("text encoder", source, subfolder, error)
     if not model.encoder.embed_tokens.weight.any():
         # transformers issue 43992: some releases leave the encoder's embedding untied, all zeros, with a warning only
         raise InputError(
@@ -67,32 +79,51 @@ def text_encoder(source: str, subfolder: str) -> Any:
 
 
 @cache
-def video_autoencoder(source: str, subfolder: str) -> Any:
-    """The Wan video autoencoder of a published video model."""
-    try:
-        from diffusers import AutoencoderKLWan  # pyright: ignore[reportMissingImports, reportPrivateImportUsage]
-    except ImportError as error:
-        _missing("diffusers", f"the video autoencoder of {source}", error)
-    try:
-        model = AutoencoderKLWan.from_pretrained(source, subfolder=subfolder)
-    except (OSError, ValueError) as error:
-        _unreadable("video autoencoder", source, subfolder, error)
+def reason_encoder(source: str, subfolder: str) -> Any:
+    """The Cosmos-Reason1 (a Qwen2.5-VL) that encodes the words of a Cosmos-Predict2.5 release, in bfloat16."""
+    with _loading("transformers", "language encoder", source, subfolder):
+        from transformers import Qwen2_5_VLForConditionalGeneration  # pyright: ignore[reportMissingImports]
+
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            source, subfolder=subfolder, torch_dtype=torch.bfloat16
+        )
     return model.eval().requires_grad_(False)
 
 
-def _missing(package: str, part: str, error: ImportError) -> NoReturn:
-    raise InputError(
-        where=part,
-        expected=f"the package {package}",
-        got=str(error),
-        do="Install it: pip install 'crossroads[backbones]'.",
-    ) from error
+@cache
+def image_encoder(source: str, subfolder: str) -> Any:
+    """The CLIP encoder of a published image-to-video model."""
+    with _loading("transformers", "image encoder", source, subfolder):
+        from transformers import CLIPVisionModel  # pyright: ignore[reportMissingImports]
+
+        model = CLIPVisionModel.from_pretrained(source, subfolder=subfolder)
+    return model.eval().requires_grad_(False)
 
 
-def _unreadable(part: str, source: str, subfolder: str, error: Exception) -> NoReturn:
-    raise InputError(
-        where=f"{part} of {source}",
-        expected=f"its files in {subfolder or 'the top folder'!r} (hub repository or local folder)",
-        got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}",
-        do="Log in to the hub, accept the model's licence there, or give a local folder as source.",
-    ) from error
+@cache
+def image_text_model(source: str) -> Any:
+    """A published vision-language model, in bfloat16."""
+    with _loading("transformers", "vision-language model", source):
+        from transformers import AutoModelForImageTextToText  # pyright: ignore[reportMissingImports]
+
+        model = AutoModelForImageTextToText.from_pretrained(source, torch_dtype=torch.bfloat16)
+    return model.eval().requires_grad_(False)
+
+
+@cache
+def image_text_processor(source: str) -> Any:
+    """What makes the inputs of a published vision-language model from pictures and words."""
+    with _loading("transformers", "processor", source):
+        from transformers import AutoProcessor  # pyright: ignore[reportMissingImports]
+
+        return AutoProcessor.from_pretrained(source)
+
+
+@cache
+def video_autoencoder(source: str, subfolder: str) -> Any:
+    """The Wan video autoencoder of a published video model."""
+    with _loading("diffusers", "video autoencoder", source, subfolder):
+        from diffusers import AutoencoderKLWan  # pyright: ignore[reportMissingImports, reportPrivateImportUsage]
+
+        model = AutoencoderKLWan.from_pretrained(source, subfolder=subfolder)
+    return model.eval().requires_grad_(False)

@@ -7,26 +7,29 @@ token, 28 layers of 3584 are joined to 100,352, and the video model's own projec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossroads.codecs.spec import Latent
-from crossroads.errors import InputError
+from crossroads.codecs.inputs import InputCodec, InputTokens, refuse_longer
+from crossroads.codecs.published import reason_encoder, tokeniser
+from crossroads.codecs.spec import Latent, all_valid
+from crossroads.codecs.text_cache import KnownStates
 from crossroads.streams import ViewKind, linear_flops, linear_parameters
-from crossroads.types import NOTHING, Batch, Observation, Window
+from crossroads.types import Observation
 
 SYSTEM = "You are a helpful assistant who will provide prompts to an image generator."
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReasonFeatures:
-    """``num_layers`` layers of ``layer_width``; the prompt is padded to ``max_tokens``, all of which are read. The
-    states of an instruction are computed once and kept."""
+class ReasonFeatures(InputTokens):
+    """``num_layers`` layers of ``layer_width``; the prompt is padded to ``max_tokens``, all of which are read.
+
+    The states of an instruction are computed once, for all its observations, and kept on disk (``text_cache``; 103 MB
+    each at published size, in bfloat16).
+    """
 
     source: str
     num_layers: int = 28
@@ -37,15 +40,8 @@ class ReasonFeatures:
     def joined_width(self) -> int:
         return self.num_layers * self.layer_width
 
-    @property
-    def views(self) -> tuple[ViewKind, ...]:
-        return ("now",)
-
     def num_tokens(self, view: ViewKind) -> int:
         return self.max_tokens
-
-    def window(self) -> Window:
-        return NOTHING
 
     def num_parameters(self, width: int) -> int:
         """The projection; the frozen encoder's are none of the policy's."""
@@ -54,91 +50,50 @@ class ReasonFeatures:
     def embed_flops(self, view: ViewKind, width: int) -> int:
         return linear_flops(self.max_tokens, self.joined_width, width)
 
-    def read_flops(self, view: ViewKind, width: int) -> int:
-        return 0
 
-    def encode_flops(self, view: ViewKind) -> int:
-        """Nothing per observation: an instruction is encoded once for all its observations."""
-        return 0
-
-    def decode_flops(self) -> int:
-        return 0
-
-
-class ReasonCodec(nn.Module):
+class ReasonCodec(InputCodec):
     """The module of :class:`ReasonFeatures`."""
 
     def __init__(self, spec: ReasonFeatures, width: int) -> None:
         super().__init__()
         self.spec = spec
         self.enter = nn.Linear(spec.joined_width, width)
-        self.known: dict[str, Float[Tensor, "n v"]] = {}
+        self.known = KnownStates(
+            source=spec.source,
+            template=f"all layers; system: {SYSTEM}",
+            max_tokens=spec.max_tokens,
+            width=spec.joined_width,
+        )
 
     @torch.no_grad()
     def observe(self, obs: Observation) -> Latent:
-        for text in set(obs.text) - set(self.known):
-            self.known[text] = reason_states(self.spec, text)
-        rows = torch.stack([self.known[text] for text in obs.text]).to(obs.state.device)
-        return Latent(values=rows, valid=torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device))
+        found = {text: self.features(text, obs.state.device) for text in set(obs.text)}
+        return all_valid(torch.stack([found[text] for text in obs.text]))
 
-    def target(self, batch: Batch) -> Latent:
-        return self.observe(batch.obs)
+    @torch.no_grad()
+    def features(self, text: str, device: torch.device | str = "cpu") -> Float[Tensor, "n v"]:
+        """The states of one instruction, evened; where they are not known, the encoder runs on ``device``.
+
+        Raises ``InputError`` for a text that is too long, and for a new one where the encoder cannot be loaded.
+        """
+        states = self.known.of(text, lambda text: self._computed(text, device)).to(device).float()
+        layers = states.unflatten(-1, (self.spec.num_layers, self.spec.layer_width))
+        evened = (layers - layers.mean(dim=-1, keepdim=True)) / (layers.std(dim=-1, keepdim=True) + 1e-8)
+        return evened.flatten(-2)
+
+    def _computed(self, text: str, device: torch.device | str) -> Float[Tensor, "n v"]:
+        """The states as the encoder gives them, in its precision, in the model's chat prompt, layer beside layer."""
+        spec, pieces = self.spec, self.known.part(tokeniser, "tokenizer", text)
+        talk = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
+        prompt = pieces.apply_chat_template(talk, tokenize=False, add_generation_prompt=False)
+        ids = pieces(prompt, padding="max_length", max_length=spec.max_tokens, return_tensors="pt").input_ids
+        refuse_longer(ids.shape[1], spec.max_tokens, text)
+        encoder = self.known.part(reason_encoder, "text_encoder", text).to(device)
+        layers = encoder(ids.to(device), output_hidden_states=True).hidden_states[1:]  # the first is the embedding
+        return torch.cat([hidden[0] for hidden in layers], dim=-1)
 
     def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
         return (self.spec.max_tokens, self.spec.joined_width)
 
     def embed(self, latent: Float[Tensor, "b n v"], level: Tensor) -> Float[Tensor, "b n w"]:
         return functional.gelu(self.enter(latent))
-
-    def read(self, hidden: Float[Tensor, "b n w"]) -> Tensor:
-        raise AssertionError("features are inputs: validate() refuses a recipe that predicts them")
-
-    def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        places = torch.zeros(num_tokens, 3)
-        places[:, 0] = torch.arange(num_tokens)
-        return places
-
-
-@torch.no_grad()
-def reason_states(spec: ReasonFeatures, text: str) -> Float[Tensor, "n v"]:
-    """The states of one instruction in the model's chat prompt, layer beside layer."""
-    pieces, model = reason_model(spec.source)
-    talk = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
-    prompt = pieces.apply_chat_template(talk, tokenize=False, add_generation_prompt=False)
-    ids = pieces(prompt, padding="max_length", max_length=spec.max_tokens, return_tensors="pt").input_ids
-    if ids.shape[1] > spec.max_tokens:
-        raise InputError(
-            where="text codec",
-            expected=f"at most {spec.max_tokens} tokens with the prompt around them",
-            got=f"{ids.shape[1]} in {text!r}",
-            do="Shorten the text, or raise max_tokens of the recipe's text stream.",
-        )
-    layers = [hidden[0].float() for hidden in model(ids, output_hidden_states=True).hidden_states[1:]]
-    evened = [(x - x.mean(dim=-1, keepdim=True)) / (x.std(dim=-1, keepdim=True) + 1e-8) for x in layers]
-    return torch.cat(evened, dim=-1)
-
-
-@cache
-def reason_model(source: str) -> tuple[Any, Any]:
-    """The tokeniser and the frozen language encoder of a Cosmos-Predict2.5 release, in bfloat16."""
-    try:
-        from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration  # pyright: ignore
-    except ImportError as error:
-        raise InputError(
-            where=f"the language encoder of {source}",
-            expected="the package transformers",
-            got=str(error),
-            do="Install it: pip install 'crossroads[backbones]'.",
-        ) from error
-    try:
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            source, subfolder="text_encoder", torch_dtype=torch.bfloat16
-        )
-        return AutoTokenizer.from_pretrained(source, subfolder="tokenizer"), model.eval().requires_grad_(False)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            where=f"the language encoder of {source}",
-            expected="its files in 'text_encoder' and 'tokenizer' (hub repository or local folder)",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}",
-            do="Check the name, or fetch the repository first.",
-        ) from error

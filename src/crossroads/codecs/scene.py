@@ -7,8 +7,6 @@ its chat prompt, pass a small network into the understanding expert. The model i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -16,10 +14,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crossroads.codecs.banks import Activation, end_flops, end_parameters, make_end
+from crossroads.codecs.inputs import InputCodec, InputTokens
+from crossroads.codecs.published import image_text_model, image_text_processor
 from crossroads.codecs.spec import Latent
 from crossroads.errors import InputError
 from crossroads.streams import ViewKind, linear_flops
-from crossroads.types import NOTHING, Batch, Observation, Window
+from crossroads.types import NOTHING, Observation, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class QwenVision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneFeatures:
+class SceneFeatures(InputTokens):
     """Cameras on one canvas, ``columns`` in a row (0: all), and the instruction; at most ``max_words`` tokens of
     prompt around the picture's. ``hidden``: of the network into the tower."""
 
@@ -78,10 +78,6 @@ class SceneFeatures:
         columns = self.columns or len(self.cameras)
         return self.image_hw[0] * -(-len(self.cameras) // columns), self.image_hw[1] * columns
 
-    @property
-    def views(self) -> tuple[ViewKind, ...]:
-        return ("now",)
-
     def num_tokens(self, view: ViewKind) -> int:
         return self.model.num_pictured(self.canvas_hw) + self.max_words
 
@@ -95,17 +91,11 @@ class SceneFeatures:
     def embed_flops(self, view: ViewKind, width: int) -> int:
         return end_flops(self.num_tokens(view), self.model.width, width, self.hidden)
 
-    def read_flops(self, view: ViewKind, width: int) -> int:
-        return 0
-
     def encode_flops(self, view: ViewKind) -> int:
         return self.model.flops(self.canvas_hw, self.max_words)
 
-    def decode_flops(self) -> int:
-        return 0
 
-
-class SceneCodec(nn.Module):
+class SceneCodec(InputCodec):
     """The module of :class:`SceneFeatures`; tokens past a prompt's end are not valid."""
 
     def __init__(self, spec: SceneFeatures, width: int) -> None:
@@ -115,13 +105,15 @@ class SceneCodec(nn.Module):
 
     @torch.no_grad()
     def observe(self, obs: Observation) -> Latent:
+        device = obs.state.device
         states = [
-            scene_states(self.spec, picture, text) for picture, text in zip(self.canvas(obs), obs.text, strict=True)
+            scene_states(self.spec, picture, text, device)
+            for picture, text in zip(self.canvas(obs), obs.text, strict=True)
         ]
         num = self.spec.num_tokens("now")
         values = torch.stack([nn.functional.pad(part, (0, 0, 0, num - len(part))) for part in states])
-        valid = torch.arange(num) < torch.tensor([len(part) for part in states])[:, None]
-        return Latent(values=values.to(obs.state.device), valid=valid.to(obs.state.device))
+        lengths = torch.tensor([len(part) for part in states], device=device)
+        return Latent(values=values, valid=torch.arange(num, device=device) < lengths[:, None])
 
     def canvas(self, obs: Observation) -> Tensor:
         """Cameras in rows, ``b h w 3``; a place without a camera is grey."""
@@ -130,28 +122,18 @@ class SceneCodec(nn.Module):
         shown += [torch.full_like(shown[0], 127)] * (-len(shown) % columns)
         return rearrange(torch.stack(shown), "(r c) b h w x -> b (r h) (c w) x", c=columns)
 
-    def target(self, batch: Batch) -> Latent:
-        return self.observe(batch.obs)
-
     def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
         return (self.spec.num_tokens(view), self.spec.model.width)
 
     def embed(self, latent: Float[Tensor, "b n v"], level: Tensor) -> Float[Tensor, "b n w"]:
         return self.enter(latent)
 
-    def read(self, hidden: Float[Tensor, "b n w"]) -> Tensor:
-        raise AssertionError("features are inputs: validate() refuses a recipe that predicts them")
-
-    def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        places = torch.zeros(num_tokens, 3)
-        places[:, 0] = torch.arange(num_tokens)
-        return places
-
 
 @torch.no_grad()
-def scene_states(spec: SceneFeatures, picture: Tensor, text: str) -> Float[Tensor, "n v"]:
-    """The last hidden states of one picture (``h w 3``, 0..255) and instruction in the model's chat prompt."""
-    processor, model = scene_model(spec.model.source)
+def scene_states(spec: SceneFeatures, picture: Tensor, text: str, device: torch.device) -> Float[Tensor, "n v"]:
+    """The last hidden states of one picture (``h w 3``, 0..255) and instruction in the model's chat prompt; the model
+    runs, and stays, on ``device``."""
+    processor, model = image_text_processor(spec.model.source), image_text_model(spec.model.source).to(device)
     parts = [{"type": "image", "image": rearrange(picture.cpu(), "h w c -> c h w")}, {"type": "text", "text": text}]
     prompt = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
     given = processor(text=[prompt], images=[parts[0]["image"]], return_tensors="pt")
@@ -163,28 +145,5 @@ def scene_states(spec: SceneFeatures, picture: Tensor, text: str) -> Float[Tenso
             got=f"{num} with {text!r}",
             do="Shorten the text, or raise max_words of the recipe's image stream.",
         )
+    given = {name: part.to(device) for name, part in given.items()}
     return model(**given, output_hidden_states=True).hidden_states[-1][0].float()
-
-
-@cache
-def scene_model(source: str) -> tuple[Any, Any]:
-    """The processor and the frozen model of a published vision-language model, in bfloat16."""
-    try:
-        from transformers import AutoModelForImageTextToText, AutoProcessor  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise InputError(
-            where=f"the vision-language model {source}",
-            expected="the package transformers",
-            got=str(error),
-            do="Install it: pip install 'crossroads[backbones]'.",
-        ) from error
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(source, torch_dtype=torch.bfloat16)
-        return AutoProcessor.from_pretrained(source), model.eval().requires_grad_(False)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            where=f"the vision-language model {source}",
-            expected="its files (hub repository or local folder)",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}",
-            do="Check the name, or fetch the repository first.",
-        ) from error

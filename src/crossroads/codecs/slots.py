@@ -16,6 +16,7 @@ from torch import Tensor
 from crossroads.codecs.frames import LatentFrame
 from crossroads.codecs.latents import NUM_MARKS, LatentEnds
 from crossroads.codecs.spec import Latent
+from crossroads.codecs.tiling import TiledAutoencoder
 from crossroads.codecs.video_autoencoder import TIME_FACTOR, NanoAutoencoder
 from crossroads.codecs.wan_autoencoder import WanAutoencoder
 from crossroads.errors import InputError
@@ -38,7 +39,7 @@ class CameraSlots:
     after_s: float
     now: tuple[int, ...]
     future: tuple[int, ...]
-    autoencoder: NanoAutoencoder | WanAutoencoder
+    autoencoder: NanoAutoencoder | WanAutoencoder | TiledAutoencoder
     patch: int = 1
     marked: bool = False
 
@@ -144,7 +145,7 @@ class SlotCodec(LatentEnds):
         clip = self._blank(len(valid), view).to(valid.device)
         for slot, picture in pictures.items():
             clip[:, TIME_FACTOR * (slot - 1) + 1 : TIME_FACTOR * slot + 1] = picture[:, None].float() / 127.5 - 1
-        z = self.autoencoder.encode(clip)
+        z = self.coder.encode(clip)
         return self._latent(z[:, list(self.spec.slots(view))], valid)
 
     def _blank(self, batch: int, view: ViewKind) -> Float[Tensor, "b t h w 3"]:
@@ -157,11 +158,11 @@ class SlotCodec(LatentEnds):
         """The future picture of each camera. Places of other streams are filled with a blank clip's latents, because
         the decoder is causal and would be led astray by numbers written as frames."""
         spec = self.spec
-        z = self.autoencoder.encode(self._blank(1, "noised").to(latent.device)).expand(len(latent), -1, -1, -1, -1)
+        z = self.coder.encode(self._blank(1, "noised").to(latent.device)).expand(len(latent), -1, -1, -1, -1)
         z = z.clone()
         z[:, list(spec.slots("now"))] = self.pictures(now)
         z[:, list(spec.future)] = self.pictures(latent)
-        pixels = self.autoencoder.decode(z)[:, [TIME_FACTOR * slot for slot in spec.future]]
+        pixels = self.coder.decode(z)[:, [TIME_FACTOR * slot for slot in spec.future]]
         frames = ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return {camera: frames[:, index : index + 1] for index, camera in enumerate(spec.cameras)}
 

@@ -29,10 +29,23 @@ class Latent:
         beside = None if self.beside is None else self.beside[rows]
         return Latent(values=self.values[rows], valid=self.valid[rows], beside=beside)
 
+    def then(self, later: Latent) -> Latent:
+        """This one's tokens and another's behind them."""
+        beside = None
+        if self.beside is not None and later.beside is not None:
+            beside = torch.cat([self.beside, later.beside], dim=1)
+        values = torch.cat([self.values, later.values], dim=1)
+        return Latent(values=values, valid=torch.cat([self.valid, later.valid], dim=1), beside=beside)
+
     @property
     def shown(self) -> Tensor:
         """All that a codec embeds."""
         return self.values if self.beside is None else torch.cat([self.values, self.beside], dim=-1)
+
+
+def all_valid(values: Float[Tensor, "b n *c"]) -> Latent:
+    """A latent of which every token counts."""
+    return Latent(values=values, valid=torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
 
 
 class NeverTrained(nn.Module):

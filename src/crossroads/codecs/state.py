@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from crossroads.codecs.banks import Activation, end_flops, end_parameters, make_end
-from crossroads.codecs.spec import Latent
+from crossroads.codecs.inputs import InputCodec, InputTokens
+from crossroads.codecs.spec import Latent, all_valid
 from crossroads.space import Normaliser, NormaliserKind
 from crossroads.streams import ViewKind
 from crossroads.types import NOTHING, Batch, Observation, Window
 
 
 @dataclass(frozen=True, kw_only=True)
-class StateToken:
+class StateToken(InputTokens):
     """The state vector as a single token, and in training one more at each of ``later_s`` (the starts of the blocks
     that follow); ``hidden``, ``robots`` and ``activation`` as in ``ActionTokens``."""
 
@@ -28,10 +29,6 @@ class StateToken:
     robots: tuple[str, ...] = ()
     later_s: tuple[float, ...] = ()
     activation: Activation = "gelu"
-
-    @property
-    def views(self) -> tuple[ViewKind, ...]:
-        return ("now",)
 
     def num_tokens(self, view: ViewKind) -> int:
         return 1 + len(self.later_s)
@@ -45,17 +42,8 @@ class StateToken:
     def embed_flops(self, view: ViewKind, width: int) -> int:
         return end_flops(self.num_tokens(view), self.num_state, width, self.hidden)
 
-    def read_flops(self, view: ViewKind, width: int) -> int:
-        return 0
 
-    def encode_flops(self, view: ViewKind) -> int:
-        return 0
-
-    def decode_flops(self) -> int:
-        return 0
-
-
-class StateCodec(nn.Module):
+class StateCodec(InputCodec):
     """The module of :class:`StateToken`."""
 
     def __init__(self, spec: StateToken, width: int) -> None:
@@ -66,7 +54,7 @@ class StateCodec(nn.Module):
 
     def observe(self, obs: Observation) -> Latent:
         values = rearrange(self.normaliser.normalise(obs.state), "b s -> b 1 s")
-        return Latent(values=values, valid=torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
+        return all_valid(values)
 
     def target(self, batch: Batch) -> Latent:
         """The state of now and those at the times of ``later_s``."""
@@ -74,16 +62,13 @@ class StateCodec(nn.Module):
         if not self.spec.later_s:
             return now
         values = torch.cat([now.values, self.normaliser.normalise(batch.later_state)], dim=1)
-        return Latent(values=values, valid=torch.ones_like(values[..., 0], dtype=torch.bool))
+        return all_valid(values)
 
     def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
         return (self.spec.num_tokens(view), self.spec.num_state)
 
     def embed(self, latent: Float[Tensor, "b n s"], level: Tensor) -> Float[Tensor, "b n w"]:
         return self.enter(latent)
-
-    def read(self, hidden: Float[Tensor, "b n w"]) -> Tensor:
-        raise AssertionError("the state is an input: validate() refuses a recipe that predicts it through StateToken")
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
         places = torch.full((num_tokens, 3), math.nan)

@@ -58,6 +58,11 @@ class EncoderState:
     def num_pending(self) -> int:
         return 0 if self.pending is None else self.pending.shape[1]
 
+    def rows(self, rows: Tensor) -> EncoderState:
+        """How far some of the clips are encoded."""
+        pending = None if self.pending is None else self.pending[rows]
+        return EncoderState(pending=pending, past=tuple(None if kept is None else kept[rows] for kept in self.past))
+
 
 @torch.no_grad()
 def encode_stream(

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from crossroads.codecs.inputs import on_a_line, refuse_longer
 from crossroads.codecs.published_text import PretrainedVocabulary
 from crossroads.codecs.spec import Latent
-from crossroads.errors import InputError
 from crossroads.streams import ViewKind, linear_flops
 from crossroads.types import NOTHING, Batch, Observation, Window
 
@@ -144,14 +144,8 @@ class TextCodec(nn.Module):
     def padded(self, rows: list[list[int]], texts: tuple[str, ...], most: int) -> Latent:
         """The ids of some texts, padded to the longest; ``InputError`` for one of more than ``most``."""
         longest = max(1, *(len(row) for row in rows))
-        if longest > most:
-            text = texts[[len(row) for row in rows].index(longest)]
-            raise InputError(
-                where="text codec",
-                expected=f"at most {most} tokens",
-                got=f"{longest} in {text!r}",
-                do="Shorten the text, or raise max_tokens of the recipe's text stream.",
-            )
+        for text, row in zip(texts, rows, strict=True):
+            refuse_longer(len(row), most, text)
         device = self.table.weight.device
         ids = torch.tensor([row + [PAD] * (longest - len(row)) for row in rows], device=device)
         valid = torch.tensor([[index < len(row) for index in range(longest)] for row in rows], device=device)
@@ -167,6 +161,4 @@ class TextCodec(nn.Module):
         return tuple(self.spec.vocabulary.decode(row) for row in latent.tolist())
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        places = torch.zeros(num_tokens, 3)
-        places[:, 0] = torch.arange(num_tokens)
-        return places
+        return on_a_line(num_tokens)

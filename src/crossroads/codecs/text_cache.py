@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -23,6 +25,10 @@ from crossroads.storage import appearing, default_root
 
 PARTS = ("text_encoder", "tokenizer")
 """The folders of a checkpoint whose content decides the states of a text."""
+
+MOST_BYTES = 2**30
+"""What one codec holds of states in memory: 512 tokens of 256 instructions as UMT5-XXL sees them, of 10 as the joined
+layers of Cosmos-Reason1 do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +87,63 @@ class TextCache:
     def _path(self, template: str, max_tokens: int, text: str) -> Path:
         key = hashlib.sha256(json.dumps([template, max_tokens, text]).encode()).hexdigest()
         return self.folder / f"{key[:32]}.safetensors"
+
+
+class KnownStates:
+    """The states of instructions for one codec: in memory those asked for last, on disk all, else computed.
+
+    Kept in the precision of the encoder, on the CPU. ``template`` names all that is done to a text, in words or in
+    layers, so that nobody takes other states for these.
+    """
+
+    def __init__(self, *, source: str, template: str, max_tokens: int, width: int) -> None:
+        self.source, self.template, self.max_tokens, self.width = source, template, max_tokens, width
+        self.held: dict[str, Float[Tensor, "n w"]] = {}
+        self.cache: TextCache | None = None
+
+    def of(self, text: str, compute: Callable[[str], Float[Tensor, "n w"]]) -> Float[Tensor, "n w"]:
+        """The states of one instruction, without those past its end.
+
+        Raises ``InputError`` where they must be computed and cannot, and where they are not ``width`` wide.
+        """
+        states = self.held.pop(text, None)
+        if states is None:
+            states = self._kept(text, compute)
+        if states.shape[-1] != self.width:
+            raise InputError(
+                where=f"text encoder of {self.source}",
+                expected=f"states of {self.width} numbers a token",
+                got=str(states.shape[-1]),
+                do="Give the recipe's text stream the sizes of this encoder, or the encoder that it describes.",
+            )
+        self.held[text] = states  # the last of all; the first to go is the one asked for longest ago
+        while sum(one.nbytes for one in self.held.values()) > MOST_BYTES and len(self.held) > 1:
+            del self.held[next(iter(self.held))]
+        return states
+
+    def _kept(self, text: str, compute: Callable[[str], Float[Tensor, "n w"]]) -> Float[Tensor, "n w"]:
+        asked = {"template": self.template, "max_tokens": self.max_tokens, "text": text}
+        if self.cache is None:
+            self.cache = TextCache.of(self.source)
+        states = self.cache.read(**asked) if self.cache else None
+        if states is None:
+            states = compute(text).cpu()
+            self.cache = TextCache.of_loaded(self.source)  # the files are here now, maybe others than before
+            if self.cache:
+                self.cache.write(states, source=self.source, **asked)
+        return states
+
+    def part(self, load: Callable[[str, str], Any], subfolder: str, text: str) -> Any:
+        """A part of the encoder; where it cannot be had, the error also names the other way to the states."""
+        try:
+            return load(self.source, subfolder)
+        except InputError as error:
+            raise InputError(
+                where=error.where,
+                expected=f"{error.expected}, or kept states of {text!r} in {default_root() / 'text'}",
+                got=f"{error.got}; and none kept by an encoder that is known for certain",
+                do=f"{error.do} Or act on this text where the encoder is, and copy the folder here.",
+            ) from error
 
 
 @cache

@@ -17,7 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crossroads.codecs.streaming import AutoencoderSpec
+from crossroads.codecs.streaming import CausalEncoder, Past
+from crossroads.codecs.video_autoencoder import NanoAutoencoder
+from crossroads.codecs.wan_autoencoder import WanAutoencoder
 from crossroads.errors import InputError
 
 
@@ -49,30 +51,98 @@ class Tiling:
             )
         return Tiling(tile_hw=(sizes[0] // factor, sizes[1] // factor), overlap=self.overlap // factor)
 
+    def laid(self, size_hw: tuple[int, int]) -> tuple[tuple[int, int], tuple[list[int], list[int]]]:
+        """The size of each tile of a picture, no larger than the picture, and the rows and columns where they start."""
+        tile_hw = min(self.tile_hw[0], size_hw[0]), min(self.tile_hw[1], size_hw[1])
+        starts = (_starts(size, tile, self.overlap) for size, tile in zip(size_hw, tile_hw, strict=True))
+        return tile_hw, (next(starts), next(starts))
 
-class Autoencoder(Protocol):
-    """Pixels to latents and back, whole clips at a time."""
+    def passes(self, size_hw: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+        """How many tiles a picture is, and their size."""
+        tile_hw, (down, across) = self.laid(size_hw)
+        return len(down) * len(across), tile_hw
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiledAutoencoder:
+    """An autoencoder in whose place it stands in a recipe, run on tiles where a picture is larger than one of them.
+
+    Its memory is that of a tile then, its work that of all tiles, and its latents are near those of the whole picture.
+    """
+
+    whole: NanoAutoencoder | WanAutoencoder
+    tiling: Tiling
+
+    def __post_init__(self) -> None:
+        self.tiling.in_latents(self.whole.space_factor)  # raises where tiles are not whole latents
 
     @property
-    def spec(self) -> AutoencoderSpec: ...
+    def channels(self) -> int:
+        return self.whole.channels
+
+    @property
+    def space_factor(self) -> int:
+        return self.whole.space_factor
+
+    def latent_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        return self.whole.latent_hw(image_hw)
+
+    def encode_flops(self, num_frames: int, image_hw: tuple[int, int]) -> int:
+        num, tile_hw = self.tiling.passes(image_hw)
+        return num * self.whole.encode_flops(num_frames, tile_hw)
+
+    def decode_flops(self, num_latents: int, image_hw: tuple[int, int]) -> int:
+        num, tile_hw = self.tiling.passes(image_hw)
+        return num * self.whole.decode_flops(num_latents, tile_hw)
+
+    def num_parameters(self) -> int:
+        return self.whole.num_parameters()
+
+
+class Autoencoder(CausalEncoder, Protocol):
+    """Pixels to latents and back, whole clips or group by group."""
 
     def encode(self, pixels: Float[Tensor, "b t h w 3"]) -> Float[Tensor, "b t2 h2 w2 c"]: ...
 
     def decode(self, latent: Float[Tensor, "b t2 h2 w2 c"]) -> Float[Tensor, "b t h w 3"]: ...
 
 
-@torch.no_grad()
-def encode_tiled(net: Autoencoder, pixels: Float[Tensor, "b t h w 3"], tiling: Tiling) -> Float[Tensor, "b t2 h2 w2 c"]:
-    """Pixels in -1..1 to normalised latents, tile by tile."""
-    factor = net.spec.space_factor
-    return _tiled(net.encode, pixels, tiling.in_latents(factor), inward=factor, outward=1)
+@dataclass(frozen=True, kw_only=True)
+class Tiled:
+    """The network of :class:`TiledAutoencoder`: another's, run tile by tile."""
 
+    net: Autoencoder
+    spec: TiledAutoencoder
 
-@torch.no_grad()
-def decode_tiled(net: Autoencoder, latent: Float[Tensor, "b t2 h2 w2 c"], tiling: Tiling) -> Float[Tensor, "b t h w 3"]:
-    """Normalised latents to pixels in -1..1, tile by tile."""
-    factor = net.spec.space_factor
-    return _tiled(net.decode, latent, tiling.in_latents(factor), inward=1, outward=factor)
+    @torch.no_grad()
+    def encode(self, pixels: Float[Tensor, "b t h w 3"]) -> Float[Tensor, "b t2 h2 w2 c"]:
+        """Pixels in -1..1 to normalised latents."""
+        return self._inward(self.net.encode, pixels)
+
+    @torch.no_grad()
+    def encode_group(self, pixels: Float[Tensor, "b t h w 3"], past: Past) -> tuple[Float[Tensor, "b 1 h2 w2 c"], Past]:
+        """The next group of a clip (``codecs.streaming``); each tile has a past, one stands behind the other."""
+        num, _ = self.spec.tiling.passes((pixels.shape[2], pixels.shape[3]))
+        size = len(past) // num
+        pasts = [past[index * size : (index + 1) * size] for index in range(num)]
+
+        def run(tile: Tensor) -> Tensor:
+            latent, now = self.net.encode_group(tile, pasts.pop(0))
+            pasts.append(now)
+            return latent
+
+        latent = self._inward(run, pixels)
+        return latent, tuple(kept for part in pasts for kept in part)
+
+    @torch.no_grad()
+    def decode(self, latent: Float[Tensor, "b t2 h2 w2 c"]) -> Float[Tensor, "b t h w 3"]:
+        """Normalised latents to pixels in -1..1."""
+        factor = self.spec.space_factor
+        return _tiled(self.net.decode, latent, self.spec.tiling.in_latents(factor), inward=1, outward=factor)
+
+    def _inward(self, run: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+        factor = self.spec.space_factor
+        return _tiled(run, pixels, self.spec.tiling.in_latents(factor), inward=factor, outward=1)
 
 
 def _tiled(
@@ -80,10 +150,9 @@ def _tiled(
 ) -> Float[Tensor, "b t2 h2 w2 d"]:
     """``run`` on tiles counted in latents; a latent is ``inward`` numbers of ``x`` and ``outward`` of the result."""
     size_hw = x.shape[2] // inward, x.shape[3] // inward
-    tile_hw = min(tiling.tile_hw[0], size_hw[0]), min(tiling.tile_hw[1], size_hw[1])
+    tile_hw, (down, across) = tiling.laid(size_hw)
     if tile_hw == size_hw:
         return run(x)
-    down, across = (_starts(size, tile, tiling.overlap) for size, tile in zip(size_hw, tile_hw, strict=True))
     total = weight = None
     for top in down:
         for left in across:

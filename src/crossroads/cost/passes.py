@@ -17,7 +17,8 @@ from crossroads.streams import Group
 @dataclass(frozen=True, kw_only=True)
 class LegGroups:
     """One leg: the groups it caches first (``once``), those it then runs at each of its ``steps``, and those that the
-    steps read from the cache; ``read_out`` are the running groups whose answer is taken."""
+    steps read from the cache; ``read_out`` are the running groups whose answer is taken. A step that goes on by
+    an earlier velocity runs nothing and does not count; where velocities decide that, all do (an upper bound)."""
 
     leg: Leg
     once: frozenset[str]
@@ -75,9 +76,8 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
             known |= running
         elif isinstance(leg, Denoise | Predict):
             running = needed - layout.stable(moving)
-        steps = (
-            stage.most_written(leg) if isinstance(leg, Decode) else leg.solver.steps if isinstance(leg, Denoise) else 1
-        )
+        steps = stage.most_written(leg) if isinstance(leg, Decode) else 1
+        steps = leg.evaluations if isinstance(leg, Denoise) else steps
         cached = needed - running if running else needed - once
         found.append(
             LegGroups(

@@ -6,7 +6,7 @@ from crossroads.axes import computed
 from crossroads.cost.flops import Flops, Parameters, flops, parameters
 from crossroads.recipe import Recipe
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Leg, Predict, Rank, Read, moved
-from crossroads.solvers import ExponentialMultistep, Solver, UniPC
+from crossroads.solvers import ExponentialMultistep, SkippingWhileAlike, Solver, UniPC
 
 
 def show(recipe: Recipe) -> str:
@@ -39,7 +39,7 @@ def show(recipe: Recipe) -> str:
 def in_words(leg: Leg) -> str:
     """One leg as a phrase."""
     if isinstance(leg, Denoise):
-        words = f"denoise {' and '.join(leg.streams)} in {leg.solver.steps} steps{_path(leg.solver)}"
+        words = f"denoise {' and '.join(leg.streams)} in {_steps(leg)}{_path(leg.solver)}{_asked(leg)}"
         guided = leg.guidance
         return words + (f", {' and '.join(guided.streams)} guided by {guided.scale:g}" if guided else "")
     if isinstance(leg, Predict):
@@ -54,6 +54,17 @@ def in_words(leg: Leg) -> str:
         return f"keep the branch with the best {leg.stream}"
     assert isinstance(leg, Commit)
     return f"hold {leg.stream} as if observed" if not leg.observed else f"remember {leg.stream} as observed"
+
+
+def _steps(leg: Denoise) -> str:
+    return "1 step" if leg.solver.steps == 1 else f"{leg.solver.steps} steps"
+
+
+def _asked(leg: Denoise) -> str:
+    """At how many steps the network runs, if not at all, and which streams stop early."""
+    most = "at most " if isinstance(leg.skipping, SkippingWhileAlike) else ""
+    words = f", {most}{leg.evaluations} of which run the network" if leg.skipping else ""
+    return words + "".join(f", {name} to level {level:g} only" for name, level in leg.ends)
 
 
 def _path(solver: Solver) -> str:

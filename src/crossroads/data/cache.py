@@ -8,7 +8,7 @@ a map appears under its final name only when it is complete, so that a killed pr
 from __future__ import annotations
 
 import fcntl
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.errors import InputError, nearest
-from crossroads.storage import default_root
+from crossroads.storage import Filling, default_root
 
 _SAVE_EVERY_FRAMES = 4096
 
@@ -81,15 +81,9 @@ class FrameCache:
 
 def _build(dataset: LeRobotDataset, camera: str, path: Path, shape: tuple[int, ...]) -> None:
     """Decode into `<name>.part`, noting every few thousand frames how many episodes are safely on disk."""
-    part, progress = path.with_suffix(".part"), path.with_suffix(".json")
-    size = int(np.prod(shape))
-    done = 0
-    if part.is_file() and part.stat().st_size == size and progress.is_file():
-        done = int(json.loads(progress.read_text())["episodes"])
-    else:
-        with part.open("wb") as stream:
-            stream.truncate(size)
-    frames = np.memmap(part, np.uint8, "r+", shape=shape)
+    file = Filling(path=path, num_bytes=math.prod(shape))
+    done = file.begin()
+    frames = np.memmap(file.part, np.uint8, "r+", shape=shape)
     unsaved = 0
     total = dataset.num_frames
     seen = sum(episode.length for episode in dataset.episodes[:done])
@@ -100,15 +94,8 @@ def _build(dataset: LeRobotDataset, camera: str, path: Path, shape: tuple[int, .
             bar.update(episode.length)
             if unsaved >= _SAVE_EVERY_FRAMES:
                 frames.flush()  # The frames must be on disk before the note that says so.
-                _write(progress, {"episodes": episode.index + 1})
+                file.note(episode.index + 1)
                 unsaved = 0
     frames.flush()
     del frames
-    part.rename(path)
-    progress.unlink(missing_ok=True)
-
-
-def _write(path: Path, value: dict[str, int]) -> None:
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(value))
-    draft.rename(path)
+    file.end()

@@ -132,7 +132,7 @@ def _check_window(dataset: LeRobotDataset, window: Window, cache: FrameCache | N
         ("state numbers", window.num_state, space.num_state),
         ("action numbers", window.action_size, space.action_size),
     ):
-        if asked != has:
+        if asked != has and not (name == "state numbers" and asked == 0):  # a policy may do without the state
             raise InputError(
                 where=where, expected=f"{has} {name}, as recorded", got=str(asked), do="Size the recipe for this robot."
             )

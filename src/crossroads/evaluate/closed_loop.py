@@ -15,20 +15,24 @@ import numpy as np
 import torch
 
 from crossroads.errors import InputError
+from crossroads.evaluate.calls import Calls
 from crossroads.evaluate.records import EpisodeRecord
 from crossroads.policy import Policy
 from crossroads.sim.tabletop.env import draw_scene
 from crossroads.sim.tabletop.perturb import NONE, Perturbation
 from crossroads.sim.tabletop.tasks import Pairing, Split, Task, valid_tasks
 from crossroads.sim.tabletop.vector import Options, VectorStep, VectorTabletop
-from crossroads.types import Observation
 
 SWAP_SEED = 7
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trials:
-    """Which episodes are run, fixed before anything is trained."""
+    """Which episodes are run, fixed before anything is trained.
+
+    A policy that goes on block by block remembers what it saw if ``execute_steps`` are a whole block of its actions;
+    otherwise it starts anew at each call.
+    """
 
     families: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -94,7 +98,7 @@ def run_round(
     seeds = trials.seeds[start : start + tables.num_envs]
     generator = torch.Generator().manual_seed(noise_seed * 7919 + start)
     step, running = _reset(tables, seeds, swapped=trials.swapped)
-    step = _play(policy, tables, step, running, trials.execute_steps, generator)
+    step = _play(Calls(policy, tables, len(seeds), execute_steps=trials.execute_steps), step, running, generator)
     return tuple(
         _record(step.infos[index], running, index, seed, trials.swapped, labels) for index, seed in enumerate(seeds)
     )
@@ -136,47 +140,15 @@ def _reset(tables: VectorTabletop, seeds: Sequence[int], *, swapped: bool) -> tu
     return step, running
 
 
-def observation(obs: dict[str, Any], rows: np.ndarray, cameras: tuple[str, ...], time_s: float) -> Observation:
-    """Some tables' observations as a batch."""
-    return Observation(
-        images={camera: torch.from_numpy(obs[camera][rows]) for camera in cameras},
-        state=torch.from_numpy(obs["state"][rows]),
-        text=tuple(obs["instruction"][row] for row in rows),
-        robot=("tabletop",) * len(rows),
-        time_s=torch.full((len(rows),), time_s),
-    )
-
-
-def _play(
-    policy: Policy,
-    tables: VectorTabletop,
-    step: VectorStep,
-    running: _Running,
-    execute_steps: int,
-    generator: torch.Generator,
-) -> VectorStep:
-    memory = policy.start(len(step.infos))
-    moment = 0
+def _play(calls: Calls, step: VectorStep, running: _Running, generator: torch.Generator) -> VectorStep:
     while not step.done.all():
-        rows = np.flatnonzero(~step.done)
         started = time.perf_counter()
-        obs = observation(step.obs, rows, tables.options.cameras, moment / tables.control_hz)
-        chunk, memory = policy.act(obs, memory, generator=generator)
+        call = calls.ask(step, generator=generator)
         elapsed = time.perf_counter() - started
-        if chunk.values.shape[1] < execute_steps:
-            raise InputError(
-                where="closed loop",
-                expected=f"chunks of at least {execute_steps} actions, as many as are executed of each",
-                got=f"{chunk.values.shape[1]}",
-                do="Lower --execute-steps.",
-            )
-        for row, seconds in zip(rows, chunk.latencies_s or [elapsed / len(rows)] * len(rows), strict=True):
+        seconds_of = call.chunk.latencies_s or [elapsed / len(call.rows)] * len(call.rows)
+        for row, seconds in zip(call.rows, seconds_of, strict=True):
             running.latencies_s[row].append(seconds)
-        values = np.zeros((len(step.infos), chunk.values.shape[1], chunk.values.shape[2]), dtype=np.float32)
-        values[rows] = chunk.values.cpu().numpy()
-        chunks = values[:, :execute_steps]
-        step = tables.play(chunks)
-        moment += chunks.shape[1]
+        step = calls.play(call)
     return step
 
 

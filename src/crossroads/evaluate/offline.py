@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -175,15 +175,7 @@ def predict(
 
 def rows(obs: Observation, chosen: Sequence[int] | np.ndarray) -> Observation:
     """Some of a batch of observations."""
-    index = torch.as_tensor(np.asarray(chosen))
-    return replace(
-        obs,
-        images={name: image[index] for name, image in obs.images.items()},
-        state=obs.state[index],
-        text=tuple(obs.text[i] for i in chosen),
-        robot=tuple(obs.robot[i] for i in chosen),
-        time_s=obs.time_s[index],
-    )
+    return obs.rows(torch.as_tensor(np.asarray(chosen)))
 
 
 def probe_words(

@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from crossroads.codecs.spec import Latent
+from crossroads.codecs.spec import all_valid as all_valid
 from crossroads.errors import InputError
 from crossroads.interpreter import Interpreter
 from crossroads.layout import Layout
@@ -62,11 +63,6 @@ def by_group(net: StreamNet, inputs: Mapping[str, GroupInput], tower: str, x: Te
     """A tower's tokens by group, as they lie in it."""
     names = sorted(name for name in inputs if net.group(name).tower == tower)
     return dict(zip(names, x.split([inputs[name].tokens.shape[1] for name in names], dim=1), strict=True))
-
-
-def all_valid(values: Tensor) -> Latent:
-    """A latent of which every token counts."""
-    return Latent(values=values, valid=torch.ones(values.shape[:2], dtype=torch.bool))
 
 
 def embedded(

@@ -20,7 +20,8 @@ import torch
 
 from crossroads.data.video import VideoWriter
 from crossroads.errors import InputError
-from crossroads.evaluate.closed_loop import Trials, check_swaps, observation, open_tables, run_round
+from crossroads.evaluate.calls import Calls, looks_of
+from crossroads.evaluate.closed_loop import Trials, check_swaps, open_tables, run_round
 from crossroads.evaluate.grounding import Grounding, grounding, grounding_by
 from crossroads.evaluate.latency import Latency, summarise
 from crossroads.evaluate.records import EpisodeRecord, read_records, write_records
@@ -28,6 +29,7 @@ from crossroads.evaluate.versus import Stopping, Versus, compare_anytime, compar
 from crossroads.pilot.arms import Arm
 from crossroads.pilot.plain import to_plain
 from crossroads.pilot.plan import TRIAL_SEED
+from crossroads.sim.tabletop.env import TABLETOP_SPACE
 from crossroads.sim.tabletop.vector import VectorTabletop
 
 RECORDS, RESULT, PLAN = "episodes.jsonl", "evaluation.json", "plan.json"
@@ -71,6 +73,8 @@ class Measured:
     clipped_share: float | None
     """Share of a server's numbers that lay outside the robot's limits, in this call."""
     num_reconnects: int
+    memory: str
+    """Whether a policy that can go on from its last call did; empty for one that cannot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +246,7 @@ def _result(arms: Sequence[Arm], settings: Settings, done: Mapping[Key, EpisodeR
         settings=settings,
         ended=_why(settings, pairs, num_scenes),
         arms=tuple(
-            _measured(arm, [record for record in done.values() if record.arm == arm.name], named[arm.name])
+            _measured(arm, settings, [record for record in done.values() if record.arm == arm.name], named[arm.name])
             for arm in arms
         ),
         pairs=pairs,
@@ -263,7 +267,17 @@ def _why(settings: Settings, pairs: Sequence[Versus], num_scenes: int) -> str:
     return f"settled after {num_scenes} of at most {settings.num_trials} scenes: {'; '.join(told)}"
 
 
-def _measured(arm: Arm, records: Sequence[EpisodeRecord], letter: str) -> Measured:
+def _memory(passed_s: tuple[float, ...], execute_steps: int) -> str:
+    """Whether a policy that wants these frames of the time since its last call was given them."""
+    hz = TABLETOP_SPACE.control_hz
+    if not passed_s:
+        return ""
+    if looks_of(passed_s, execute_steps=execute_steps, control_hz=hz):
+        return "each call goes on from what passed since the last"
+    return f"each call starts anew: {execute_steps} steps are executed, not the {passed_s[-1] * hz:.0f} of its blocks"
+
+
+def _measured(arm: Arm, settings: Settings, records: Sequence[EpisodeRecord], letter: str) -> Measured:
     remote = arm.remote
     seconds = [second for record in records for second in record.latencies_s]
     return Measured(
@@ -278,6 +292,7 @@ def _measured(arm: Arm, records: Sequence[EpisodeRecord], letter: str) -> Measur
         server_median_s=float(np.median(remote.server_s)) if remote and remote.server_s else None,
         clipped_share=remote.clipped_share if remote else None,
         num_reconnects=remote.client.num_reconnects if remote else 0,
+        memory=_memory(arm.policy.passed_s, settings.execute_steps),
     )
 
 
@@ -288,18 +303,13 @@ def film(arm: Arm, trials: Trials, folder: Path, num: int) -> None:
     with open_tables(trials) as tables:
         step = tables.reset(trials.seeds)
         frames = [[step.obs[trials.cameras[0]][row]] for row in range(len(trials.seeds))]
-        memory = arm.policy.start(len(trials.seeds))
+        calls = Calls(arm.policy, tables, len(trials.seeds), execute_steps=trials.execute_steps)
+        every = tuple(range(1, trials.execute_steps + 1))
         while not step.done.all():
-            rows = np.flatnonzero(~step.done)
-            seen = observation(step.obs, rows, trials.cameras, 0.0)
-            chunk, memory = arm.policy.act(seen, memory, generator=generator)
-            values = np.zeros((len(trials.seeds), *chunk.values.shape[1:]), dtype=np.float32)
-            values[rows] = chunk.values.numpy()
-            for index in range(trials.execute_steps):
-                open_before = ~step.done
-                step = tables.step(values[:, index])
-                for row in np.flatnonzero(open_before):
-                    frames[row].append(step.obs[trials.cameras[0]][row])
+            call = calls.ask(step, generator=generator)
+            step = calls.play(call, looks=every)
+            for row in call.rows:
+                frames[row] += [seen[trials.cameras[0]] for seen in step.infos[row]["passed"].values()]
         texts = [info["task"].text for info in step.infos]
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

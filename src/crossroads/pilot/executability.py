@@ -19,7 +19,7 @@ from torch import Tensor
 from crossroads.data.cache import FrameCache
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
-from crossroads.evaluate.closed_loop import observation
+from crossroads.evaluate.calls import Calls
 from crossroads.evaluate.rank import rank_correlation
 from crossroads.evaluate.statistics import Interval
 from crossroads.pilot.cell import Report, Task, make_policy, shared_store, usable, write_json
@@ -27,7 +27,7 @@ from crossroads.pilot.inverse import InverseModel, scene_recipe, train_inverse, 
 from crossroads.pilot.plan import TRIAL_SEED
 from crossroads.pilot.study import Correlation
 from crossroads.policy import StreamPolicy
-from crossroads.sim.tabletop.vector import Options, VectorTabletop
+from crossroads.sim.tabletop.vector import Options, VectorStep, VectorTabletop
 from crossroads.train.checkpoint import load_weights
 from crossroads.train.optim import finetuning
 
@@ -157,25 +157,18 @@ def play(
     episode, squared, pixels = [], [], []
     with VectorTabletop(num_envs=num_scenes, options=Options(families=families, cameras=(camera,))) as tables:
         looks = np.round(np.array(times) * tables.control_hz).astype(int)
-        step, memory = tables.reset(seeds), policy.start(num_scenes)
+        step, calls = tables.reset(seeds), Calls(policy, tables, num_scenes, execute_steps=int(looks[-1]))
         while not step.done.all():
-            rows = np.flatnonzero(~step.done)
-            obs = observation(step.obs, rows, (camera,), 0.0)
-            chunk, memory = policy.act(obs, memory, generator=generator, show=True)
-            before = np.array([info["num_steps"] for info in step.infos])[rows]
-            values = np.zeros((num_scenes, *chunk.values.shape[1:]), dtype=np.float32)
-            values[rows] = chunk.values.numpy()
-            shown, start = [], 0
-            for look in looks:
-                if not step.done.all() and look > start:
-                    step = tables.play(values[:, start:look])
-                shown.append(torch.from_numpy(step.obs[camera][rows]))
-                start = look
-            executed = np.array([info["num_steps"] for info in step.infos])[rows] - before
-            read, _ = inverse.read(obs.images[camera], chunk.imagined[camera])
+            before = np.array([info["num_steps"] for info in step.infos])
+            call = calls.ask(step, generator=generator, show=True)
+            step = calls.play(call, looks=tuple(looks.tolist()))
+            rows, imagined, values = call.rows, call.chunk.imagined[camera], call.chunk.values.numpy()
+            shown = torch.from_numpy(np.stack([_shown(step, row, camera, looks) for row in rows]))
+            executed = np.array([info["num_steps"] for info in step.infos])[rows] - before[rows]
+            read, _ = inverse.read(call.obs.images[camera], imagined)
             valid = np.arange(values.shape[1]) < executed[:, None]
-            squared.append(chunk_error(read, values[rows], valid, scale))
-            pixels.append(_pixel_error(torch.stack(shown, dim=1), chunk.imagined[camera], looks, executed))
+            squared.append(chunk_error(read, values, valid, scale))
+            pixels.append(_pixel_error(shown, imagined, looks, executed))
             episode.append(rows)
         failed = ~step.terminated
     return Clips(
@@ -184,6 +177,12 @@ def play(
         pixels=np.concatenate(pixels),
         failed=failed.astype(float),
     )
+
+
+def _shown(step: VectorStep, row: int, camera: str, looks: np.ndarray) -> np.ndarray:
+    """What a table's camera showed at each look, ``f h w 3``; behind the end of its episode the last picture."""
+    passed, last = step.infos[row]["passed"], step.obs[camera][row]
+    return np.stack([passed[look][camera] if look in passed else last for look in looks.tolist()])
 
 
 def _pixel_error(real: Tensor, imagined: Tensor, looks: np.ndarray, executed: np.ndarray) -> np.ndarray:

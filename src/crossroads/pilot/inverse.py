@@ -264,6 +264,8 @@ def label(model: InverseModel, store: FeatureStore, rows: np.ndarray) -> tuple[T
 class Imagined(nn.Module):
     """A policy in two stages: a video model imagines what comes, an inverse model says how to get there (UniPi)."""
 
+    passed_s: tuple[float, ...] = ()
+
     def __init__(self, planner: StreamPolicy, inverse: InverseModel) -> None:
         super().__init__()
         self.planner, self.inverse = planner, inverse

@@ -36,6 +36,8 @@ def _latency_line(arm: Measured, wide: int) -> str:
         said += f"; {100 * arm.clipped_share:.1f} % of its numbers lay outside the robot's limits"
     if arm.num_reconnects:
         said += f"; reconnected {arm.num_reconnects} times"
+    if arm.memory:
+        said += f"; {arm.memory}"
     return said
 
 

@@ -18,7 +18,8 @@ from jaxtyping import Float
 
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
-from crossroads.evaluate.closed_loop import Trials, observation, open_tables, other_task
+from crossroads.evaluate.calls import observation
+from crossroads.evaluate.closed_loop import Trials, open_tables, other_task
 from crossroads.evaluate.offline import predict, probe_words
 from crossroads.evaluate.swap_probe import Targets
 from crossroads.pilot.inverse import InverseModel

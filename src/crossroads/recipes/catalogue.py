@@ -24,7 +24,7 @@ from crossroads.recipes.baseline_ki import baseline_ki
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
 from crossroads.recipes.dit4dit import dit4dit
-from crossroads.recipes.dreamzero import dreamzero
+from crossroads.recipes.dreamzero import dreamzero, dreamzero_flash
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.gigaworld import gigaworld_policy
 from crossroads.recipes.inverse import inverse_motion, inverse_scene
@@ -42,6 +42,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "cosmos_policy": cosmos_policy,
     "cosmos_policy_planning": cosmos_policy_planning,
     "dreamzero": dreamzero,
+    "dreamzero_flash": dreamzero_flash,
     "dit4dit": dit4dit,
     "fast_wam": fast_wam,
     "fast_wam_idm": fast_wam_idm,
@@ -65,6 +66,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "cosmos_policy": partial(cosmos_policy, cosmos_policy_sizes.PUBLISHED),
     "cosmos_policy_planning": partial(cosmos_policy_planning, cosmos_policy_sizes.PUBLISHED),
     "dreamzero": partial(dreamzero, dreamzero_sizes.PUBLISHED),
+    "dreamzero_flash": partial(dreamzero_flash, dreamzero_sizes.FLASH_PUBLISHED),
     "dit4dit": partial(dit4dit, dit4dit_sizes.PUBLISHED),
     "fast_wam": partial(fast_wam, fast_wam_sizes.PUBLISHED),
     "fast_wam_idm": partial(fast_wam_idm, fast_wam_sizes.PUBLISHED),

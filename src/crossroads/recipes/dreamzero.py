@@ -13,7 +13,7 @@ from dataclasses import replace
 from crossroads.noise import BellWeight, BetaLevels, UniformLevels
 from crossroads.objectives import Flow
 from crossroads.recipe import Axes, Recipe
-from crossroads.recipes.dreamzero_sizes import NANO, SHIFT, DreamZeroSize
+from crossroads.recipes.dreamzero_sizes import FLASH_NANO, NANO, SHIFT, DreamZeroSize
 from crossroads.schedule import Commit, Denoise
 from crossroads.solvers import UniPC
 from crossroads.stage import Phase, Stage, Tower
@@ -71,6 +71,7 @@ def dreamzero(size: DreamZeroSize = NANO) -> Recipe:
                     streams=("video", "action"),
                     solver=UniPC(steps=size.denoising_steps, factor=SHIFT),
                     guidance=size.guidance,
+                    skipping=size.skipping,
                 ),
             ),
             clock=Clock(
@@ -101,7 +102,9 @@ def _denoised(name: str) -> tuple[Edge, ...]:
 
 def as_served(recipe: Recipe) -> Recipe:
     """The edges of the published server, which are not those of its training: it keeps keys of the last
-    ``local_frames`` alone, the frame of now and what is being denoised included, and the state reads all of them."""
+    ``local_frames`` alone, the frame of now and what is being denoised included, and the state reads all of them.
+
+    With every edge windowed, acting would drop the oldest block and go on; the server starts anew in any case."""
     window = next(edge.window for edge in recipe.stage.edges if edge.window is not None)
     edges = [edge for edge in recipe.stage.edges if edge.via == "cross" or edge.src in ("text", "image")]
     edges += [
@@ -116,14 +119,17 @@ def as_served(recipe: Recipe) -> Recipe:
     return replace(recipe, name="dreamzero_as_served", stage=replace(recipe.stage, edges=tuple(edges)))
 
 
-def flash(recipe: Recipe, *, steps: int) -> Recipe:
+def dreamzero_flash(size: DreamZeroSize = FLASH_NANO) -> Recipe:
     """DreamZero-Flash, for few steps: actions learn to be right while the video is still noise.
 
-    The video's levels are Beta(7, 1) (the code's default is 3), the actions' their own.
-    It departs: one level for all actions of a block, where the code draws one for each; and the video is denoised to
-    the end, where the code may stop it at 0.8.
+    In training the video's levels are Beta(7, 1) and the actions' their own; at act time the video stops at 0.8.
     """
     levels = BetaLevels(alpha=7.0, scale=1.0, offset=0.0, factor=SHIFT)
-    changes = {"stage.coupled": (), "stage.streams.video.objective.levels": levels}
-    varied = recipe.vary({**changes, "stage.schedule.1.solver.steps": steps})
-    return replace(varied, name="dreamzero_flash")
+    recipe = dreamzero(size).vary(
+        {
+            "stage.coupled": (),
+            "stage.streams.video.objective.levels": levels,
+            "stage.schedule.1.ends": (("video", 0.8),),
+        }
+    )
+    return replace(recipe, name="dreamzero_flash")

@@ -1,4 +1,5 @@
-"""The sizes of DreamZero: nano, and what was published for DROID (arXiv 2602.15922; configs of the Apache-2.0 code)."""
+"""The sizes of DreamZero: nano, and what was published for DROID (arXiv 2602.15922; configs of the Apache-2.0 code).
+``FLASH_NANO`` and ``FLASH_PUBLISHED`` are those of its few-step variant."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from crossroads.codecs.text import TextTokens
 from crossroads.codecs.wan_autoencoder import WanAutoencoder
 from crossroads.recipes import nano
 from crossroads.schedule import Guidance
+from crossroads.solvers import Skipping
 from crossroads.towers.given import Given
 from crossroads.towers.plain import Plain
 from crossroads.towers.wan import Wan
@@ -25,6 +27,12 @@ NEGATIVE = (  # Wan's negative prompt in DreamZero's words (transform/dreamzero_
     "in the background, walking backwards."
 )
 SHIFT = 5.0  # of levels in training and at act time
+SKIPPING = {  # by how many of 16 steps run the network (the code's NUM_DIT_STEPS, 8 where nothing is set)
+    5: Skipping(evaluated=(0, 1, 2, 7, 12)),
+    6: Skipping(evaluated=(0, 1, 5, 10, 14, 15)),
+    7: Skipping(evaluated=(0, 1, 2, 6, 10, 14, 15)),
+    8: Skipping(evaluated=(0, 1, 2, 6, 10, 13, 14, 15)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +53,7 @@ class DreamZeroSize:
     state: StateToken
     action: ActionTokens
     denoising_steps: int
+    skipping: Skipping | None
     guidance: Guidance | None
     backbone: str | None
     departs: tuple[str, ...]
@@ -69,9 +78,31 @@ ALWAYS = (
     "excepted, and its state reads everything (`as_served`).",
     "What was observed is encoded behind all frames since the first, as in training; the published server encodes the "
     "newest block behind a copy of its first frame.",
-    "Actions are as recorded and are executed as they come; published takes joints relative to the state at the start "
-    "of a block, and smooths (Savitzky-Golay). Every step runs the network; published may reuse velocities.",
+    "Acting goes on only from blocks that were executed to their end, with frames at the times of training; published "
+    "executes 8 of 24 actions in its evaluation, and takes the last 4 frames that it was sent for those of a block.",
 )
+EXECUTED = (
+    "Actions are as recorded and are executed as they come; published takes joints relative to the state at the start "
+    "of a block, and smooths (Savitzky-Golay)."
+)
+FLASH = (
+    "The actions of a block have one level in training; published draws one for each action.",
+    "The video's levels are Beta(7, 1), the paper's, in training; the code's default is Beta(3, 1). When acting it "
+    "stops at 0.8, which the code does where `decouple_inference_noise` is set.",
+)
+
+
+def _of_nano(steps: str) -> tuple[str, ...]:
+    """What both recipes depart in at nano size, where they take other numbers of steps."""
+    return (
+        "At nano size the video's velocity is not guided: the backbone has not learned to answer without words.",
+        f"At nano size 3 blocks of one latent frame and 12 actions instead of 4 of 2 and 24, {steps}, one "
+        "camera at 64 px, and neither CLIP's tokens nor channels of the first frame beside the latent.",
+        "At nano size the words go through a two-layer encoder trained with the video model.",
+        "At nano size the state and the actions are scaled by mean and deviation, not by quantiles.",
+    )
+
+
 NANO_BLOCKS = 3
 NANO_FUTURE_S, NANO_LATER_S = _clip(NANO_BLOCKS, nano.NUM_ACTIONS / nano.CONTROL_HZ, len(nano.FUTURE_S))
 NANO = DreamZeroSize(
@@ -92,19 +123,34 @@ NANO = DreamZeroSize(
         timesteps=True,
     ),
     denoising_steps=nano.DENOISING_STEPS,
+    skipping=None,
     guidance=None,
     backbone="nano_video",
     departs=(
         *ALWAYS,
-        "At nano size the video's velocity is not guided: the backbone has not learned to answer without words.",
-        "At nano size 3 blocks of one latent frame and 12 actions instead of 4 of 2 and 24, 5 steps instead of 16, one "
-        "camera at 64 px, and neither CLIP's tokens nor channels of the first frame beside the latent.",
-        "At nano size the words go through a two-layer encoder trained with the video model.",
-        "At nano size the state and the actions are scaled by mean and deviation, not by quantiles.",
+        EXECUTED + " Every step runs the network; published may reuse velocities.",
+        *_of_nano("5 steps instead of 16"),
+    ),
+)
+FLASH_NANO = replace(
+    NANO,
+    denoising_steps=2,
+    departs=(
+        *ALWAYS,
+        EXECUTED,
+        *FLASH,
+        *_of_nano("2 steps instead of 1"),
+        "UniPC corrects the video in the actions' levels; published corrects it in its own.",
     ),
 )
 DROID = ("wrist", "left", "right")
 PUBLISHED_FUTURE_S, PUBLISHED_LATER_S = _clip(4, 1.6, 8)
+OF_DROID = (
+    "Weights start at random until Wan's or DreamZero's are imported (crossroads.recipes.names).",
+    "Sizes are DROID's (8 numbers of state, 8 of an action); published pads them to 64 and 32.",
+    "The wrist's view stands at its own width beside grey; published stretches it over both columns. The prompt is "
+    "the instruction alone; published puts it into a description of the canvas.",
+)
 PUBLISHED = DreamZeroSize(  # DROID: three views on a canvas of 352 x 640 pixels
     text=TextFeatures(source=WAN_21, width=4096, max_tokens=512),
     text_tower=Given(width=4096),
@@ -142,13 +188,9 @@ PUBLISHED = DreamZeroSize(  # DROID: three views on a canvas of 352 x 640 pixels
         timesteps=True,
     ),
     denoising_steps=16,
+    skipping=SKIPPING[8],
     guidance=Guidance(streams=("video",), scale=5.0, words=NEGATIVE),
     backbone=None,
-    departs=(
-        *ALWAYS,
-        "Weights start at random until Wan's or DreamZero's are imported (crossroads.recipes.names).",
-        "Sizes are DROID's (8 numbers of state, 8 of an action); published pads them to 64 and 32.",
-        "The wrist's view stands at its own width beside grey; published stretches it over both columns. The prompt is "
-        "the instruction alone; published puts it into a description of the canvas.",
-    ),
+    departs=(*ALWAYS, EXECUTED, *OF_DROID),
 )
+FLASH_PUBLISHED = replace(PUBLISHED, denoising_steps=1, skipping=None, departs=(*ALWAYS, EXECUTED, *FLASH, *OF_DROID))

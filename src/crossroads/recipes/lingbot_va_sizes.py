@@ -41,8 +41,11 @@ ALWAYS = (
     "The frame of now stands clean before the first chunk and has no actions; published makes it the first frame of "
     "the first chunk, which training noises like any other and acting keeps clean, with zeros for its actions.",
     "The number of frames in a chunk and the window are fixed; published draws them for each batch, from 1 to 4 frames "
-    "and from 4 to 64 chunks. At act time it keeps keys of half the window in chunks of each kind, drops the oldest "
-    "when they are full, and keeps those of what was imagined until the observation replaces them.",
+    "and from 4 to 64 chunks.",
+    "At act time as many chunks are remembered as a training clip holds before its last. Then the oldest is dropped, "
+    "and the others are run anew, counted from the frame at its end; if only a part of a chunk is executed, each call "
+    "starts anew. Published keeps keys of half the window in chunks of each kind, drops the oldest when that is full, "
+    "and counts on; what others had read of those stays.",
     "The video's velocity is not guided at act time; published guides it by 5.",
     "Levels are continuous; published draws them from a table of 1,000. Which samples have a noised history is drawn "
     "for each sample; published draws it for the batch.",

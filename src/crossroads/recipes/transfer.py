@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,7 @@ import torch
 from crossroads.errors import InputError, nearest
 from crossroads.net import StreamNet
 from crossroads.recipe import Recipe
-from crossroads.recipes import cosmos_policy as cosmos_policy_sizes
-from crossroads.recipes import dit4dit_sizes, fast_wam_sizes, lingbot_va_sizes, motus_sizes
+from crossroads.recipes import cosmos_policy_sizes, dit4dit_sizes, fast_wam_sizes, lingbot_va_sizes, motus_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import pi05 as pi05_sizes
@@ -35,6 +33,7 @@ from crossroads.recipes.names import (
     pi05_names,
 )
 from crossroads.recipes.release import Release, empty_net, fetched, load_release, write_release
+from crossroads.storage import appearing_folder
 
 SIDECAR = "import.json"
 WRAPPED = "model."
@@ -98,12 +97,10 @@ def import_release(released: Official, source: str, out: Path, *, dtype: torch.d
     with Release(fetched(source)) as published:
         given = wrapped(released) if all(name.startswith(WRAPPED) for name in published) else released
         load_release(net, given.names, published, unused=given.unused, dtype=dtype)
-    partial = out.with_name(f"{out.name}.partial")  # a folder appears complete or not at all
-    shutil.rmtree(partial, ignore_errors=True)
-    write_release(net, _ours(released), partial)
     kept = {"recipe": released.recipe.name, "source": source, "dtype": str(dtype).removeprefix("torch.")}
-    (partial / SIDECAR).write_text(json.dumps(kept, indent=1))
-    partial.replace(out)
+    with appearing_folder(out) as draft:
+        write_release(net, _ours(released), draft)
+        (draft / SIDECAR).write_text(json.dumps(kept, indent=1))
     return net
 
 

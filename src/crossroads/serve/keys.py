@@ -1,7 +1,8 @@
 """Which of our cameras, state numbers and words go under which names of a foreign policy's observation map.
 
 The names without a file are those of openpi's LIBERO example (examples/libero/main.py): ``observation/image``,
-``observation/wrist_image``, ``observation/state``, ``prompt``. Another policy is described by a TOML file::
+``observation/wrist_image``, ``observation/state``, ``prompt``: the present moment, with no key for frames that have
+passed. Another policy is described by a TOML file::
 
     image_size = 224
     prompt = "prompt"

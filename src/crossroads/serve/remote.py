@@ -22,10 +22,14 @@ ACTIONS = "actions"
 
 class RemotePolicy:
     """Acts by asking a server. The protocol knows no batch, no reset and no seed: robots are asked one after the other
-    over one connection, a server is expected to keep nothing between two requests, and its noise is its own.
+    over one connection, a server is expected to keep nothing between two requests, and its noise is its own. Nor does
+    it have a place for the frames since the last request: a server that goes on from what it was shown (DreamZero's,
+    LingBot-VA's) is shown the present moment alone, like any other.
 
     Answers are moved to the robot's limits, as our own policies' are; ``clipped_share`` says how much that changed.
     """
+
+    passed_s: tuple[float, ...] = ()
 
     def __init__(self, client: PolicyClient, keys: RemoteKeys, space: ActionSpace) -> None:
         self.client, self.keys, self.space = client, keys, space

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from crossroads.codecs.text import TextCodec
 from crossroads.policy import StreamPolicy
+from crossroads.storage import appearing_folder, reserve
 from crossroads.towers.joint import GroupState
 from crossroads.train.log import progress_bar
 from crossroads.types import Batch, Losses, Observation
@@ -166,9 +166,21 @@ def build_store(
     """Compute and keep the fixed states of ``rows``; a folder appears complete or not at all, and then is reused."""
     if (folder / "meta.json").exists():
         return FeatureStore(folder)
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with appearing_folder(folder) as draft:
+        _fill(draft, policy, windows, rows, num_draws, seed, batch_size, progress)
+    return FeatureStore(folder)
+
+
+def _fill(
+    folder: Path,
+    policy: StreamPolicy,
+    windows: WindowSource,
+    rows: np.ndarray,
+    num_draws: int,
+    seed: int,
+    batch_size: int,
+    progress: bool,
+) -> None:
     noised = _noised(policy)
     arrays: dict[str, np.memmap] = {}
     plain: dict[str, list[Tensor]] = {"state": [], "actions": [], "actions_valid": []}
@@ -191,12 +203,12 @@ def build_store(
                 for group, state in found.items():
                     if draw == 0 or noised[group]:
                         size = (len(rows), num_draws if noised[group] else 1)
-                        _keep(arrays, partial, group, _padded(state, longest.get(group, 0)), size, start, draw)
+                        _keep(arrays, folder, group, _padded(state, longest.get(group, 0)), size, start, draw)
             bar.update(len(chosen))
     for array in arrays.values():
         array.flush()
     for name, parts in plain.items():
-        np.save(partial / f"plain.{name}.npy", torch.cat(parts).numpy())
+        np.save(folder / f"plain.{name}.npy", torch.cat(parts).numpy())
     meta = {
         "arrays": sorted(arrays),
         "groups": {group: {"noised": flag} for group, flag in noised.items()},
@@ -205,9 +217,7 @@ def build_store(
         "robot": batch.obs.robot[0],  # pyright: ignore[reportPossiblyUnboundVariable]
         "recipe": policy.recipe.name,
     }
-    (partial / "meta.json").write_text(json.dumps(meta))
-    partial.rename(folder)
-    return FeatureStore(folder)
+    (folder / "meta.json").write_text(json.dumps(meta))
 
 
 def _noised(policy: StreamPolicy) -> dict[str, bool]:
@@ -274,5 +284,7 @@ def _keep(
         found = value.numpy()
         if name not in arrays:
             shape = (*size, *found.shape[1:])
-            arrays[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype=found.dtype, shape=shape)
+            path = folder / f"{name}.npy"
+            arrays[name] = np.lib.format.open_memmap(path, "w+", dtype=found.dtype, shape=shape)
+            reserve(path, path.stat().st_size, do="Free space there, or choose another --out on another disk.")
         arrays[name][start : start + len(found), draw] = found

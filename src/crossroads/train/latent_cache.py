@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from crossroads.codecs.latents import LatentCodec
 from crossroads.data.window import Windows
 from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
-from crossroads.storage import appearing, default_root
+from crossroads.storage import Filling, default_root
 from crossroads.train.log import progress_bar
 from crossroads.types import Batch
 
@@ -115,14 +116,9 @@ def _build(
     progress: bool,
 ) -> None:
     """Encode into ``<name>.part``, noting every few batches how many windows are safely on disk."""
-    part, note = path.with_suffix(".part"), path.with_suffix(".json")
-    size, done = int(np.prod(shape)) * 2, 0
-    if part.is_file() and part.stat().st_size == size and note.is_file():
-        done = int(json.loads(note.read_text())["windows"])
-    else:
-        with part.open("wb") as stream:
-            stream.truncate(size)
-    kept = np.memmap(part, np.float16, "r+", shape=shape)
+    file = Filling(path=path, num_bytes=2 * math.prod(shape))
+    done = file.begin()
+    kept = np.memmap(file.part, np.float16, "r+", shape=shape)
     with progress_bar(total=len(rows), initial=done, title="encode video", shown=progress) as bar:
         for number, start in enumerate(range(done, len(rows), _BATCH), start=1):
             chosen = rows[start : start + _BATCH]
@@ -131,12 +127,10 @@ def _build(
             bar.update(len(chosen))
             if number % _SAVE_EVERY_BATCHES == 0:
                 kept.flush()  # the latents must be on disk before the note that says so
-                with appearing(note) as draft:
-                    draft.write_text(json.dumps({"windows": start + len(chosen)}))
+                file.note(start + len(chosen))
     kept.flush()
     del kept
-    part.rename(path)
-    note.unlink(missing_ok=True)
+    file.end()
 
 
 def _half(latents: Float[Tensor, "b t h w c"]) -> np.ndarray:

@@ -87,9 +87,16 @@ def test_a_played_chunk_is_its_steps_one_by_one(num_workers: int) -> None:
         vector.reset(SEEDS[:2])
         steps = [vector.step(actions) for actions in plan.swapaxes(0, 1)]
         vector.reset(SEEDS[:2])
-        played = vector.play(plan)
+        looks = (2, len(solving), len(solving) + 3)
+        played = vector.play(plan, looks)
     for key in ("front", "state"):
         assert played.obs[key].tobytes() == steps[-1].obs[key].tobytes()
     assert played.done.tolist() == [True, False]
     assert [info["num_steps"] for info in played.infos] == [len(solving), len(solving) + 4]
+    for table, reached in enumerate((looks[:2], looks)):
+        passed = played.infos[table]["passed"]
+        assert tuple(passed) == reached
+        for look in reached:
+            for key in ("front", "state"):
+                assert passed[look][key].tobytes() == steps[look - 1].obs[key][table].tobytes()
     np.testing.assert_allclose(played.reward, np.sum([step.reward for step in steps], axis=0), atol=1e-12)

@@ -133,8 +133,13 @@ class TabletopEnv(gymnasium.Env[Observations, np.ndarray]):
         """Move for 0.1 s; the reward is the gain in progress, so an episode's rewards add up to at most 1."""
         return self.play(np.asarray(action)[None])
 
-    def play(self, chunk: np.ndarray) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
-        """Up to k steps ``(k, 4)`` with one look at the end; stops when the episode does. The reward is their sum."""
+    def play(
+        self, chunk: np.ndarray, looks: tuple[int, ...] = ()
+    ) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
+        """Up to k steps ``(k, 4)`` with one look at the end; stops when the episode does. The reward is their sum.
+
+        ``looks``: after how many steps to look as well; ``info["passed"]`` holds what was seen, by number of steps.
+        """
         assert self.start is not None, "reset the environment first"
         chunk = np.asarray(chunk, dtype=np.float64)
         if chunk.ndim != 2 or chunk.shape[1] != 4 or not len(chunk) or not np.isfinite(chunk).all():
@@ -146,8 +151,8 @@ class TabletopEnv(gymnasium.Env[Observations, np.ndarray]):
             )
         before, limit = self._progress, self._max_steps or FAMILIES[self.task.family].step_limit
         success = truncated = False
-        now = self.start
-        for action in chunk:
+        now, num, passed = self.start, 0, dict[int, Observations]()
+        for num, action in enumerate(chunk, start=1):
             self.world.step(action)
             self._num_steps += 1
             now = self.world.snapshot()
@@ -156,9 +161,13 @@ class TabletopEnv(gymnasium.Env[Observations, np.ndarray]):
             self._progress = progress(self.task, self.world.layout, self.start, now)
             success = self._progress == 1.0
             truncated = self._num_steps >= limit and not success
-            if success or truncated:
+            if success or truncated or num == len(chunk):
                 break
-        return self._observe(), self._progress - before, success, truncated, self._info(now)
+            if num in looks:
+                passed[num] = self._observe()
+        obs = self._observe()
+        passed |= {num: obs} if num in looks else {}
+        return obs, self._progress - before, success, truncated, {**self._info(now), "passed": passed}
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """The front camera's picture."""

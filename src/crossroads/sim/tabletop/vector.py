@@ -62,6 +62,7 @@ class VectorStep:
     """Success; stays true until the next reset."""
     truncated: np.ndarray
     infos: list[dict[str, Any]]
+    """``passed``: what was seen on the way, by number of steps, where `play` was asked to look."""
 
     @property
     def done(self) -> np.ndarray:
@@ -80,8 +81,9 @@ class _Tables:
             for env, seed, choice in zip(self._envs, seeds, choices, strict=False)
         ]
 
-    def play(self, chunks: Sequence[np.ndarray | None]) -> list[Played | None]:
-        return [None if chunk is None else env.play(chunk) for env, chunk in zip(self._envs, chunks, strict=False)]
+    def play(self, chunks: Sequence[np.ndarray | None], looks: tuple[int, ...]) -> list[Played | None]:
+        pairs = zip(self._envs, chunks, strict=False)
+        return [None if chunk is None else env.play(chunk, looks) for env, chunk in pairs]
 
 
 _FIXED = ("task", "valid_tasks", "seed")
@@ -185,10 +187,11 @@ class VectorTabletop:
         """Move every table that is not done by its row of ``actions`` (N, 4)."""
         return self.play(np.asarray(actions)[:, None])
 
-    def play(self, chunks: np.ndarray) -> VectorStep:
+    def play(self, chunks: np.ndarray, looks: tuple[int, ...] = ()) -> VectorStep:
         """Move every table that is not done by its row of ``chunks`` (N, k, 4), and look once at the end.
 
-        A table whose episode ends on the way stops there; rewards are summed over the steps.
+        A table whose episode ends on the way stops there; rewards are summed over the steps. ``looks``: after how many
+        steps to look as well (``infos[i]["passed"]``).
         """
         chunks = np.asarray(chunks)
         if chunks.ndim != 3 or chunks.shape[0] != len(self._last) or chunks.shape[2] != 4 or chunks.shape[1] < 1:
@@ -200,7 +203,7 @@ class VectorTabletop:
             )
         open_ = [not (last[2] or last[3]) for last in self._last]
         rows = [chunk if is_open else None for chunk, is_open in zip(chunks, open_, strict=True)]
-        parts = [([rows[i] for i in group if i < len(rows)],) for group in self._groups]
+        parts = [([rows[i] for i in group if i < len(rows)], looks) for group in self._groups]
         results = [item for part in self._ask("play", parts) for item in part]
         self._last = [
             old if new is None else (*new[:4], {**old[4], **new[4]})
