@@ -12,10 +12,12 @@ from torch import Tensor
 
 from crossroads.build import build
 from crossroads.policy import Prepared, StreamPolicy
+from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import RECIPES
 from crossroads.schedule import Denoise
 from crossroads.solvers import Euler
 from crossroads.streams import Corrupted
+from crossroads.towers.gemma import AdaptiveNorm
 from crossroads.types import Batch, Observation
 
 REMEMBERING = [name for name, make in RECIPES.items() if make().stage.by_block]
@@ -24,7 +26,18 @@ REMEMBERING = [name for name, make in RECIPES.items() if make().stage.by_block]
 @cache
 def policy_of(name: str) -> StreamPolicy:
     """A policy that no test changes but for its phase."""
-    return build(RECIPES[name](), ROBOT, seed=1)
+    return fresh(RECIPES[name]())
+
+
+@torch.no_grad()
+def fresh(recipe: Recipe) -> StreamPolicy:
+    """A policy whose gates are open: norms that are told the level start as if there were nothing behind them."""
+    policy, generator = build(recipe, ROBOT, seed=1), seeded()
+    for module in policy.net.modules():
+        if isinstance(module, AdaptiveNorm):
+            module.told.weight.normal_(std=0.1, generator=generator)
+            module.told.bias.normal_(std=0.3, generator=generator)
+    return policy
 
 
 @cache

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from every_recipe import close, gradients, part_of, policy_of, prepared_batch, seeded
+from every_recipe import close, fresh, gradients, part_of, policy_of, prepared_batch, seeded
 from nano_batch import ROBOT, nano_batch, statistics
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -329,7 +329,7 @@ def test_the_order_of_streams_edges_and_towers_does_not_matter(name: str) -> Non
             stage, streams=stage.streams[::-1], edges=stage.edges[2:] + stage.edges[:2][::-1], towers=stage.towers[::-1]
         ),
     )
-    other = build(turned, ROBOT, seed=1)
+    other = fresh(turned)
     policy.enter(recipe.phases[0])
     other.enter(recipe.phases[0])
     batch = nano_batch(recipe)
@@ -363,7 +363,7 @@ def test_one_tiny_batch_can_be_overfitted(name: str) -> None:
 
 @every_net
 def test_sdpa_equals_dense_in_values_and_gradients(name: str) -> None:
-    policy = build(RECIPES[name](), ROBOT, seed=1)
+    policy = fresh(RECIPES[name]())
     policy.enter(policy.recipe.phases[0])
     prepared = prepared_batch(policy)
     found = {}
@@ -385,7 +385,7 @@ def test_sdpa_equals_dense_in_values_and_gradients(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @torch.no_grad()
 def test_flex_forward_equals_dense_forward(name: str) -> None:
-    policy = build(RECIPES[name](), ROBOT, seed=1)
+    policy = fresh(RECIPES[name]())
     policy.enter(policy.recipe.phases[0])
     prepared = prepared_batch(policy)
     found = []

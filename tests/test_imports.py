@@ -26,7 +26,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("policy", "recipe", "axes", "checks", "stage"),
     ("net", "history", "schedule", "interpreter"),
     ("codecs", "towers", "objectives"),
-    ("layout", "noise", "solvers"),
+    ("layout", "noise", "solvers", "chunking"),
     ("streams", "space"),
     ("types", "errors", "cores", "storage"),
 )

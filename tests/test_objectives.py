@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from crossroads.errors import InputError
 from crossroads.noise import BellWeight, UniformLevels, clean_from_velocity
 from crossroads.objectives import Flow, Regress, TokenCE, masked_mean
 from crossroads.streams import Corrupted, Objective
@@ -88,3 +89,33 @@ def test_next_token_reads_what_came_before_and_owes_what_comes() -> None:
     losses = objective.loss(scores, shown, valid)
     assert losses[0].item() == pytest.approx(0.0, abs=1e-6)
     assert losses[1].item() == pytest.approx(math.log(9), abs=1e-6)
+
+
+def test_delays_give_the_first_tokens_clean_as_often_as_they_say_and_those_owe_nothing() -> None:
+    clean = torch.randn(600, 6, 3, generator=seeded())
+    flow = Flow(delays=(1.0, 0.0, 2.0, 1.0))
+    shown = shown_by(flow, clean, seeded(1))
+    given = shown.level == 0
+    delay = given.sum(dim=1)
+    assert torch.equal(given, torch.arange(6) < delay[:, None])  # the first ones, and no others
+    assert torch.equal(shown.latent[given], clean[given])
+    shares = delay.bincount(minlength=4) / 600
+    torch.testing.assert_close(shares, torch.tensor([0.25, 0.0, 0.5, 0.25]), rtol=0, atol=0.05)
+    valid = torch.ones(600, 6, dtype=torch.bool)
+    right = torch.where(given[..., None], shown.target + 9, shown.target)
+    assert not flow.loss(right, shown, valid).any()
+    wrong = flow.loss(shown.target + 1, shown, valid)
+    torch.testing.assert_close(wrong, torch.ones(600))  # the mean over what is owed, however much that is
+
+
+def test_without_delays_a_flow_draws_what_it_drew_before_there_were_any() -> None:
+    clean = torch.randn(3, 6, 2, generator=seeded())
+    plain, none = (shown_by(Flow(delays=delays), clean, seeded(1)) for delays in ((), (1.0,)))
+    assert plain.level.shape == (3, 1)
+    assert torch.equal(plain.latent, none.latent)
+
+
+@pytest.mark.parametrize("delays", [(0.0, 0.0), (1.0, -0.5)])
+def test_delays_that_are_no_shares_are_refused(delays: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match=r"Flow\.delays"):
+        Flow(delays=delays)

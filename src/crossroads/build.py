@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
+from crossroads.codecs.discrete_actions import DiscreteActionCodec, DiscreteActions
 from crossroads.codecs.frames import (
     ActionFrame,
     ActionFrameCodec,
@@ -22,11 +24,13 @@ from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.pixels import PatchCodec, Patches
+from crossroads.codecs.prompt import PromptCodec, PromptTokens
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
 from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
 from crossroads.codecs.scene import SceneCodec, SceneFeatures
 from crossroads.codecs.slots import CameraSlots, SlotCodec
 from crossroads.codecs.state import StateCodec, StateToken
+from crossroads.codecs.subtask import SubtaskCodec, SubtaskTokens
 from crossroads.codecs.text import TextCodec, TextTokens
 from crossroads.errors import InputError
 from crossroads.layout import Layout
@@ -48,19 +52,22 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionFrame: ActionFrameCodec,
     ActionTokens: ActionCodec,
     CameraSlots: SlotCodec,
+    DiscreteActions: DiscreteActionCodec,
     ImageFeatures: ImageFeatureCodec,
     LearnedTokens: LearnedCodec,
     Patches: PatchCodec,
+    PromptTokens: PromptCodec,
     ReasonFeatures: ReasonCodec,
     SceneFeatures: SceneCodec,
     StateFrame: StateFrameCodec,
     StateToken: StateCodec,
+    SubtaskTokens: SubtaskCodec,
     TextFeatures: TextFeatureCodec,
     TextTokens: TextCodec,
     ValueFrame: ValueFrameCodec,
     VideoLatents: LatentCodec,
 }
-FRAMES = (ActionFrame, StateFrame, ValueFrame)
+THROUGH = (ActionFrame, DiscreteActions, StateFrame, SubtaskTokens, ValueFrame)
 """Codecs that have a raw side of their own and share the maps into and out of the tower."""
 TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
     Cosmos: (CosmosFrame, CosmosBlock),
@@ -89,12 +96,12 @@ def build_net(stage: Stage) -> StreamNet:
     codecs = {
         stream.name: CODECS[type(stream.codec)](stream.codec, specs[stream.tower].width)
         for stream in sorted(stage.streams, key=lambda stream: stream.name)
-        if stream.shares is None or isinstance(stream.codec, FRAMES)
+        if stream.shares is None or isinstance(stream.codec, THROUGH)
     }
     for stream in stage.streams:
         codec = codecs.get(stream.name)
-        if isinstance(codec, FrameCodec):
-            assert stream.shares is not None, f"stream {stream.name}: validate() should have asked for a shared video"
+        if isinstance(codec, FrameCodec | DiscreteActionCodec | SubtaskCodec):
+            assert stream.shares is not None, f"stream {stream.name}: validate() should have asked for what it shares"
             codec.through(codecs[stream.shares])
     joints = [_joint(layout, names, specs) for names in layout.joints()]
     return StreamNet(layout=layout, sequence=stage.sequence, codecs=codecs, joints=joints)
@@ -121,10 +128,18 @@ def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> J
 def fit_normalisers(policy: StreamPolicy, *, state: Statistics | None, actions: Statistics | None) -> None:
     """Set the policy's normalisers from statistics of the labelled frames it may see."""
     for codec in policy.net.codecs.values():
-        if isinstance(codec, StateCodec | StateFrameCodec) and state is not None:
+        if isinstance(codec, StateCodec | StateFrameCodec | PromptCodec) and state is not None:
             codec.normaliser.fit(state, codec.spec.normaliser)
-        if isinstance(codec, ActionCodec | ActionFrameCodec) and actions is not None:
+        if isinstance(codec, ActionCodec | ActionFrameCodec | DiscreteActionCodec) and actions is not None:
             codec.normaliser.fit(actions, codec.spec.normaliser)
+
+
+def fit_tokenisers(policy: StreamPolicy, chunks: Callable[[], Float[Tensor, "c n a"]]) -> None:
+    """Fit what makes tokens of actions, if anything does, on the chunks of the labelled episodes it may see, in
+    physical units; normalisers come first."""
+    for codec in policy.net.codecs.values():
+        if isinstance(codec, DiscreteActionCodec):
+            codec.fit(chunks())
 
 
 def check_space(recipe: Recipe, space: ActionSpace) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from crossroads.codecs.discrete_actions import DiscreteActions
 from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
 from crossroads.codecs.slots import CameraSlots
+from crossroads.codecs.text import TextTokens
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
 from crossroads.objectives import Flow, Regress, TokenCE
@@ -42,6 +44,7 @@ def check(recipe: Checked) -> None:
     for stream in recipe.stage.streams:
         _check_views(recipe, stream)
         _check_frame(recipe, stream)
+        _check_written(recipe, stream)
     for joint in layout.joints():
         geometries = {name: towers[name].spec.geometry for name in joint}
         if len(set(geometries.values())) > 1:
@@ -111,9 +114,16 @@ def _check_views(recipe: Checked, stream: Stream) -> None:
             _refuse(recipe, f"{place}, noised_share", "a clean view of a Flow stream", repr(view.kind), ())
         if view.levels is not None and not view.noised_share:
             _refuse(recipe, f"{place}, levels of the {view.kind} view", "a noised_share", "none", ())
+    if (delays := _delays(stream)) and delays >= (num := stream.codec.num_tokens("noised")):
+        _refuse(recipe, f"{place}, delays", f"fewer than the {num} tokens there are", str(delays), ())
     if (stream.objective is None) == ("noised" in kinds):
         got = "an objective and no noised view" if stream.objective else "a noised view and no objective"
         _refuse(recipe, place, "an objective exactly where there is a noised view", got, ())
+
+
+def _delays(stream: Stream) -> int:
+    """The largest number of tokens that training gives clean before those that are owed."""
+    return max(0, len(stream.objective.delays) - 1) if isinstance(stream.objective, Flow) else 0
 
 
 def _check_frame(recipe: Checked, stream: Stream) -> None:
@@ -123,6 +133,20 @@ def _check_frame(recipe: Checked, stream: Stream) -> None:
         if stream.shares not in clips or clips[stream.shares].tower != stream.tower:
             expected = "the video stream whose clip it is a frame of, in the same tower"
             _refuse(recipe, f"stream {stream.name}, shares", expected, repr(stream.shares), clips)
+
+
+def _check_written(recipe: Checked, stream: Stream) -> None:
+    """Actions in words are embedded by a text stream of their vocabulary, and predicted token by token."""
+    if not isinstance(stream.codec, DiscreteActions):
+        return
+    place, vocabulary = f"stream {stream.name}", stream.codec.vocabulary
+    codecs = {other.name: other.codec for other in recipe.stage.streams}
+    texts = {name for name, codec in codecs.items() if isinstance(codec, TextTokens) and codec.vocabulary == vocabulary}
+    if stream.shares not in texts:
+        expected = "the text stream of its vocabulary"
+        _refuse(recipe, f"{place}, shares", expected, repr(stream.shares), texts)
+    if not isinstance(stream.objective, TokenCE) or stream.objective.end_token != vocabulary.end:
+        _refuse(recipe, f"{place}, objective", "TokenCE with the vocabulary's end", repr(stream.objective), ())
 
 
 def _check_layers(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[str, Tower]) -> None:
@@ -210,6 +234,8 @@ def _check_told(recipe: Checked, layout: Layout) -> None:
             continue
         if stream.told not in flows:
             _refuse(recipe, place, "a stream with a Flow objective", repr(stream.told), flows)
+        if _delays(streams[stream.told]):
+            _refuse(recipe, place, "a stream without delays: one level for all tokens", "delays", ())
         if "now" not in [view.kind for view in stream.views]:
             _refuse(recipe, place, "a stream that is observed", stream.principal, ())
         views: tuple[tuple[str, ViewKind], ...] = ((stream.name, "now"), (stream.told, "noised"))

@@ -10,6 +10,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from crossroads.chunking import Kept
 from crossroads.codecs.frames import ValueFrameCodec
 from crossroads.codecs.spec import Latent
 from crossroads.codecs.streaming import EncoderState
@@ -33,7 +34,7 @@ class Interpreter:
     """Runs a schedule over one observation. What may be cached during a leg follows from the edges alone.
 
     ``known``: streams whose clean value is given. They move on the straight path from their noise to it, whatever the
-    network answers, so that what reads them reads what training shows.
+    network answers, so that what reads them reads what training shows. ``promised``: streams whose beginning is kept.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class Interpreter:
         *,
         caching: bool = True,
         known: Mapping[str, Tensor] = MappingProxyType({}),
+        promised: Mapping[str, Kept] = MappingProxyType({}),
         history: History | None = None,
     ) -> None:
         self.net, self.obs, self.generator, self.caching, self.known = net, obs, generator, caching, known
-        self.history, self.remembered = history, frozenset[str]()
+        self.promised, self.history, self.remembered = promised, history, frozenset[str]()
         self.blank: Interpreter | None = None
         net.address(obs.robot)
         self.latents: dict[str, Latent] = {}
@@ -112,6 +114,8 @@ class Interpreter:
     def _input(self, name: str) -> GroupInput:
         told = self.net.layout.teller(name) or name
         level = torch.full((self.obs.batch_size, 1), self.levels.get(told, 0.0), device=self.obs.state.device)
+        if told == name and (kept := self._kept(name)):
+            level = kept.level(level)
         valid = {other: latent.valid for other, latent in self.latents.items()}
         start, _ = self._block(name) or (0, 0)
         return self.net.embed(name, self.latents[name].shown, level, valid, offset=start)
@@ -166,7 +170,8 @@ class Interpreter:
 
         def place(x: Tensor, level: float) -> None:
             for name, part, shape in zip(moving, x.split(sizes, dim=1), shapes, strict=True):
-                self.latents[name] = replace(self.latents[name], values=part.reshape(shape))
+                kept, values = self._kept(name), part.reshape(shape)
+                self.latents[name] = replace(self.latents[name], values=kept.shown(values) if kept else values)
                 self.levels[name] = leg.level(streams[name], level)
 
         running_blank: list[str] = []
@@ -183,6 +188,9 @@ class Interpreter:
                 guided = [self._principal(name) for name in leg.guidance.streams]
                 for name, blank in self.blank._velocities(running_blank, guided).items():
                     found[name] = blank + leg.guidance.scale * (found[name] - blank)
+            for name in moving:
+                if kept := self._kept(name):
+                    found[name] = kept.velocity(self.latents[name].values, found[name], self.levels[name])
             return torch.cat([paces[name] * found[name].flatten(1) for name in moving], dim=1)
 
         start = torch.cat([self.latents[name].values.flatten(1) for name in moving], dim=1)
@@ -194,6 +202,7 @@ class Interpreter:
         told = self.obs.told((guidance.words,) * self.obs.batch_size)
         history = self.history.told(told.text) if self.history else None
         other = Interpreter(self.net, told, self.generator, caching=self.caching, known=self.known, history=history)
+        other.promised = self.promised
         other.remembered = self.remembered
         texts = {self._principal(name) for name in guidance.without}
         other.latents = {name: latent for name, latent in self.latents.items() if name not in texts}
@@ -216,6 +225,11 @@ class Interpreter:
             return self.net.codec(name).read(state.hidden)
         start, num = self._block(name) or (0, known.shape[1])
         return (self.latents[name].values - known[:, start : start + num]) / self.levels[name]
+
+    def _kept(self, name: str) -> Kept | None:
+        """The promise that a group keeps, if it is noised."""
+        group = self.net.group(name)
+        return self.promised.get(group.stream.name) if group.view.kind == "noised" else None
 
     def _predict(self, leg: Predict) -> None:
         moving = sorted(self._principal(name) for name in leg.streams)
@@ -245,6 +259,7 @@ class Interpreter:
         read = torch.full((batch, 1), objective.start_token, device=device)
         valid = torch.ones(batch, 1, dtype=torch.bool, device=device)
         written: list[Tensor] = []
+        most = leg.max_tokens or self.net.group(name).stream.codec.num_tokens("noised")
         self.levels[name] = 0.0
         while True:
             self.latents[name] = Latent(values=read, valid=valid)
@@ -252,7 +267,7 @@ class Interpreter:
             token = scores.argmax(dim=-1).masked_fill(~valid[:, -1:], objective.end_token)
             written.append(token)
             going_on = valid[:, -1:] & (token != objective.end_token)
-            if len(written) == leg.max_tokens or not bool(going_on.any()):
+            if len(written) == most or not bool(going_on.any()):
                 break
             read, valid = torch.cat([read, token], dim=1), torch.cat([valid, going_on], dim=1)
         self.written[leg.stream] = torch.cat(written, dim=1)
@@ -362,6 +377,7 @@ class Interpreter:
         """Go on with these samples, some of them perhaps several times."""
         self.obs = self.obs.rows(rows)
         self.known = {name: value[rows] for name, value in self.known.items()}
+        self.promised = {name: kept.rows(rows) for name, kept in self.promised.items()}
         self.written = {name: value[rows] for name, value in self.written.items()}
         self.latents = {name: latent.rows(rows) for name, latent in self.latents.items()}
         self.states = {name: state.rows(rows) for name, state in self.states.items()}

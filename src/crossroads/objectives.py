@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from crossroads.errors import InputError
 from crossroads.noise import EVEN, PI_LEVELS, LevelSampler, LevelWeight, corrupt, per_token, velocity
 from crossroads.streams import Corrupted
 
@@ -31,23 +32,47 @@ def _per_token(error: Tensor, num: int) -> Float[Tensor, "b n"]:
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """Rectified flow: predict ``v = e - x_0`` at drawn levels."""
+    """Rectified flow: predict ``v = e - x_0`` at drawn levels.
+
+    ``delays``: how often, in proportion, the first 0, 1, 2 ... tokens are given clean and owe nothing, as what is still
+    being executed while a chunk is computed (training-time real-time chunking, arXiv 2512.05964); empty for never.
+    """
 
     levels: LevelSampler = PI_LEVELS
     level_weight: LevelWeight = EVEN
     weight: float = 1.0
+    delays: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.delays and (min(self.delays) < 0 or max(self.delays) <= 0):
+            raise InputError(
+                where="Flow.delays",
+                expected="shares of 0, 1, 2 ... steps of delay, at least one above zero",
+                got=str(self.delays),
+                do="Give (1.0, 1.0) for 0 or 1 step, alike often.",
+            )
 
     def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
         return rearrange(self.levels.draw(batch * num, generator), "(b l) -> b l", l=num)
 
     def corrupt(self, latent: Tensor, level: Float[Tensor, "b l"], generator: torch.Generator) -> Corrupted:
         noise = torch.randn(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
+        if self.delays:
+            level = self._begun(per_token(level, latent.shape[1]), latent.shape[1], generator)
         spread = per_token(level, latent.shape[1]).reshape(len(level), -1, *[1] * (latent.ndim - 2))
         return Corrupted(latent=corrupt(latent, noise, spread), level=level, target=velocity(latent, noise))
 
     def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
         error = _per_token((output.float() - corrupted.target.float()) ** 2, valid.shape[1])
+        if self.delays:
+            valid = valid & (corrupted.level > 0)
         return masked_mean(error * per_token(self.level_weight.at(corrupted.level), valid.shape[1]), valid)
+
+    def _begun(self, level: Float[Tensor, "b l"], num: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
+        """A level for each token, 0 for those of a drawn delay."""
+        shares = torch.tensor(self.delays, device=level.device)
+        delay = torch.multinomial(shares, len(level), replacement=True, generator=generator)
+        return level.expand(-1, num).masked_fill(torch.arange(num, device=level.device) < delay[:, None], 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,14 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from crossroads.chunking import Given, Kept, Promised
 from crossroads.codecs.action_tokens import ActionCodec
+from crossroads.codecs.discrete_actions import DiscreteActionCodec
 from crossroads.codecs.frames import ActionFrameCodec
 from crossroads.codecs.latents import LatentEnds
 from crossroads.codecs.spec import Latent, NeverTrained
 from crossroads.codecs.video_autoencoder import TIME_FACTOR
+from crossroads.errors import InputError
 from crossroads.history import History, continued
 from crossroads.interpreter import Interpreter, Settled
 from crossroads.net import StreamNet
@@ -263,22 +266,59 @@ class StreamPolicy(nn.Module):
         generator: torch.Generator,
         caching: bool = True,
         known: Mapping[str, Tensor] = MappingProxyType({}),
+        promised: Promised | None = None,
     ) -> tuple[Settled, Memory]:
-        """The same with what lies behind, for a policy that remembers; and what is remembered then."""
+        """The same with what lies behind, for a policy that remembers; and what is remembered then. ``promised``: what
+        the chunk before said of the steps that this one is about."""
         stage = self.recipe.stage
+        kept = {} if promised is None else self._kept(promised)
         history = None
         if stage.by_block:
             stream = self.net.group(stage.remembered[0]).stream
             history = continued(memory.history, obs, stream, self.net)
-        run = Interpreter(self.net, obs, generator, caching=caching, known=known, history=history)
+        run = Interpreter(self.net, obs, generator, caching=caching, known=known, promised=kept, history=history)
         settled = run.run(stage.schedule)
         return settled, Memory(num_chunks=memory.num_chunks + 1, history=run.behind(obs))
 
+    def _kept(self, promised: Promised) -> dict[str, Kept]:
+        """A promise in the units of the stream of actions.
+
+        Raises:
+            InputError: the actions are no flow over a chunk, or were trained without as many given steps.
+        """
+        for stream in self.recipe.stage.streams:
+            codec = self.net.own_codec(stream.name)
+            if not isinstance(codec, ActionCodec) or not isinstance(stream.objective, Flow):
+                continue
+            most = len(stream.objective.delays) - 1
+            if isinstance(promised.keep, Given) and promised.delay > max(most, 0):
+                raise InputError(
+                    where=f"recipe {self.recipe.name!r}, promised actions",
+                    expected=f"a delay of at most {max(most, 0)} steps, as training gave them",
+                    got=str(promised.delay),
+                    do="Train with Flow.delays as long as this, or keep the promise by Guided.",
+                )
+            values = codec.normaliser.normalise(promised.actions)
+            return {stream.name: Kept.of(promised, values, self.recipe.chunk.num_actions)}
+        raise InputError(
+            where=f"recipe {self.recipe.name!r}, promised actions",
+            expected="a stream of actions, token by token, with a Flow objective",
+            got="none",
+            do="Act without a promise.",
+        )
+
     def act(
-        self, obs: Observation, memory: Memory, *, generator: torch.Generator, show: bool = False
+        self,
+        obs: Observation,
+        memory: Memory,
+        *,
+        generator: torch.Generator,
+        show: bool = False,
+        promised: Promised | None = None,
     ) -> tuple[Actions, Memory]:
-        """A chunk of actions in physical units within the robot's limits; ``show`` adds the frames imagined for it."""
-        settled, memory = self.settle_on(obs, memory, generator=generator)
+        """A chunk of actions in physical units within the robot's limits; ``show`` adds the frames imagined for it, and
+        ``promised`` makes it go on from the chunk that is still being executed (real-time chunking)."""
+        settled, memory = self.settle_on(obs, memory, generator=generator, promised=promised)
         imagined = self._frames(settled) if show else {}
         chunk = Actions(values=self.actions_of(settled), control_hz=self.space.control_hz, imagined=imagined)
         return chunk, memory
@@ -287,7 +327,7 @@ class StreamPolicy(nn.Module):
         """The settled action stream in physical units within the robot's limits, ``b n a``."""
         for name, latent in settled.streams.items():
             codec = self.net.own_codec(name)
-            if isinstance(codec, ActionCodec | ActionFrameCodec):
+            if isinstance(codec, ActionCodec | ActionFrameCodec | DiscreteActionCodec):
                 return self.space.clamp(codec.decode(latent))
         raise AssertionError(f"recipe {self.recipe.name} settles no action")
 

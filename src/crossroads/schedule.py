@@ -67,10 +67,10 @@ class Predict:
 
 @dataclass(frozen=True, kw_only=True)
 class Decode:
-    """Greedy next-token decoding with cached keys, at most ``max_tokens``."""
+    """Greedy next-token decoding with cached keys, at most ``max_tokens`` (None: as many as the stream has)."""
 
     stream: str
-    max_tokens: int
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,15 @@ class Statistics:
     count: int
 
 
-class Normaliser(torch.nn.Module):
+class Fitted(torch.nn.Module):
+    """What is measured on data before training: buffers, saved with the policy's weights."""
+
+    def reset(self) -> None:
+        """The state before any data was seen, in buffers that may hold anything."""
+        raise AssertionError("each fitted module says what it is before a fit")
+
+
+class Normaliser(Fitted):
     """An affine map from physical units to unit scale and back; it is saved with the policy's weights.
 
     ``mean_std``: (x - mean) / std. ``quantile``: q01..q99 to -1..1. ``min_max``: min..max to -1..1. A dimension that
@@ -75,6 +83,10 @@ class Normaliser(torch.nn.Module):
         super().__init__()
         self.register_buffer("offset", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
+
+    def reset(self) -> None:
+        self.offset.zero_()
+        self.scale.fill_(1.0)
 
     def fit(self, statistics: Statistics, kind: NormaliserKind, *, floor: float = 1e-6) -> None:
         """Set the map from measured statistics."""

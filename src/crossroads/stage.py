@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
-from crossroads.schedule import Commit, Leg, moved
+from crossroads.schedule import Commit, Decode, Leg, moved
 from crossroads.streams import NO_BLOCKS, Clock, Edge, Stream
 from crossroads.towers.spec import TowerSpec
 from crossroads.types import Window
@@ -70,6 +70,10 @@ class Stage:
         """The clean views that stay from call to call; they are empty at the first."""
         observed = [leg.stream for leg in self.schedule if isinstance(leg, Commit) and leg.observed]
         return tuple(self.stream(name).group("clean") for name in observed)
+
+    def most_written(self, leg: Decode) -> int:
+        """How many tokens a leg writes, if no end mark comes before."""
+        return leg.max_tokens or self.stream(leg.stream).codec.num_tokens("noised")
 
     def outputs(self) -> tuple[str, ...]:
         """The principal groups of the streams that the schedule settles."""

@@ -108,6 +108,14 @@ class Batch:
     def batch_size(self) -> int:
         return self.obs.batch_size
 
+    @property
+    def held_actions(self) -> Float[Tensor, "b n a"]:
+        """The actions; where one is not valid, the last one that is (the first one, where none is)."""
+        steps = torch.arange(self.actions.shape[1], device=self.actions.device)
+        last = (steps * self.actions_valid).amax(dim=1, keepdim=True)
+        held = torch.where(self.actions_valid, steps, last).unsqueeze(-1).expand_as(self.actions)
+        return self.actions.gather(1, held)
+
     def to(self, device: torch.device | str) -> Batch:
         return replace(
             self,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nano_batch import nano_batch, statistics
 
-from crossroads.codecs.action_tokens import ActionCodec, ActionTokens, level_sinusoid
+from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.pixels import PatchCodec, Patches
 from crossroads.codecs.state import StateCodec, StateToken
@@ -96,14 +96,6 @@ def test_actions_come_back_in_their_units_and_are_unit_scale_inside(level_in_cod
     assert torch.equal(latent.valid, batch.actions_valid)
     levels = [codec.embed(latent.values, torch.full((2, 1), level)) for level in (0.0, 0.7)]
     assert torch.equal(*levels) is not level_in_codec
-
-
-def test_the_level_sinusoid_has_openpi_periods() -> None:
-    """Periods from 4e-3 to 4: at a level of one full period of a channel its sine returns to zero."""
-    told = level_sinusoid(torch.tensor([[0.0, 4.0, 4e-3]]), 8)[0]
-    torch.testing.assert_close(told[0], torch.tensor([0.0] * 4 + [1.0] * 4))
-    torch.testing.assert_close(told[1, [3, 7]], torch.tensor([0.0, 1.0]), atol=1e-6, rtol=0)
-    torch.testing.assert_close(told[2, [0, 4]], torch.tensor([0.0, 1.0]), atol=1e-6, rtol=0)
 
 
 def test_the_state_is_one_normalised_token() -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossroads.towers.spec import axis_angles, rotate_adjacent, rotate_halves, turns
+from crossroads.towers.spec import axis_angles, level_sinusoid, rotate_adjacent, rotate_halves, turns
 
 
 def vectors(num: int) -> torch.Tensor:
@@ -47,3 +47,11 @@ def test_adjacent_and_half_split_pairs_are_one_rotation_in_another_order() -> No
     angle = axis_angles(torch.arange(3.0)[:, None], (12,), 1e4)
     order = torch.cat([torch.arange(0, 12, 2), torch.arange(1, 12, 2)])
     torch.testing.assert_close(rotate_halves(x[..., order], angle), adjacent(x, angle)[..., order])
+
+
+def test_the_level_sinusoid_has_openpi_periods() -> None:
+    """Periods from 4e-3 to 4: at a level of one full period of a channel its sine returns to zero."""
+    told = level_sinusoid(torch.tensor([[0.0, 4.0, 4e-3]]), 8)[0]
+    torch.testing.assert_close(told[0], torch.tensor([0.0] * 4 + [1.0] * 4))
+    torch.testing.assert_close(told[1, [3, 7]], torch.tensor([0.0, 1.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(told[2, [0, 4]], torch.tensor([0.0, 1.0]), atol=1e-6, rtol=0)

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,7 +16,7 @@ from crossroads.errors import InputError
 from crossroads.noise import TIMESTEPS
 from crossroads.space import Normaliser, NormaliserKind
 from crossroads.streams import ViewKind, linear_flops, linear_parameters
-from crossroads.towers.spec import sinusoid
+from crossroads.towers.spec import level_sinusoid, sinusoid
 from crossroads.types import NOTHING, Batch, Observation, Window
 
 
@@ -182,13 +181,6 @@ def timestep_sinusoid(level: Float[Tensor, "b n"], width: int) -> Float[Tensor, 
     """``[sin, cos](1000 t / 10000^(i / half))`` (GR00T N1 and DreamZero, ``SinusoidalPositionalEncoding``)."""
     cos, sin = sinusoid(level.double() * TIMESTEPS, width).chunk(2, dim=-1)
     return torch.cat([sin, cos], dim=-1)
-
-
-def level_sinusoid(level: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b n w"]:
-    """``[sin, cos](2 pi t / period)``, periods geometric from 4e-3 to 4 (openpi's time embedding)."""
-    fraction = torch.linspace(0, 1, width // 2, dtype=torch.float64, device=level.device)
-    angle = 2 * math.pi * rearrange(level.double(), "b n -> b n 1") / (4e-3 * (4.0 / 4e-3) ** fraction)
-    return torch.cat([angle.sin(), angle.cos()], dim=-1).float()
 
 
 def bucket_sinusoid(level: Float[Tensor, "b n"], width: int, buckets: int) -> Float[Tensor, "b n w"]:

@@ -202,10 +202,7 @@ class ActionFrameCodec(FrameCodec):
         self.normaliser = Normaliser(spec.action_size)
 
     def target(self, batch: Batch) -> Latent:
-        steps = torch.arange(batch.actions.shape[1], device=batch.actions.device)
-        last = (steps * batch.actions_valid).amax(dim=1, keepdim=True)
-        held = torch.where(batch.actions_valid, steps, last).unsqueeze(-1).expand_as(batch.actions)
-        return self.tokens(self.normaliser.normalise(batch.actions.gather(1, held)), batch.actions_valid.any(dim=1))
+        return self.tokens(self.normaliser.normalise(batch.held_actions), batch.actions_valid.any(dim=1))
 
     def decode(self, latent: Float[Tensor, "b n c"]) -> Float[Tensor, "b steps a"]:
         return self.normaliser.restore(self.vector(latent, (self.spec.num_actions, self.spec.action_size)))

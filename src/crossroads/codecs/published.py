@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,6 +47,17 @@ def tokeniser(source: str, subfolder: str) -> Any:
         from transformers import AutoTokenizer  # pyright: ignore[reportMissingImports]
 
         return AutoTokenizer.from_pretrained(source, subfolder=subfolder)
+
+
+@cache
+def fast_files(source: str) -> Path:
+    """The folder of a published FAST tokeniser."""
+    if Path(source).is_dir():
+        return Path(source)
+    with _loading("huggingface_hub", "FAST tokeniser", source, ""):
+        from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
+
+        return Path(snapshot_download(source, allow_patterns=["*.json"]))
 
 
 @cache

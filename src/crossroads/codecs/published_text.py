@@ -33,11 +33,12 @@ class PretrainedVocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Start mark, the cleaned text (no underscores, one line), the suffix."""
-        pieces = tokeniser(self.source, self.subfolder)
         cleaned = text.strip().replace("_", " ").replace("\n", " ")
-        ids = pieces.encode(cleaned, add_special_tokens=False)
-        suffix = pieces.encode(self.suffix, add_special_tokens=False) if self.suffix else []
-        return [self.start, *ids, *suffix]
+        return [self.start, *self.bare(cleaned), *self.bare(self.suffix)]
+
+    def bare(self, text: str) -> list[int]:
+        """The ids of a text as it is."""
+        return tokeniser(self.source, self.subfolder).encode(text, add_special_tokens=False) if text else []
 
     def decode(self, ids: list[int]) -> str:
         """The text up to the end mark."""

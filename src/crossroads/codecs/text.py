@@ -39,6 +39,10 @@ class Vocabulary:
     def end(self) -> int:
         return END
 
+    def bare(self, text: str) -> list[int]:
+        """The ids of a text, to which :meth:`encode` adds nothing."""
+        return self.encode(text)
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text, lower-cased; a word that is not in the vocabulary becomes its bytes."""
         known = {word: NUM_SPECIAL + NUM_BYTES + index for index, word in enumerate(self.words)}
@@ -69,13 +73,15 @@ class Vocabulary:
 class TextTokens:
     """Instruction (or, with ``answer=True``, the text to be produced, which costs a read-out) as learned embeddings.
 
-    ``scaled``: embeddings are multiplied by the square root of the width (Gemma, arXiv 2403.08295).
+    ``scaled``: embeddings are multiplied by the square root of the width (Gemma, arXiv 2403.08295). ``tied``: scores
+    over the vocabulary are made with the embeddings; else with weights of their own.
     """
 
     vocabulary: Vocabulary | PretrainedVocabulary
     max_tokens: int
     answer: bool = False
     scaled: bool = False
+    tied: bool = True
 
     @property
     def views(self) -> tuple[ViewKind, ...]:
@@ -88,7 +94,7 @@ class TextTokens:
         return NOTHING
 
     def num_parameters(self, width: int) -> int:
-        return self.vocabulary.size * width
+        return self.vocabulary.size * width * (1 if self.tied else 2)
 
     def embed_flops(self, view: ViewKind, width: int) -> int:
         return 0
@@ -104,7 +110,7 @@ class TextTokens:
 
 
 class TextCodec(nn.Module):
-    """The module of :class:`TextTokens`; input and output embeddings are tied."""
+    """The module of :class:`TextTokens`."""
 
     def __init__(self, spec: TextTokens, width: int) -> None:
         super().__init__()
@@ -112,6 +118,8 @@ class TextCodec(nn.Module):
         self.scale = width**0.5 if spec.scaled else 1.0
         self.table = nn.Embedding(spec.vocabulary.size, width)
         nn.init.normal_(self.table.weight, std=width**-0.5)
+        if not spec.tied:
+            self.scores = nn.Linear(width, spec.vocabulary.size, bias=False)
 
     def observe(self, obs: Observation) -> Latent:
         """An empty instruction is one end mark: a tower that reads only the words must have something to read."""
@@ -131,9 +139,13 @@ class TextCodec(nn.Module):
         """Ids padded to the longest text of the batch (at least one token); ``ends`` appends the end mark."""
         end = [self.spec.vocabulary.end] if ends else []
         rows = [self.spec.vocabulary.encode(text) + (end if text else []) for text in texts]
+        return self.padded(rows, texts, self.spec.max_tokens)
+
+    def padded(self, rows: list[list[int]], texts: tuple[str, ...], most: int) -> Latent:
+        """The ids of some texts, padded to the longest; ``InputError`` for one of more than ``most``."""
         longest = max(1, *(len(row) for row in rows))
         for text, row in zip(texts, rows, strict=True):
-            refuse_longer(len(row), self.spec.max_tokens, text)
+            refuse_longer(len(row), most, text)
         device = self.table.weight.device
         ids = torch.tensor([row + [PAD] * (longest - len(row)) for row in rows], device=device)
         valid = torch.tensor([[index < len(row) for index in range(longest)] for row in rows], device=device)
@@ -143,7 +155,7 @@ class TextCodec(nn.Module):
         return self.table(latent) * self.scale
 
     def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n v"]:
-        return hidden @ self.table.weight.T
+        return hidden @ self.table.weight.T if self.spec.tied else self.scores(hidden)
 
     def decode(self, latent: Int[Tensor, "b n"]) -> tuple[str, ...]:
         return tuple(self.spec.vocabulary.decode(row) for row in latent.tolist())

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from crossroads.codecs.action_tokens import ActionTokens
+from crossroads.codecs.discrete_actions import DiscreteActions
 from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.pixels import Patches
@@ -102,7 +103,8 @@ def _tower(tower: str, names: list[str], work: Work) -> Kept:
 
 def _given(tower: str, names: list[str], layer: int, work: Work) -> Pass:
     num = sum(work.num(name) for name in names)
-    return Pass(num_tokens=num, num_levels=len(names), num_context=sum(work.context(tower, layer).values()))
+    num_levels = sum(work.num_levels(name) for name in names)
+    return Pass(num_tokens=num, num_levels=num_levels, num_context=sum(work.context(tower, layer).values()))
 
 
 def _layer(tower: str, names: list[str], layer: int, work: Work) -> Kept:
@@ -149,8 +151,13 @@ def _cosmos_layer(spec: Cosmos, given: Pass) -> Kept:
 
 
 def _gemma_layer(spec: Gemma, given: Pass) -> Kept:
+    """Adaptive: outputs before their gates as well, and of tokens with levels of their own what those give them."""
     w, e, n = spec.width, spec.heads * spec.head_dim, given.num_tokens
-    return Kept(narrow=n * (2 * w + 3 * e + 4 * spec.mlp), wide=n * 4 * w)
+    kept = Kept(narrow=n * (2 * w + 3 * e + 4 * spec.mlp), wide=n * 4 * w)
+    if not spec.adaptive:
+        return kept
+    told = given.num_levels > 1
+    return kept + Kept(narrow=n * (8 * w if told else 2 * w), wide=n * 2 * w if told else 0)
 
 
 def _plain_layer(spec: Plain, given: Pass) -> Kept:
@@ -231,7 +238,7 @@ def _answers(names: frozenset[str], work: Work) -> Kept:
     for name in names:
         group = work.layout.groups[name]
         codec, num = group.stream.codec, work.num(name)
-        if isinstance(codec, TextTokens):
+        if isinstance(codec, TextTokens | DiscreteActions):
             total += Kept(wide=num * codec.vocabulary.size)
         else:
             size = codec.read_flops(group.view.kind, work.width(group)) // (2 * num * work.width(group))

@@ -150,13 +150,20 @@ class Work:
     def specs(self) -> Mapping[str, TowerSpec]:
         return {tower.name: tower.spec for tower in self.stage.towers}
 
+    @cached_property
+    def _written(self) -> Mapping[str, int]:
+        """The most tokens that acting writes of a stream, which what comes after may read."""
+        return {leg.stream: self.stage.most_written(leg) for leg in self.stage.schedule if isinstance(leg, Decode)}
+
     def beside(self, imagined: frozenset[str]) -> Work:
         """The same where these views hold what was imagined."""
         return self if imagined == self.imagined else replace(self, imagined=imagined)  # a new one compiles its layout
 
     def num(self, name: str) -> int:
         group = self.layout.groups[name]
-        num = self.tokens.get(group.stream.name, group.stream.codec.num_tokens(group.view.kind))
+        stream = group.stream.name
+        written = {} if self.training else self._written
+        num = written.get(stream, self.tokens.get(stream, group.stream.codec.num_tokens(group.view.kind)))
         return num if self.training or not self.stage.by_block else self._of_first_block(group, num)
 
     def _of_first_block(self, group: Group, num: int) -> int:
@@ -174,6 +181,8 @@ class Work:
         blocks = self.training and (noised or group.view.noised_share > 0)
         if told and self.training:
             return self.num_levels(told)
+        if blocks and isinstance(group.stream.objective, Flow) and group.stream.objective.delays:
+            return self.num(name)  # a token may be given clean beside one that is not
         return self.layout.clock.num_levels(group.stream.name, self.num(name)) if blocks else 1
 
     def width(self, group: Group) -> int:

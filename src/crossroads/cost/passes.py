@@ -76,7 +76,8 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
             known |= running
         elif isinstance(leg, Denoise | Predict):
             running = needed - layout.stable(moving)
-        steps = leg.max_tokens if isinstance(leg, Decode) else leg.evaluations if isinstance(leg, Denoise) else 1
+        steps = stage.most_written(leg) if isinstance(leg, Decode) else 1
+        steps = leg.evaluations if isinstance(leg, Denoise) else steps
         cached = needed - running if running else needed - once
         found.append(
             LegGroups(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crossroads.codecs.prompt import NUM_BINS, PromptTokens
 from crossroads.codecs.published_text import PretrainedVocabulary
 from crossroads.codecs.text import TextTokens
 from crossroads.data.lerobot import Episode, LeRobotDataset
@@ -73,7 +74,7 @@ def longest(stream: Stream, texts: Sequence[str]) -> int:
     """Tokens of the longest text; a batch is padded to the longest that is in it."""
     codec = stream.codec
     assert isinstance(codec, TextTokens)
-    lengths = {text: max(1, len(codec.vocabulary.encode(text))) for text in texts}
+    lengths = {text: max(1, len(codec.vocabulary.encode(_read(codec, text)))) for text in texts}
     text = max(lengths, key=lambda text: lengths[text])
     if lengths[text] > codec.max_tokens:
         raise InputError(
@@ -83,3 +84,8 @@ def longest(stream: Stream, texts: Sequence[str]) -> int:
             do="Shorten the text, or raise max_tokens of the recipe's text stream.",
         )
     return lengths[text]
+
+
+def _read(codec: TextTokens, text: str) -> str:
+    """What is read of an instruction: with numbers of three digits, if the state is written into it."""
+    return codec.prompt(text, [NUM_BINS - 1] * codec.num_state) if isinstance(codec, PromptTokens) else text

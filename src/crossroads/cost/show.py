@@ -45,7 +45,7 @@ def in_words(leg: Leg) -> str:
     if isinstance(leg, Predict):
         return f"predict {' and '.join(leg.streams)} in one pass"
     if isinstance(leg, Decode):
-        return f"write {leg.stream} token by token, at most {leg.max_tokens}"
+        return f"write {leg.stream} token by token" + (f", at most {leg.max_tokens}" if leg.max_tokens else "")
     if isinstance(leg, Read):
         return f"read {', '.join(leg.groups)}"
     if isinstance(leg, Branch):

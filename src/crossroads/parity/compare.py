@@ -57,7 +57,7 @@ def _compared(case: GoldenCase, name: str, produced: Produced) -> Compared:
     if tuple(ours.shape) != shape:
         return row(f"BEYOND: ours has the shape {_by(tuple(ours.shape))}")
     ours, wanted = ours.double(), recorded.double()
-    allowed = produced.tolerances.get(name, case.tolerance_of(name))
+    allowed = produced.tolerances.get(name) or case.tolerance_of(name)
     error = torch.where(ours == wanted, 0.0, (ours - wanted).abs())  # equal infinities do not differ
     ratio = torch.where(error == 0, 0.0, error / (allowed.absolute + allowed.relative * wanted.abs()))
     counts = produced.counts.get(name, torch.tensor(True)).expand(shape)

@@ -1,4 +1,4 @@
-"""pi0 as recorded from openpi's PyTorch code (Black et al. 2024, arXiv 2410.24164; Apache-2.0).
+"""pi0 and pi0.5 as recorded from openpi's PyTorch code (arXiv 2410.24164 and 2504.16054; Apache-2.0).
 
 A case holds one training step at a given level and noise, the prefix cache, and the denoising steps from given noise.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from crossroads.build import build_net
-from crossroads.codecs.action_tokens import ActionTokens, level_sinusoid
+from crossroads.codecs.action_tokens import ActionTokens
 from crossroads.codecs.pixels import Patches
 from crossroads.codecs.published_text import PretrainedVocabulary
 from crossroads.codecs.spec import Latent
@@ -25,17 +26,29 @@ from crossroads.net import StreamNet
 from crossroads.noise import corrupt, velocity
 from crossroads.parity.case import GoldenCase, Named
 from crossroads.parity.compare import Produced
-from crossroads.parity.recorded import all_valid, embedded, hearing, interpreter, load_published, mask_between
-from crossroads.recipes.names import pi0_names
-from crossroads.recipes.pi0 import PUBLISHED, Pi0Size, pi0
+from crossroads.parity.recorded import (
+    all_valid,
+    embedded,
+    hearing,
+    interpreter,
+    joint_of,
+    load_published,
+    mask_between,
+)
+from crossroads.recipes import pi0 as pi0_sizes
+from crossroads.recipes import pi05 as pi05_sizes
+from crossroads.recipes.names import Renamed, pi0_names, pi05_names
+from crossroads.recipes.pi0 import Pi0Size, pi0
+from crossroads.recipes.pi05 import Pi05Size, pi05
 from crossroads.schedule import Denoise, Leg
 from crossroads.solvers import Euler
 from crossroads.stage import Stage
 from crossroads.streams import Corrupted
-from crossroads.towers.gemma import Gemma
+from crossroads.towers.gemma import Gemma, GemmaFrame
 from crossroads.towers.joint import GroupInput
+from crossroads.towers.spec import level_sinusoid
 
-PREFIX, SUFFIX = ("image", "text"), ("state", "action")
+PREFIX = ("image", "text")
 # The first is tied to the table of words, the second is never run.
 UNUSED = frozenset(
     {"paligemma_with_expert.paligemma.lm_head.weight", "paligemma_with_expert.gemma_expert.lm_head.weight"}
@@ -47,15 +60,20 @@ class Prepared:
     """A recorded case beside our network with its weights; ``latents`` hold the actions at the recorded level."""
 
     case: GoldenCase
-    size: Pi0Size
+    size: Pi0Size | Pi05Size
     stage: Stage
     net: StreamNet
     latents: Mapping[str, Latent]
     level: Float[Tensor, "b 1"]
 
     @property
+    def suffix(self) -> tuple[str, ...]:
+        """The groups behind the prefix; pi0.5 has its state in the prompt."""
+        return ("action",) if isinstance(self.size, Pi05Size) else ("state", "action")
+
+    @property
     def pad_mask(self) -> Bool[Tensor, "b n"]:
-        return torch.cat([self.latents[name].valid for name in (*PREFIX, *SUFFIX)], dim=1)
+        return torch.cat([self.latents[name].valid for name in (*PREFIX, *self.suffix)], dim=1)
 
     def inputs(self, names: tuple[str, ...]) -> dict[str, GroupInput]:
         """Some of the training step's groups as placed tokens."""
@@ -64,7 +82,7 @@ class Prepared:
     @torch.no_grad()
     def sample(self, legs: tuple[Leg, ...]) -> Float[Tensor, "b n a"]:
         """The actions that a schedule settles from the recorded noise."""
-        observed = {name: self.latents[name] for name in ("image", "text", "state")}
+        observed = {name: latent for name, latent in self.latents.items() if name != "action"}
         noise = {"action": all_valid(self.case.inputs["sample_noise"])}
         return interpreter(self.net, observed, noise).run(legs).streams["action"]
 
@@ -74,7 +92,7 @@ def run(case: GoldenCase) -> Produced:
     prepared = prepare(case)
     pad = prepared.pad_mask
     prefix = rearrange(torch.cat([prepared.latents[name].valid for name in PREFIX], dim=1), "b n -> b 1 n 1")
-    outputs = {**_stepped(prepared), **_sampled(prepared), **_cached(prepared), **_masks(prepared)}
+    outputs = {**_stepped(prepared), **_sampled(prepared), **_cached(prepared), **_masks(prepared), **_told(prepared)}
     kept = {name: prefix for name in outputs if name.startswith(("prefix_key", "prefix_value"))}
     return Produced(outputs=outputs, counts={**kept, "position_ids": pad})
 
@@ -82,57 +100,88 @@ def run(case: GoldenCase) -> Produced:
 def prepare(case: GoldenCase) -> Prepared:
     """The recipe at the case's size, with the published weights and the recorded inputs."""
     size, given = size_of(case), case.inputs
-    stage = pi0(size).stage
+    stage = pi05(size).stage if isinstance(size, Pi05Size) else pi0(size).stage
     net = build_net(stage).eval()
-    load_published(net, pi0_names(size), case.weights, unused=UNUSED)
-    cameras = range(len(size.image.cameras))
-    seen = [repeat(given[f"image_mask_{i}"], "b -> b n", n=size.image.patches_per_camera) for i in cameras]
-    pixels = torch.stack([rearrange(given[f"image_{i}"], "b c h w -> b h w c") for i in cameras], dim=1)
+    load_published(net, names_of(size), case.weights, unused=UNUSED)
     noisy = corrupt(given["actions"], given["noise"], given["time"][:, None, None])
     latents = {
-        "image": Latent(values=(pixels + 1) * 127.5, valid=torch.cat(seen, dim=1).bool()),
+        "image": pictures_of(case, size.image),
         "text": Latent(values=given["tokens"], valid=given["token_mask"].bool()),
-        "state": all_valid(given["state"][:, None]),
         "action": all_valid(noisy),
     }
+    if isinstance(size, Pi0Size):
+        latents["state"] = all_valid(given["state"][:, None])
     return Prepared(case=case, size=size, stage=stage, net=net, latents=latents, level=given["time"][:, None])
 
 
-def size_of(case: GoldenCase) -> Pi0Size:
+def pictures_of(case: GoldenCase, image: Patches) -> Latent:
+    """The recorded pictures of all cameras; a masked camera's tokens do not count."""
+    cameras, given = range(len(image.cameras)), case.inputs
+    seen = [repeat(given[f"image_mask_{i}"], "b -> b n", n=image.patches_per_camera) for i in cameras]
+    pixels = torch.stack([rearrange(given[f"image_{i}"], "b c h w -> b h w c") for i in cameras], dim=1)
+    return Latent(values=(pixels + 1) * 127.5, valid=torch.cat(seen, dim=1).bool())
+
+
+def names_of(size: Pi0Size | Pi05Size) -> tuple[Renamed, ...]:
+    """The published names of a size's weights."""
+    return pi05_names(size) if isinstance(size, Pi05Size) else pi0_names(size)
+
+
+def size_of(case: GoldenCase) -> Pi0Size | Pi05Size:
     """The published size with the numbers of a recorded case."""
     made = case.meta["constructor"]
-    vision = made["siglip"]
-    made.demand({"pi05": False, "hidden_activation": "gelu_pytorch_tanh"})
-    vision.demand({"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6})
-    num_cameras = sum(name.startswith("image_mask") for name in case.inputs)
-    assert isinstance(PUBLISHED.text.vocabulary, PretrainedVocabulary)
+    made.demand({"pi05": case.system == "pi05", "hidden_activation": "gelu_pytorch_tanh"})
+    language, expert = gemma_of(made["vlm_gemma"], made), gemma_of(made["action_expert_gemma"], made)
+    num_actions, num = made["action_horizon"], made["action_dim"]
+    words, steps = case.inputs["tokens"].shape[1], len(case.outputs["sample_velocities"])
+    if case.system == "pi05":
+        return replace(
+            pi05_sizes.PUBLISHED,
+            image=patches_of(case),
+            text=replace(pi05_sizes.PUBLISHED.text, vocabulary=vocabulary_of(made), max_tokens=words, num_state=num),
+            subtask=None,
+            action=replace(pi05_sizes.PUBLISHED.action, num_actions=num_actions, action_size=num),
+            language=language,
+            expert=replace(expert, adaptive=True),
+            denoising_steps=steps,
+        )
     return replace(
-        PUBLISHED,
-        image=Patches(
-            cameras=tuple(f"camera_{index}" for index in range(num_cameras)),
-            image_hw=(vision["image_size"], vision["image_size"]),
-            patch=vision["patch_size"],
-            depth=vision["num_hidden_layers"],
-            vision_width=vision["hidden_size"],
-            vision_mlp=vision["intermediate_size"],
-            heads=vision["num_attention_heads"],
-        ),
-        text=TextTokens(
-            vocabulary=replace(PUBLISHED.text.vocabulary, size=made["vocab_size"]),
-            max_tokens=case.inputs["tokens"].shape[1],
-            scaled=True,
-        ),
-        state=StateToken(num_state=made["action_dim"]),
-        action=ActionTokens(
-            num_actions=made["action_horizon"], action_size=made["action_dim"], control_hz=50.0, level_in_codec=True
-        ),
-        language=_gemma(made["vlm_gemma"], made),
-        expert=_gemma(made["action_expert_gemma"], made),
-        denoising_steps=len(case.outputs["sample_velocities"]),
+        pi0_sizes.PUBLISHED,
+        image=patches_of(case),
+        text=TextTokens(vocabulary=vocabulary_of(made), max_tokens=words, scaled=True),
+        state=StateToken(num_state=num),
+        action=ActionTokens(num_actions=num_actions, action_size=num, control_hz=50.0, level_in_codec=True),
+        language=language,
+        expert=expert,
+        denoising_steps=steps,
     )
 
 
-def _gemma(spec: Named[int], made: Named[float]) -> Gemma:
+def vocabulary_of(made: Named[Any]) -> PretrainedVocabulary:
+    """The published words, as many as were recorded."""
+    vocabulary = pi0_sizes.PUBLISHED.text.vocabulary
+    assert isinstance(vocabulary, PretrainedVocabulary)
+    return replace(vocabulary, size=made["vocab_size"])
+
+
+def patches_of(case: GoldenCase) -> Patches:
+    """The recorded vision model over the cameras of a case."""
+    vision = case.meta["constructor"]["siglip"]
+    vision.demand({"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6})
+    num_cameras = sum(name.startswith("image_mask") for name in case.inputs)
+    return Patches(
+        cameras=tuple(f"camera_{index}" for index in range(num_cameras)),
+        image_hw=(vision["image_size"], vision["image_size"]),
+        patch=vision["patch_size"],
+        depth=vision["num_hidden_layers"],
+        vision_width=vision["hidden_size"],
+        vision_mlp=vision["intermediate_size"],
+        heads=vision["num_attention_heads"],
+    )
+
+
+def gemma_of(spec: Named[Any], made: Named[Any]) -> Gemma:
+    """A recorded decoder."""
     return Gemma(
         width=spec["width"],
         mlp=spec["mlp_dim"],
@@ -161,7 +210,7 @@ def drifting(steps: int) -> tuple[Leg, ...]:
 def _stepped(prepared: Prepared) -> dict[str, Tensor]:
     """The training step."""
     net, given, latents, level = prepared.net, prepared.case.inputs, prepared.latents, prepared.level
-    inputs = prepared.inputs((*PREFIX, *SUFFIX))
+    inputs = prepared.inputs((*PREFIX, *prepared.suffix))
     answer = net.codec("action").read(net(inputs, {})["action"].hidden)
     target = velocity(given["actions"], given["noise"])
     noisy = Corrupted(latent=latents["action"].values, level=level, target=target)
@@ -171,10 +220,18 @@ def _stepped(prepared: Prepared) -> dict[str, Tensor]:
         "train_loss_mean": prepared.size.action_flow.loss(answer, noisy, latents["action"].valid).mean(),
         "x_t": latents["action"].values,
         "prefix_embs": torch.cat([inputs[name].tokens for name in PREFIX], dim=1),
-        "suffix_embs": torch.cat([inputs[name].tokens for name in SUFFIX], dim=1),
+        "suffix_embs": torch.cat([inputs[name].tokens for name in prepared.suffix], dim=1),
         "time_embedding": level_sinusoid(level, prepared.size.expert.width)[:, 0],
-        "position_ids": torch.cat([inputs[name].places.index for name in (*PREFIX, *SUFFIX)], dim=1),
+        "position_ids": torch.cat([inputs[name].places.index for name in (*PREFIX, *prepared.suffix)], dim=1),
     }
+
+
+@torch.no_grad()
+def _told(prepared: Prepared) -> dict[str, Tensor]:
+    """The embedded level that the norms of pi0.5's expert are given."""
+    frame = joint_of(prepared.net, "expert").frames["expert"]
+    assert isinstance(frame, GemmaFrame)
+    return {"adarms_cond": frame.told(prepared.level)[:, 0]} if frame.spec.adaptive else {}
 
 
 @torch.no_grad()
@@ -188,9 +245,9 @@ def _sampled(prepared: Prepared) -> dict[str, Tensor]:
 @torch.no_grad()
 def _cached(prepared: Prepared) -> dict[str, Tensor]:
     """The prefix run once, its keys and values, and the suffix that reads them."""
-    net, inputs = prepared.net, prepared.inputs((*PREFIX, *SUFFIX))
+    net, inputs = prepared.net, prepared.inputs((*PREFIX, *prepared.suffix))
     prefix = net({name: inputs[name] for name in PREFIX}, {})
-    suffix = net({name: inputs[name] for name in SUFFIX}, prefix)
+    suffix = net({name: inputs[name] for name in prepared.suffix}, prefix)
     found = {"cached_velocity": net.codec("action").read(suffix["action"].hidden)}
     for layer in range(prepared.size.language.depth):
         found[f"prefix_key_layer{layer}"] = _heads_first([prefix[name].keys[layer] for name in PREFIX])
@@ -205,7 +262,7 @@ def _heads_first(parts: list[Tensor]) -> Tensor:
 def _masks(prepared: Prepared) -> dict[str, Tensor]:
     """Who reads whom: as a mask, and as openpi's flags, 1 where the token before does not read this one."""
     num = {name: latent.valid.shape[1] for name, latent in prepared.latents.items()}
-    order = [(name, number) for name in (*PREFIX, *SUFFIX) for number in range(num[name])]
+    order = [(name, number) for name in (*PREFIX, *prepared.suffix) for number in range(num[name])]
     seen, pad = mask_between(prepared.net.layout, num, order), prepared.pad_mask
     flags = torch.cat([torch.zeros(1).bool(), ~seen.diagonal(offset=1)])
     return {

@@ -6,15 +6,20 @@ from collections.abc import Callable, Mapping
 
 from crossroads.errors import InputError, nearest
 from crossroads.parity import (
+    beast_codec,
     cosmos_block,
     cosmos_policy,
     dit4dit_head,
     dreamzero,
+    fast_codec,
     fast_wam,
     gigaworld,
+    knowledge_insulation,
     lingbot_va,
     motus,
     pi0,
+    pi0_fast,
+    rtc,
     schedules,
     wan_block,
 )
@@ -23,14 +28,19 @@ from crossroads.parity.compare import Produced
 
 SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     **dict.fromkeys(fast_wam.FORMS, fast_wam.run),
+    "beast_codec": beast_codec.run,
     "cosmos_block": cosmos_block.run,
     "cosmos_policy": cosmos_policy.run,
     "dreamzero": dreamzero.run,
     "dit4dit_head": dit4dit_head.run,
+    "fast_codec": fast_codec.run,
     "gigaworld": gigaworld.run,
+    "knowledge_insulation": knowledge_insulation.run,
     "lingbot_va": lingbot_va.run,
     "motus": motus.run,
-    "pi0": pi0.run,
+    **dict.fromkeys(("pi0", "pi05"), pi0.run),
+    "pi0_fast": pi0_fast.run,
+    "rtc": rtc.run,
     "schedules": schedules.run,
     "wan_block": wan_block.run,
 }

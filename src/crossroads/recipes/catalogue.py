@@ -7,6 +7,7 @@ from functools import partial
 
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
+from crossroads.recipes import baseline_ki as baseline_ki_sizes
 from crossroads.recipes import (
     cosmos_policy_sizes,
     dit4dit_sizes,
@@ -17,6 +18,9 @@ from crossroads.recipes import (
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
+from crossroads.recipes import pi0_fast as pi0_fast_sizes
+from crossroads.recipes import pi05 as pi05_sizes
+from crossroads.recipes.baseline_ki import baseline_ki
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
 from crossroads.recipes.dit4dit import dit4dit
@@ -29,8 +33,11 @@ from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
+from crossroads.recipes.pi0_fast import pi0_fast
+from crossroads.recipes.pi05 import pi05
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
+    "baseline_ki": baseline_ki,
     "cloning": cloning,
     "cosmos_policy": cosmos_policy,
     "cosmos_policy_planning": cosmos_policy_planning,
@@ -49,10 +56,13 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "nano_video": nano_video,
     "nano_vlm": nano_vlm,
     "pi0": pi0,
+    "pi05": pi05,
+    "pi0_fast": pi0_fast,
 }
 """At nano size."""
 
 PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
+    "baseline_ki": partial(baseline_ki, baseline_ki_sizes.PUBLISHED),
     "cosmos_policy": partial(cosmos_policy, cosmos_policy_sizes.PUBLISHED),
     "cosmos_policy_planning": partial(cosmos_policy_planning, cosmos_policy_sizes.PUBLISHED),
     "dreamzero": partial(dreamzero, dreamzero_sizes.PUBLISHED),
@@ -66,6 +76,8 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "lingbot_va_towers": partial(lingbot_va_towers, lingbot_va_sizes.PUBLISHED),
     "motus": partial(motus, motus_sizes.PUBLISHED),
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
+    "pi05": partial(pi05, pi05_sizes.PUBLISHED),
+    "pi0_fast": partial(pi0_fast, pi0_fast_sizes.PUBLISHED),
 }
 """At the size of the publication; backbones and controls of our own have none."""
 

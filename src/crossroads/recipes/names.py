@@ -21,6 +21,8 @@ from crossroads.recipes.dreamzero_sizes import DreamZeroSize
 from crossroads.recipes.fast_wam_sizes import FastWamSize
 from crossroads.recipes.gigaworld import GigaWorldSize
 from crossroads.recipes.pi0 import Pi0Size
+from crossroads.recipes.pi0_fast import Pi0FastSize
+from crossroads.recipes.pi05 import Pi05Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,40 @@ def weight_of(ours: str, theirs: str) -> Renamed:
 
 def pi0_names(size: Pi0Size) -> tuple[Renamed, ...]:
     """openpi's pi0 (``PI0Pytorch``). Left over: the two ``lm_head``, one tied, one unused."""
+    return (
+        *paligemma_names(size.image.depth, size.language.depth),
+        *linear("codecs.state.enter", "state_proj"),
+        *linear("codecs.action.enter", "action_in_proj"),
+        *linear("codecs.action.leave", "action_out_proj"),
+        *linear("codecs.action.told_in", "action_time_mlp_in"),
+        *linear("codecs.action.told_out", "action_time_mlp_out"),
+        *gemma_names("towers.expert", EXPERT, size.expert.depth),
+    )
+
+
+def pi05_names(size: Pi05Size) -> tuple[Renamed, ...]:
+    """openpi's pi0.5 (``PI0Pytorch`` with ``pi05``); the subtask has no weights of its own."""
+    return (
+        *paligemma_names(size.image.depth, size.language.depth),
+        *linear("codecs.action.enter", "action_in_proj"),
+        *linear("codecs.action.leave", "action_out_proj"),
+        *linear("towers.expert.frame.level_in", "time_mlp_in"),
+        *linear("towers.expert.frame.level_out", "time_mlp_out"),
+        *gemma_names("towers.expert", EXPERT, size.expert.depth, adaptive=True),
+    )
+
+
+def pi0_fast_names(size: Pi0FastSize) -> tuple[Renamed, ...]:
+    """LeRobot's pi0-FAST (``PI0FastPytorch``): PaliGemma. Left over where it is tied: ``lm_head``."""
+    scores = [] if size.text.tied else [weight_of("codecs.text.scores", "paligemma_with_expert.paligemma.lm_head")]
+    return (*paligemma_names(size.image.depth, size.language.depth), *scores)
+
+
+EXPERT = "paligemma_with_expert.gemma_expert.model"
+
+
+def paligemma_names(vision_depth: int, language_depth: int) -> list[Renamed]:
+    """The vision and language models under pi0, pi0.5 and pi0-FAST."""
     vlm = "paligemma_with_expert.paligemma.model"
     vision = f"{vlm}.vision_tower.vision_model"
     found = [
@@ -108,22 +144,15 @@ def pi0_names(size: Pi0Size) -> tuple[Renamed, ...]:
         Renamed(ours="codecs.image.position", theirs=(f"{vision}.embeddings.position_embedding.weight",)),
         *linear("codecs.image.norm", f"{vision}.post_layernorm"),
         *linear("codecs.image.project", f"{vlm}.multi_modal_projector.linear"),
-        *linear("codecs.state.enter", "state_proj"),
-        *linear("codecs.action.enter", "action_in_proj"),
-        *linear("codecs.action.leave", "action_out_proj"),
-        *linear("codecs.action.told_in", "action_time_mlp_in"),
-        *linear("codecs.action.told_out", "action_time_mlp_out"),
     ]
-    for layer in range(size.image.depth):
+    for layer in range(vision_depth):
         here, there = f"codecs.image.layers.{layer}", f"{vision}.encoder.layers.{layer}"
         found += linear(f"{here}.norm_attention", f"{there}.layer_norm1")
         found += linear(f"{here}.qkv", *(f"{there}.self_attn.{name}_proj" for name in "qkv"))
         found += linear(f"{here}.out", f"{there}.self_attn.out_proj")
         found += linear(f"{here}.norm_mlp", f"{there}.layer_norm2")
         found += linear(f"{here}.up", f"{there}.mlp.fc1") + linear(f"{here}.down", f"{there}.mlp.fc2")
-    found += gemma_names("towers.language", f"{vlm}.language_model", size.language.depth)
-    found += gemma_names("towers.expert", "paligemma_with_expert.gemma_expert.model", size.expert.depth)
-    return tuple(found)
+    return found + gemma_names("towers.language", f"{vlm}.language_model", language_depth)
 
 
 GEMMA = {
@@ -139,13 +168,18 @@ GEMMA = {
 }
 
 
-def gemma_names(ours: str, theirs: str, depth: int) -> list[Renamed]:
-    """A Gemma decoder as transformers names it."""
-    found = [weight_of(f"{ours}.frame.norm", f"{theirs}.norm")]
+def gemma_names(ours: str, theirs: str, depth: int, *, adaptive: bool = False) -> list[Renamed]:
+    """A Gemma decoder as transformers names it; openpi's ``adaptive`` norms are linear maps of the level."""
+
+    def one(here: str, there: str) -> list[Renamed]:
+        if adaptive and "norm" in here.rpartition(".")[2]:
+            return list(linear(f"{ours}.{here}.told", f"{theirs}.{there}.dense"))
+        return [weight_of(f"{ours}.{here}", f"{theirs}.{there}")]
+
+    found = one("frame.norm", "norm")
     for layer in range(depth):
-        found += [
-            weight_of(f"{ours}.layers.{layer}.{here}", f"{theirs}.layers.{layer}.{GEMMA[here]}") for here in GEMMA
-        ]
+        for part, name in GEMMA.items():
+            found += one(f"layers.{layer}.{part}", f"layers.{layer}.{name}")
     return found
 
 

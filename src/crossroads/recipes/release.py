@@ -23,7 +23,7 @@ from crossroads.build import build_net
 from crossroads.errors import InputError, nearest
 from crossroads.net import StreamNet
 from crossroads.recipes.names import Renamed, exported, imported
-from crossroads.space import Normaliser
+from crossroads.space import Fitted
 from crossroads.stage import Stage
 
 INDEX = "model.safetensors.index.json"
@@ -127,15 +127,14 @@ def fetched(source: str) -> Path:
 
 
 def empty_net(stage: Stage, *, device: torch.device | str, dtype: torch.dtype) -> StreamNet:
-    """A stage's network whose weights have shapes and no storage; its normalisers change nothing until fitted."""
+    """A stage's network whose weights have shapes and no storage; what is fitted on data is as before."""
     with torch.device("meta"):
         net = build_net(stage).to(dtype)
     for module in net.modules():
-        if isinstance(module, Normaliser):
+        if isinstance(module, Fitted):
             module.to_empty(device=device)
             module.float()
-            module.offset.zero_()
-            module.scale.fill_(1.0)
+            module.reset()
     return net
 
 

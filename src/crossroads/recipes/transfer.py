@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from crossroads.recipe import Recipe
 from crossroads.recipes import cosmos_policy_sizes, dit4dit_sizes, fast_wam_sizes, lingbot_va_sizes, motus_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
+from crossroads.recipes import pi05 as pi05_sizes
 from crossroads.recipes.catalogue import PUBLISHED, RECIPES
 from crossroads.recipes.dit4dit_names import UNUSED as DIT4DIT_UNUSED
 from crossroads.recipes.dit4dit_names import dit4dit_names
@@ -22,11 +24,22 @@ from crossroads.recipes.lingbot_va_names import UNUSED as LINGBOT_VA_UNUSED
 from crossroads.recipes.lingbot_va_names import lingbot_va_names
 from crossroads.recipes.motus_names import UNUSED as MOTUS_UNUSED
 from crossroads.recipes.motus_names import motus_names
-from crossroads.recipes.names import Renamed, cosmos_policy_names, fast_wam_names, gigaworld_names, pi0_names
+from crossroads.recipes.names import (
+    Renamed,
+    cosmos_policy_names,
+    fast_wam_names,
+    gigaworld_names,
+    pi0_names,
+    pi05_names,
+)
 from crossroads.recipes.release import Release, empty_net, fetched, load_release, write_release
 from crossroads.storage import appearing_folder
 
 SIDECAR = "import.json"
+WRAPPED = "model."
+"""What stands before every name of a checkpoint that LeRobot wrote: its policies keep the network under this name."""
+HEADS_OF_WORDS = (r"paligemma_with_expert\..*lm_head\.weight",)
+"""The language model's is tied to its table of words, the expert's has no use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +60,8 @@ NAMES: Mapping[str, Callable[[], tuple[tuple[Renamed, ...], tuple[str, ...]]]] =
     "gigaworld_policy": lambda: (gigaworld_names(gigaworld_sizes.PUBLISHED), ()),
     "lingbot_va": lambda: (lingbot_va_names(lingbot_va_sizes.PUBLISHED), (LINGBOT_VA_UNUSED,)),
     "motus": lambda: (motus_names(motus_sizes.PUBLISHED), MOTUS_UNUSED),
-    "pi0": lambda: (pi0_names(pi0_sizes.PUBLISHED), (r"paligemma_with_expert\..*lm_head\.weight",)),
+    "pi0": lambda: (pi0_names(pi0_sizes.PUBLISHED), HEADS_OF_WORDS),
+    "pi05": lambda: (pi05_names(pi05_sizes.PUBLISHED), HEADS_OF_WORDS),
 }
 
 
@@ -65,6 +79,12 @@ def official(name: str) -> Official:
     return Official(recipe=PUBLISHED[name](), names=names, unused=unused)
 
 
+def wrapped(released: Official) -> Official:
+    """The same release as LeRobot names it."""
+    names = tuple(replace(one, theirs=tuple(WRAPPED + name for name in one.theirs)) for one in released.names)
+    return replace(released, names=names, unused=tuple(re.escape(WRAPPED) + one for one in released.unused))
+
+
 def import_release(released: Official, source: str, out: Path, *, dtype: torch.dtype) -> StreamNet:
     """Read a release into the recipe's network and keep it in ``out`` under our names; returns the network.
 
@@ -75,7 +95,8 @@ def import_release(released: Official, source: str, out: Path, *, dtype: torch.d
         raise InputError(where=str(out), expected="a new folder", got="one in use", do="Choose another --out.")
     net = empty_net(released.recipe.stage, device="cpu", dtype=dtype)
     with Release(fetched(source)) as published:
-        load_release(net, released.names, published, unused=released.unused, dtype=dtype)
+        given = wrapped(released) if all(name.startswith(WRAPPED) for name in published) else released
+        load_release(net, given.names, published, unused=given.unused, dtype=dtype)
     kept = {"recipe": released.recipe.name, "source": source, "dtype": str(dtype).removeprefix("torch.")}
     with appearing_folder(out) as draft:
         write_release(net, _ours(released), draft)

@@ -1,7 +1,8 @@
 """The Gemma decoder block: RMSNorm ``(1 + w)``, grouped-query softmax, gated tanh-GELU.
 
 Gemma (arXiv 2403.08295) as PaliGemma and pi0 (arXiv 2410.24164) use it: statistics in float32, half-split rotary
-positions over the running sequence index, no biases, softmax scale ``head_dim ** -0.5``.
+positions over the running sequence index, no biases, softmax scale ``head_dim ** -0.5``. The action expert of pi0.5
+(arXiv 2504.16054; openpi ``GemmaRMSNorm`` with a condition) is the same block with norms that are told the level.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossroads.errors import InputError
-from crossroads.streams import linear_flops
-from crossroads.towers.spec import QKV, Context, Crossed, Heads, Places, rotate_halves
+from crossroads.streams import linear_flops, linear_parameters
+from crossroads.towers.spec import QKV, Context, Crossed, Heads, Places, level_sinusoid, rotate_halves
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gemma:
-    """Sizes of a Gemma decoder."""
+    """Sizes of a Gemma decoder. ``adaptive``: its norms have no weights of their own, but a scale, a shift and a gate
+    that the token's level gives them (adaRMS)."""
 
     width: int
     mlp: int
@@ -31,14 +33,18 @@ class Gemma:
     head_dim: int
     eps: float = 1e-6
     theta: float = 1e4
+    adaptive: bool = False
 
     @property
     def geometry(self) -> Heads:
         return Heads(depth=self.depth, heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim)
 
     def num_parameters(self) -> int:
-        attention = 2 * self.width * self.head_dim * (self.heads + self.kv_heads)
-        return self.depth * (attention + 3 * self.width * self.mlp + 2 * self.width) + self.width
+        w = self.width
+        attention = 2 * w * self.head_dim * (self.heads + self.kv_heads)
+        norm = linear_parameters(w, 3 * w) if self.adaptive else w
+        told = 2 * linear_parameters(w, w) if self.adaptive else 0
+        return self.depth * (attention + 3 * w * self.mlp + 2 * norm) + norm + told
 
     def key_flops(self, num_tokens: int) -> int:
         return linear_flops(num_tokens, self.width, 2 * self.kv_heads * self.head_dim)
@@ -49,37 +55,77 @@ class Gemma:
         return projections + 3 * linear_flops(num_tokens, self.width, self.mlp)
 
     def frame_flops(self, num_levels: int, context: Crossed) -> int:
-        return 0
+        """The level's embedding, and what it gives the norms of every layer and the last one."""
+        if not self.adaptive:
+            return 0
+        return linear_flops(num_levels, self.width, (2 + 3 * (2 * self.depth + 1)) * self.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemmaCondition:
+    """The rotation of each token; for an adaptive decoder the embedded level, one row per run of ``repeats`` tokens
+    (None: one row for all tokens)."""
+
+    angle: Float[Tensor, "b n half"]
+    told: Float[Tensor, "b g w"] | None = None
+    repeats: Tensor | None = None
+
+
+def rms_normed(x: Float[Tensor, "b n w"], eps: float) -> Float[Tensor, "b n w"]:
+    """``x / rms(x)`` in float32."""
+    wide = x.float()
+    return wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + eps)
 
 
 class GemmaNorm(nn.Module):
-    """``x / rms(x) * (1 + w)`` in float32."""
+    """``x / rms(x) * (1 + w)`` in float32; there is no gate (None)."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width))
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        normed = wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + self.eps)
-        return (normed * (1 + self.weight.float())).to(x.dtype)
+    def forward(self, x: Tensor, condition: GemmaCondition) -> tuple[Tensor, None]:
+        return (rms_normed(x, self.eps) * (1 + self.weight.float())).to(x.dtype), None
 
 
-@dataclass(frozen=True, kw_only=True)
-class GemmaCondition:
-    """The rotation of each token."""
+class AdaptiveNorm(nn.Module):
+    """``x / rms(x) * (1 + scale) + shift`` in float32, and the gate of what follows; all three are linear in the
+    embedded level and start at zero, so that a fresh decoder passes its tokens on unchanged."""
 
-    angle: Float[Tensor, "b n half"]
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.told = nn.Linear(width, 3 * width)
+        nn.init.zeros_(self.told.weight)
+        nn.init.zeros_(self.told.bias)
+        self.eps = eps
+
+    def forward(self, x: Tensor, condition: GemmaCondition) -> tuple[Tensor, Tensor]:
+        found = self.told(condition.told)
+        found = found if condition.repeats is None else found.repeat_interleave(condition.repeats, dim=1)
+        scale, shift, gate = found.chunk(3, dim=-1)
+        return torch.addcmul(shift.float(), rms_normed(x, self.eps), 1 + scale.float()).to(x.dtype), gate
+
+
+def gemma_norm(spec: Gemma) -> GemmaNorm | AdaptiveNorm:
+    """The kind of norm that a decoder has."""
+    return (AdaptiveNorm if spec.adaptive else GemmaNorm)(spec.width, spec.eps)
+
+
+def added(x: Tensor, change: Tensor, gate: Tensor | None) -> Tensor:
+    """The residual stream after a sub-layer."""
+    return x + change if gate is None else torch.addcmul(x, gate, change)
 
 
 class GemmaFrame(nn.Module):
-    """The final norm and the rotary angles."""
+    """The final norm, the rotary angles and, for an adaptive decoder, the level's embedding."""
 
     def __init__(self, spec: Gemma) -> None:
         super().__init__()
         self.spec = spec
-        self.norm = GemmaNorm(spec.width, spec.eps)
+        self.norm = gemma_norm(spec)
+        if spec.adaptive:
+            self.level_in, self.level_out = nn.Linear(spec.width, spec.width), nn.Linear(spec.width, spec.width)
 
     def condition(
         self,
@@ -100,13 +146,23 @@ class GemmaFrame(nn.Module):
         frequency = self.spec.theta ** (
             -torch.arange(0, size, 2, dtype=torch.float32, device=places.index.device) / size
         )
-        return GemmaCondition(angle=places.index.unsqueeze(-1) * frequency)
+        angle = places.index.unsqueeze(-1) * frequency
+        if not self.spec.adaptive:
+            return GemmaCondition(angle=angle)
+        even = len(counts) == 1 and level.shape[1] == 1
+        repeats = None if even else torch.tensor(counts, device=level.device)
+        return GemmaCondition(angle=angle, told=self.told(level), repeats=repeats)
+
+    def told(self, level: Float[Tensor, "b g"]) -> Float[Tensor, "b g w"]:
+        """The embedded level that all norms are given (openpi ``time_mlp_in``, ``time_mlp_out``)."""
+        wave = level_sinusoid(level, self.spec.width).to(self.level_in.weight.dtype)
+        return functional.silu(self.level_out(functional.silu(self.level_in(wave))))
 
     def enter(self, x: Float[Tensor, "b n w"], condition: GemmaCondition) -> Float[Tensor, "b n w"]:
         return x
 
     def finish(self, x: Float[Tensor, "b n w"], condition: GemmaCondition) -> Float[Tensor, "b n w"]:
-        return self.norm(x)
+        return self.norm(x, condition)[0]
 
 
 class GemmaBlock(nn.Module):
@@ -116,23 +172,28 @@ class GemmaBlock(nn.Module):
         super().__init__()
         self.spec = spec
         w, e, g = spec.width, spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-        self.norm_attention = GemmaNorm(w, spec.eps)
+        self.norm_attention = gemma_norm(spec)
         self.q, self.k = nn.Linear(w, e, bias=False), nn.Linear(w, g, bias=False)
         self.v, self.out = nn.Linear(w, g, bias=False), nn.Linear(e, w, bias=False)
-        self.norm_mlp = GemmaNorm(w, spec.eps)
+        self.norm_mlp = gemma_norm(spec)
         self.gate, self.up = nn.Linear(w, spec.mlp, bias=False), nn.Linear(w, spec.mlp, bias=False)
         self.down = nn.Linear(spec.mlp, w, bias=False)
 
-    def before(self, x: Float[Tensor, "b n w"], condition: GemmaCondition) -> tuple[QKV, None]:
-        y = self.norm_attention(x)
+    def before(self, x: Float[Tensor, "b n w"], condition: GemmaCondition) -> tuple[QKV, Tensor | None]:
+        """What is carried on is the gate of the attention, where there is one."""
+        y, gate = self.norm_attention(x, condition)
         q = rearrange(self.q(y), "b n (h d) -> b n h d", h=self.spec.heads)
         k = rearrange(self.k(y), "b n (g d) -> b n g d", g=self.spec.kv_heads)
         v = rearrange(self.v(y), "b n (g d) -> b n g d", g=self.spec.kv_heads)
-        return QKV(q=rotate_halves(q, condition.angle), k=rotate_halves(k, condition.angle), v=v), None
+        return QKV(q=rotate_halves(q, condition.angle), k=rotate_halves(k, condition.angle), v=v), gate
 
     def after(
-        self, x: Float[Tensor, "b n w"], attended: Float[Tensor, "b n e"], carry: None, condition: GemmaCondition
+        self,
+        x: Float[Tensor, "b n w"],
+        attended: Float[Tensor, "b n e"],
+        carry: Tensor | None,
+        condition: GemmaCondition,
     ) -> Float[Tensor, "b n w"]:
-        x = x + self.out(attended)
-        y = self.norm_mlp(x)
-        return x + self.down(functional.gelu(self.gate(y), approximate="tanh") * self.up(y))
+        x = added(x, self.out(attended), carry)
+        y, gate = self.norm_mlp(x, condition)
+        return added(x, self.down(functional.gelu(self.gate(y), approximate="tanh") * self.up(y)), gate)

@@ -6,6 +6,7 @@ takes the attended result. Towers that share a softmax need equal depth and head
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -140,6 +141,13 @@ def sinusoid(value: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b n widt
     step = torch.arange(half, dtype=torch.float64, device=value.device) / half
     angle = value.double().unsqueeze(-1) * 1e4**-step
     return torch.cat([angle.cos(), angle.sin()], dim=-1).float()
+
+
+def level_sinusoid(level: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b n w"]:
+    """``[sin, cos](2 pi t / period)``, periods geometric from 4e-3 to 4 (openpi's time embedding)."""
+    fraction = torch.linspace(0, 1, width // 2, dtype=torch.float64, device=level.device)
+    angle = 2 * math.pi * level.double().unsqueeze(-1) / (4e-3 * (4.0 / 4e-3) ** fraction)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1).float()
 
 
 def turns(
