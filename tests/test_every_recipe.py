@@ -27,7 +27,7 @@ from crossroads.build import build, fit_normalisers
 from crossroads.cost.flops import flops, parameters
 from crossroads.cost.show import show
 from crossroads.interpreter import Interpreter
-from crossroads.objectives import Regress
+from crossroads.objectives import Regress, TokenCE
 from crossroads.policy import StreamPolicy
 from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import RECIPES
@@ -201,11 +201,11 @@ def test_parameters_from_the_recipe_alone_are_the_counted_ones(name: str) -> Non
 
 
 def text_tokens(policy: StreamPolicy, size: int) -> dict[str, int]:
-    """How many tokens the batch's texts have, as the cost is told."""
+    """How many tokens the batch's texts have, and its actions where they are written, as the cost is told."""
     batch = nano_batch(policy.recipe, size=size)
     lengths = {}
     for stream in policy.recipe.stage.streams:
-        if stream.carries == "text":
+        if stream.carries == "text" or isinstance(stream.objective, TokenCE):
             codec = policy.net.own_codec(stream.name)
             latent = codec.observe(batch.obs) if stream.objective is None else codec.target(batch)
             lengths[stream.name] = latent.valid.shape[1]
@@ -230,12 +230,9 @@ def test_flops_of_acting_are_the_counted_ones(name: str) -> None:
     told = flops(policy.recipe, tokens=text_tokens(policy, 1)).act
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), without_waste(policy):
         settled = policy.settle(obs, generator=seeded())
-    steps = {
-        leg.stream: settled.streams[leg.stream].shape[1]
-        for leg in policy.recipe.stage.schedule
-        if isinstance(leg, Decode)
-    }
-    if any(steps[leg.stream] != leg.max_tokens for leg in policy.recipe.stage.schedule if isinstance(leg, Decode)):
+    stage = policy.recipe.stage
+    legs = [leg for leg in stage.schedule if isinstance(leg, Decode)]
+    if any(settled.streams[leg.stream].shape[1] != stage.most_written(leg) for leg in legs):
         pytest.skip("wrote the end mark early")
     assert told.total - told.decode == counter.get_total_flops()
 

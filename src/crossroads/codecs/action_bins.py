@@ -32,7 +32,7 @@ class BinTokeniser(nn.Module):
         super().__init__()
         self.spec = spec
 
-    def fit(self, chunks: Sequence[Float[Tensor, "n a"]] | Float[Tensor, "c n a"]) -> None:
+    def fit(self, chunks: Sequence[Float[Tensor, "_ _"]] | Float[Tensor, "c n a"]) -> None:
         """Nothing: the bins are given."""
 
     def encode(self, chunk: Float[Tensor, "b n a"]) -> list[list[int]]:

@@ -44,7 +44,7 @@ class TextTokeniser(nn.Module):
         super().__init__()
         self.spec = spec
 
-    def fit(self, chunks: Sequence[Float[Tensor, "n a"]] | Float[Tensor, "c n a"]) -> None:
+    def fit(self, chunks: Sequence[Float[Tensor, "_ _"]] | Float[Tensor, "c n a"]) -> None:
         """Nothing: numbers are written as they are."""
 
     def words(self, chunk: Float[Tensor, "b n a"]) -> list[str]:

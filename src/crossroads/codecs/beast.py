@@ -64,9 +64,9 @@ class BeastTokeniser(Fitted):
         self.high.fill_(BOUND)
 
     def points(self, chunk: Float[Tensor, "b n a"]) -> Float[Tensor, "b a p"]:
-        """Control points by least squares: ``(B'B + ridge) w = B'x`` for each dimension."""
+        """Control points by least squares: ``(B'B + ridge) w = B'x`` for each dimension, in double precision."""
         parts = []
-        for degree, part in self._by_degree(chunk):
+        for degree, part in self._by_degree(chunk.double()):
             basis = self._basis(part.shape[1], degree).to(part)
             normal = basis.T @ basis + self.spec.ridge * torch.eye(self.spec.num_points).to(part)
             parts.append(rearrange(torch.linalg.solve(normal, basis.T @ part), "b p a -> b a p"))
@@ -77,7 +77,7 @@ class BeastTokeniser(Fitted):
     ) -> Float[Tensor, "b n a"]:
         """The splines of some control points. ``start``: where the robot is; a clamped spline begins at its first
         control point, so that replacing it joins the chunk to what was done before (but for steplike dimensions)."""
-        smooth = points.shape[1] - self.spec.num_steplike
+        smooth, points = points.shape[1] - self.spec.num_steplike, points.double()
         if start is not None:
             points = points.clone()
             points[:, :smooth, 0] = start[:, :smooth]
@@ -105,7 +105,7 @@ class BeastTokeniser(Fitted):
 
     def encode(self, chunk: Float[Tensor, "b n a"]) -> list[list[int]]:
         """The tokens of each chunk, of unit scale."""
-        return self.steps(self.points(chunk.to(self.low))).flatten(1).tolist()
+        return self.steps(self.points(chunk.to(self.low.device))).flatten(1).tolist()
 
     def decode(self, rows: list[list[int]], num_actions: int, action_size: int) -> Float[Tensor, "b n a"]:
         """The chunks that some tokens mean; rows of another length mean zeros."""
@@ -115,9 +115,9 @@ class BeastTokeniser(Fitted):
         steps = steps.reshape(-1, self.spec.num_points, action_size)
         return self.curve(self.points_of(steps), num_actions) * whole[:, None, None]
 
-    def fit(self, chunks: Sequence[Float[Tensor, "n a"]] | Float[Tensor, "c n a"]) -> None:
+    def fit(self, chunks: Sequence[Float[Tensor, "_ _"]] | Float[Tensor, "c n a"]) -> None:
         """Widen the bounds to the control points of some chunks of one length."""
-        points = self.points(torch.stack(list(chunks)).to(self.low))
+        points = self.points(torch.stack(list(chunks)).to(self.low.device)).to(self.low)
         least, most = points.amin(dim=0), points.amax(dim=0)
         self.low.copy_(torch.where(least < self.low - MARGIN, least, self.low))
         self.high.copy_(torch.where(most > self.high + MARGIN, most, self.high))

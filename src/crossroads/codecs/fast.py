@@ -96,7 +96,7 @@ class FastTokeniser(Fitted):
         coefficients = torch.tensor(numbers, dtype=torch.float64).reshape(-1, num_actions, action_size)
         return inverse_cosine_transform(coefficients / self.spec.scale)
 
-    def fit(self, chunks: Sequence[Float[Tensor, "n a"]] | Float[Tensor, "c n a"]) -> None:
+    def fit(self, chunks: Sequence[Float[Tensor, "_ _"]] | Float[Tensor, "c n a"]) -> None:
         """Learn the byte pairs of some chunks of unit scale, or take those of ``source``.
 
         Raises ``InputError`` where there is nothing to learn from, or more characters than tokens.
@@ -249,8 +249,12 @@ def _parts(told: dict[str, Any]) -> tuple[list[int], list[tuple[int, int]]]:
     if long := [token for token in characters if len(token) != 1]:
         _refuse("characters, and what is merged of them", repr(long[0]), "Check the file.")
     alphabet = [ord(token) for token in characters]
-    merges = [(vocabulary[left], vocabulary[right]) for left, right in pairs]
-    if _encoding(tuple(alphabet), tuple(merges)).get_vocab() != vocabulary:
+    try:
+        merges = [(vocabulary[left], vocabulary[right]) for left, right in pairs]
+        follows = _encoding(tuple(alphabet), tuple(merges)).get_vocab() == vocabulary
+    except LookupError:  # a merge of tokens that are not there, or not yet
+        follows = False
+    if not follows:
         _refuse("characters first, then merges in order", "tokens in another order", "Check the file.")
     return alphabet, merges
 

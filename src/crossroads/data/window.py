@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from crossroads.data.cache import FrameCache, resize
 from crossroads.data.lerobot import LeRobotDataset
@@ -117,6 +118,19 @@ class Windows:
             pictures = resize(self.dataset.frames(int(index), camera, frames), self.window.image_hw)
             out[here] = pictures[inverse.reshape(wanted[here].shape)]
         return out
+
+
+def action_chunks(
+    dataset: LeRobotDataset, episodes: Sequence[int], num_actions: int, *, most: int = 20_000
+) -> Float[torch.Tensor, "c n a"]:
+    """The chunks that start at the frames of some episodes with actions, in physical units; at most so many, evenly
+    spread. Behind the end of an episode its last action is repeated."""
+    chosen = [one for one in map(dataset.episode, episodes) if not one.action_free]
+    starts = np.concatenate([np.arange(one.start, one.start + one.length) for one in chosen])
+    ends = np.repeat([one.start + one.length - 1 for one in chosen], [one.length for one in chosen])
+    kept = np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).astype(int))
+    rows = np.minimum(starts[kept, None] + np.arange(num_actions), ends[kept, None])
+    return torch.from_numpy(dataset.tables.actions[rows])
 
 
 def _check_window(dataset: LeRobotDataset, window: Window, cache: FrameCache | None, stride: int) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from crossroads.backbones.load import load_backbones
-from crossroads.build import build, fit_normalisers
+from crossroads.build import build
 from crossroads.cores import device_name, training_device
 from crossroads.data.cache import FrameCache
 from crossroads.data.lerobot import LeRobotDataset
@@ -27,6 +27,7 @@ from crossroads.evaluate.closed_loop import Trials, run_trials
 from crossroads.evaluate.latency import measure
 from crossroads.evaluate.offline import action_error, predict, probe_words, rows, video_scores
 from crossroads.evaluate.records import write_records
+from crossroads.pilot.fitting import fit_to
 from crossroads.pilot.plan import TRIAL_SEED, Cell, Profile, fingerprint, fit
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import recipe
@@ -122,12 +123,7 @@ def make_policy(task: Task, dataset: LeRobotDataset) -> tuple[StreamPolicy, dict
     sized = fit(recipe(task.cell.arm), dataset.space, dataset.cameras)
     policy = build(sized, dataset.space, seed=task.cell.seed)
     hashes = load_backbones(policy)
-    subset = task.subsets[task.cell.labels]
-    fit_normalisers(
-        policy,
-        state=dataset.statistics("state", subset),
-        actions=dataset.statistics("action", subset),
-    )
+    fit_to(policy, dataset, task.subsets[task.cell.labels])
     names = [phase.name for phase in sized.phases]
     policy.enter(sized.phase(task.plan.phase if task.plan.phase in names else "full"))
     return policy, hashes

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from crossroads.backbones.load import load_backbones
-from crossroads.build import build, fit_normalisers
+from crossroads.build import build
 from crossroads.cores import training_device
 from crossroads.data.cache import FrameCache
 from crossroads.data.check import require_sound
@@ -16,6 +16,7 @@ from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
 from crossroads.errors import InputError
 from crossroads.pilot.cell import WindowBatches, usable
+from crossroads.pilot.fitting import fit_to
 from crossroads.pilot.plan import fingerprint, fit
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import recipe
@@ -58,11 +59,7 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
         raise InputError(
             where=str(data), expected="episodes with actions", got="none", do="Record or add labelled episodes."
         )
-    fit_normalisers(
-        policy,
-        state=dataset.statistics("state", labelled),
-        actions=dataset.statistics("action", labelled),
-    )
+    fit_to(policy, dataset, labelled)
     window = sized.window
     cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
     chosen = (*labelled, *(free if "video" in policy.phase.losses else ()))

@@ -17,7 +17,7 @@ import numpy as np
 
 from crossroads.axes import imagines
 from crossroads.backbones.load import SHIPPED, load_backbones, load_weights_of
-from crossroads.build import build, fit_normalisers
+from crossroads.build import build
 from crossroads.cores import training_device
 from crossroads.cost.flops import parameters
 from crossroads.data.cache import FrameCache
@@ -28,6 +28,7 @@ from crossroads.evaluate.records import EpisodeRecord, write_records
 from crossroads.pilot.budget import Training
 from crossroads.pilot.cell import Report, WindowBatches, shared_store, usable, write_json
 from crossroads.pilot.design import Condition, Design, Route, StudyCell
+from crossroads.pilot.fitting import fit_to
 from crossroads.pilot.inverse import (
     Imagined,
     InverseModel,
@@ -211,7 +212,7 @@ def _train(
     policy = build(sized, dataset.space, seed=cell.seed)
     load_backbones(policy)
     own = (*labelled, *(task.answers if route.ceiling else ()))
-    fit_normalisers(policy, state=dataset.statistics("state", own), actions=dataset.statistics("action", own))
+    fit_to(policy, dataset, own)
     policy.enter(sized.phase(route.phase))
     config = _config(task)
     mark = fingerprint(sized, own, route)

@@ -37,11 +37,11 @@ class Pi0FastSize:
 
 
 DEPARTS = (
-    "The first token is predicted from a start mark of its own, which opens the causal part, in training (as in LeRobot) "
-    "and in acting alike; openpi predicts it from the prompt's last token, and LeRobot's acting puts the mark into the "
-    "part whose tokens all read each other.",
-    "What is written is cut into tokens by pieces of the vocabulary, not by way of its text; as in openpi, a chunk that "
-    "cannot be decoded is zero in unit scale.",
+    "The first token is predicted from a start mark of its own, which opens the causal part, in training (as LeRobot "
+    "does) and in acting alike; openpi predicts it from the prompt's last token, and LeRobot's acting puts the mark "
+    "into the part whose tokens all read each other.",
+    "What is written is cut into tokens by pieces of the vocabulary, not by way of its text; as in openpi, a chunk "
+    "that cannot be decoded is zero in unit scale.",
     "The loss is the mean over each sample's tokens, as in openpi; LeRobot takes the mean over those of all samples.",
 )
 
@@ -94,10 +94,10 @@ PUBLISHED = Pi0FastSize(  # openpi's pi0_fast_droid
     departs=(
         *DEPARTS,
         "Weights start at random until PaliGemma's or pi0-FAST's are imported (crossroads.recipes.names).",
-        "Every camera must be there, the second base camera, too; openpi shows a black image, which is read, where one is "
-        "missing.",
+        "Every camera must be there, the second base camera, too; openpi shows a black image, which is read, where one "
+        "is missing.",
         "Images are not augmented in training.",
-        "A prompt of more than 180 tokens or a chunk of more than 256 is refused; openpi cuts both together off at 250.",
+        "A prompt of more than 180 tokens or a chunk of more than 256 is refused; openpi cuts both off at 250 in all.",
     ),
 )
 

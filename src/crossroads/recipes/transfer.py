@@ -16,6 +16,7 @@ from crossroads.recipe import Recipe
 from crossroads.recipes import cosmos_policy_sizes, dit4dit_sizes, fast_wam_sizes, lingbot_va_sizes, motus_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
+from crossroads.recipes import pi0_fast as pi0_fast_sizes
 from crossroads.recipes import pi05 as pi05_sizes
 from crossroads.recipes.catalogue import PUBLISHED, RECIPES
 from crossroads.recipes.dit4dit_names import UNUSED as DIT4DIT_UNUSED
@@ -29,6 +30,7 @@ from crossroads.recipes.names import (
     cosmos_policy_names,
     fast_wam_names,
     gigaworld_names,
+    pi0_fast_names,
     pi0_names,
     pi05_names,
 )
@@ -62,6 +64,7 @@ NAMES: Mapping[str, Callable[[], tuple[tuple[Renamed, ...], tuple[str, ...]]]] =
     "motus": lambda: (motus_names(motus_sizes.PUBLISHED), MOTUS_UNUSED),
     "pi0": lambda: (pi0_names(pi0_sizes.PUBLISHED), HEADS_OF_WORDS),
     "pi05": lambda: (pi05_names(pi05_sizes.PUBLISHED), HEADS_OF_WORDS),
+    "pi0_fast": lambda: (pi0_fast_names(pi0_fast_sizes.PUBLISHED), HEADS_OF_WORDS),
 }
 
 
