@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from crossroads.streams import ViewKind
@@ -43,7 +43,7 @@ class Latent:
         return self.values if self.beside is None else torch.cat([self.values, self.beside], dim=-1)
 
 
-def all_valid(values: Float[Tensor, "b n *c"]) -> Latent:
+def all_valid(values: Shaped[Tensor, "b n *c"]) -> Latent:
     """A latent of which every token counts."""
     return Latent(values=values, valid=torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
 
