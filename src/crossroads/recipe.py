@@ -119,7 +119,7 @@ def leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
         return [leaf for label, part in members for leaf in leaves(part, f"{path}.{label}")]
     if isinstance(value, tuple) and len(value) > 12:
         return [(path, f"{len(value)} values, {zlib.crc32(repr(value).encode()):08x}")]
-    return [(path, str(value))]
+    return [(path, str(value).replace("\n", "\\n"))]
 
 
 def _label(part: Any, index: int) -> str:

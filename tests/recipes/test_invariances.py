@@ -171,7 +171,7 @@ def test_6_a_promise_without_delay_changes_nothing_and_one_with_it_is_kept(name:
     for delay in (0, 3):
         promised = Promised(actions=promise, delay=delay, keep=Given())
         found = policy.act(obs, memory, generator=seeded(), promised=promised)[0].values
-        close(found[:, :delay], promise[:, :delay], 1e-6)
+        assert torch.allclose(found[:, :delay], promise[:, :delay], rtol=0, atol=1e-6)
         assert torch.equal(found, plain) is (delay == 0)
 
 

@@ -68,7 +68,8 @@ def test_what_cannot_be_joined_is_refused(change: str, said: str) -> None:
     robot, language = nano_batch(policy_of("pi05").recipe, size=2), questions()
     front = language.obs.images["front"]
     if change == "future":
-        robot = replace(robot, future={"front": robot.obs.images["front"][:, None]})
+        frames = robot.obs.images["front"][:, None]
+        robot = replace(robot, future={"front": frames}, future_valid=torch.ones(2, 1, dtype=torch.bool))
     else:
         images = {"side": front} if change == "camera" else {"front": front[:, ::2]}
         language = replace(language, obs=replace(language.obs, images=images))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from einops import repeat
@@ -127,7 +128,7 @@ def size_of(case: GoldenCase) -> Pi05Size:
     )
 
 
-def _gemma(spec: Named[int]) -> Gemma:
+def _gemma(spec: Named[Any]) -> Gemma:
     return Gemma(
         width=spec["hidden_size"],
         mlp=spec["intermediate_size"],
@@ -138,7 +139,7 @@ def _gemma(spec: Named[int]) -> Gemma:
     )
 
 
-def stage_of(size: Pi05Size, made: Named[int], *, insulated: bool) -> Stage:
+def stage_of(size: Pi05Size, made: Named[Any], *, insulated: bool) -> Stage:
     """pi0.5 without a subtask, and OpenTau's actions in words beside it."""
     base = pi05(size).stage
     vocabulary = replace(vocabulary_of(made), size=made["discrete_action_vocab_size"])
