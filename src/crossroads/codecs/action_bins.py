@@ -24,6 +24,12 @@ class ActionBins:
     def longest(self, num_actions: int, action_size: int) -> int:
         return num_actions * action_size
 
+    def encode_flops(self, num_actions: int, action_size: int) -> int:
+        return 0
+
+    def decode_flops(self, num_actions: int, action_size: int) -> int:
+        return 0
+
 
 class BinTokeniser(nn.Module):
     """The module of :class:`ActionBins`; nothing is fitted, nothing learned."""

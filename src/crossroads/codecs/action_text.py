@@ -36,6 +36,12 @@ class ActionText:
     def longest(self, num_actions: int, action_size: int) -> int:
         return CHARACTERS * num_actions * (action_size + 1)
 
+    def encode_flops(self, num_actions: int, action_size: int) -> int:
+        return 0
+
+    def decode_flops(self, num_actions: int, action_size: int) -> int:
+        return 0
+
 
 class TextTokeniser(nn.Module):
     """The module of :class:`ActionText`; nothing is fitted, nothing learned."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from crossroads.errors import InputError
 from crossroads.space import Fitted
+from crossroads.streams import linear_flops
 
 BOUND, MARGIN = 0.02, 1e-4
 """Bounds before any data, and by how much a control point must pass its bound to move it (as published)."""
@@ -44,6 +45,13 @@ class Beast:
 
     def longest(self, num_actions: int, action_size: int) -> int:
         return self.num_points * action_size
+
+    def encode_flops(self, num_actions: int, action_size: int) -> int:
+        """The two normal matrices and what they are solved for; solving is a few hundred operations."""
+        return linear_flops(2 * self.num_points + action_size, num_actions, self.num_points)
+
+    def decode_flops(self, num_actions: int, action_size: int) -> int:
+        return linear_flops(action_size, self.num_points, num_actions)
 
 
 class BeastTokeniser(Fitted):

@@ -108,11 +108,10 @@ class DiscreteActions:
         return linear_flops(self.num_tokens(view), width, self.vocabulary.size)
 
     def encode_flops(self, view: ViewKind) -> int:
-        """The transform of a chunk is thousands of operations, not millions."""
-        return 0
+        return self.tokeniser.encode_flops(self.num_actions, self.action_size)
 
     def decode_flops(self) -> int:
-        return 0
+        return self.tokeniser.decode_flops(self.num_actions, self.action_size)
 
 
 class DiscreteActionCodec(nn.Module):

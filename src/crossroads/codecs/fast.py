@@ -23,6 +23,7 @@ from torch import Tensor
 from crossroads.codecs.published import fast_files
 from crossroads.errors import InputError
 from crossroads.space import Fitted
+from crossroads.streams import linear_flops
 
 UNFITTED_LEAST = -64
 """The smallest integer of a tokeniser without data: 128 of them are one byte each."""
@@ -42,6 +43,13 @@ class Fast:
     def longest(self, num_actions: int, action_size: int) -> int:
         """One token a number: no merges, and all characters below 128."""
         return num_actions * action_size
+
+    def encode_flops(self, num_actions: int, action_size: int) -> int:
+        """The transform of one chunk."""
+        return linear_flops(action_size, num_actions, num_actions)
+
+    def decode_flops(self, num_actions: int, action_size: int) -> int:
+        return self.encode_flops(num_actions, action_size)
 
 
 class FastTokeniser(Fitted):
