@@ -148,7 +148,7 @@ def test_what_was_fitted_is_saved_with_the_weights(name: str) -> None:
     other.load_state_dict(codec.state_dict())
     assert torch.equal(written(codec, chunks), written(other, chunks))
     for module in (codec.tokeniser, codec_of(name).tokeniser):
-        module.reset()
+        module.reset()  # pyright: ignore[reportCallIssue]
     assert all(torch.equal(one, codec_of(name).state_dict()[key]) for key, one in codec.state_dict().items())
 
 
@@ -180,7 +180,7 @@ def test_bins_are_openvlas() -> None:
 def test_text_is_lists_of_whole_centimetres() -> None:
     codec = codec_of("text", num_actions=2, action_size=3)
     chunk = torch.tensor([[[0.05, 0.004, -0.026], [0.0, 1.0, -0.1]]])
-    assert codec.tokeniser.words(chunk) == ["[[5, 0, -3], [0, 100, -10]]"]
+    assert codec.tokeniser.words(chunk) == ["[[5, 0, -3], [0, 100, -10]]"]  # pyright: ignore[reportCallIssue]
     torch.testing.assert_close(codec.decode(written(codec, chunk)), (chunk * 100).round() / 100)
 
 

@@ -24,7 +24,8 @@ def chunks_of(num: int, steps: int, size: int, seed: int) -> Tensor:
 
 
 def fitted(chunks: Tensor, **settings: int) -> FastTokeniser:
-    tokeniser = FastTokeniser(Fast(**{"size": 400, **settings}), *chunks.shape[1:])
+    spec = Fast(**{"size": 400, **settings})  # pyright: ignore[reportArgumentType]
+    tokeniser = FastTokeniser(spec, *chunks.shape[1:])
     tokeniser.fit(chunks)
     return tokeniser
 

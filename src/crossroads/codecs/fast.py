@@ -256,7 +256,7 @@ def _parts(told: dict[str, Any]) -> tuple[list[int], list[tuple[int, int]]]:
     characters = [token for token in tokens if token not in made]
     if long := [token for token in characters if len(token) != 1]:
         _refuse("characters, and what is merged of them", repr(long[0]), "Check the file.")
-    alphabet = [ord(token) for token in characters]
+    alphabet, merges = [ord(token) for token in characters], list[tuple[int, int]]()
     try:
         merges = [(vocabulary[left], vocabulary[right]) for left, right in pairs]
         follows = _encoding(tuple(alphabet), tuple(merges)).get_vocab() == vocabulary
@@ -268,6 +268,7 @@ def _parts(told: dict[str, Any]) -> tuple[list[int], list[tuple[int, int]]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    found: object = None
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:

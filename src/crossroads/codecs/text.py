@@ -36,6 +36,10 @@ class Vocabulary:
         return NUM_SPECIAL + NUM_BYTES + len(self.words)
 
     @property
+    def start(self) -> int:
+        return START
+
+    @property
     def end(self) -> int:
         return END
 
