@@ -88,14 +88,20 @@ class Measured:
     once: float
 
 
+def still_batch(policy: StreamPolicy, size: int) -> Batch:
+    """One state for all samples: where it is written into the prompt, that is as long in any batch."""
+    batch = nano_batch(policy.recipe, size=size)
+    return replace(batch, obs=replace(batch.obs, state=torch.zeros_like(batch.obs.state)))
+
+
 def measured(policy: StreamPolicy, *, mixed: bool) -> Measured:
-    four, eight = (saved_bytes(policy, nano_batch(policy.recipe, size=size), mixed=mixed) for size in (4, 8))
+    four, eight = (saved_bytes(policy, still_batch(policy, size), mixed=mixed) for size in (4, 8))
     return Measured(sample=(eight - four) / 4, once=2 * four - eight)
 
 
 def told(policy: StreamPolicy) -> Work:
     """The work of the recipe with texts as long as the batch's."""
-    batch, lengths = nano_batch(policy.recipe, size=4), {}
+    batch, lengths = still_batch(policy, 4), {}
     for stream in policy.recipe.stage.streams:
         codec = policy.net.own_codec(stream.name)
         if isinstance(codec, TextCodec):
