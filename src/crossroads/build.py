@@ -26,7 +26,7 @@ from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
 from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
 from crossroads.codecs.scene import SceneCodec, SceneFeatures
 from crossroads.codecs.slots import CameraSlots, SlotCodec
-from crossroads.codecs.state import StateCodec, StateToken
+from crossroads.codecs.state import EmbodiedState, StateCodec, StateToken
 from crossroads.codecs.text import TextCodec, TextTokens
 from crossroads.errors import InputError
 from crossroads.layout import Layout
@@ -38,16 +38,17 @@ from crossroads.stage import Stage
 from crossroads.towers.cosmos import Cosmos, CosmosBlock, CosmosFrame
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
 from crossroads.towers.given import Given, GivenFrame
-from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead
+from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead, GrootN1Head
 from crossroads.towers.joint import Joint, JointLayer
 from crossroads.towers.motus import MotusBlock, MotusExpert, MotusFrame
-from crossroads.towers.plain import Plain, PlainBlock, PlainFrame
+from crossroads.towers.plain import Adapter, AdapterFrame, Plain, PlainBlock, PlainFrame
 from crossroads.towers.wan import Wan, WanBlock, WanFrame
 
 CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionFrame: ActionFrameCodec,
     ActionTokens: ActionCodec,
     CameraSlots: SlotCodec,
+    EmbodiedState: StateCodec,
     ImageFeatures: ImageFeatureCodec,
     LearnedTokens: LearnedCodec,
     Patches: PatchCodec,
@@ -63,10 +64,12 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
 FRAMES = (ActionFrame, StateFrame, ValueFrame)
 """Codecs that have a raw side of their own and share the maps into and out of the tower."""
 TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
+    Adapter: (AdapterFrame, PlainBlock),
     Cosmos: (CosmosFrame, CosmosBlock),
     Gemma: (GemmaFrame, GemmaBlock),
     Given: (GivenFrame, nn.Identity),
     GrootHead: (GrootFrame, GrootBlock),
+    GrootN1Head: (GrootFrame, GrootBlock),
     MotusExpert: (MotusFrame, MotusBlock),
     Plain: (PlainFrame, PlainBlock),
     Wan: (WanFrame, WanBlock),

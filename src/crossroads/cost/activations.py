@@ -25,9 +25,9 @@ from crossroads.stage import Phase
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given
-from crossroads.towers.groot import GrootHead
+from crossroads.towers.groot import GrootHead, GrootN1Head
 from crossroads.towers.motus import MotusExpert
-from crossroads.towers.plain import Plain
+from crossroads.towers.plain import Adapter, Plain
 from crossroads.towers.wan import Wan
 
 
@@ -180,10 +180,12 @@ def _given_layer(spec: Given, given: Pass) -> Kept:
 
 
 _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
+    Adapter: _plain_layer,
     Cosmos: _cosmos_layer,
     Gemma: _gemma_layer,
     Given: _given_layer,
     GrootHead: _groot_layer,
+    GrootN1Head: _groot_layer,
     MotusExpert: _motus_layer,
     Plain: _plain_layer,
     Wan: _wan_layer,

@@ -239,12 +239,15 @@ class Work:
         spec = self.specs[tower]
         queries = {name: 1 if grown and name == grown[0] else self.num(name) for name in names}
         total, conditions = 0, set[tuple[Edge, ...]]()
+        num_levels = sum(self.num_levels(name) for name in names)
+        if isinstance(spec, GrootHead):
+            total += spec.modulation_flops(num_levels)
         for layer in range(max(1, spec.geometry.depth)):
             across, context = self.layout.across(tower, layer), self.context(tower, layer)
             if across not in conditions:
                 conditions.add(across)
                 told = [edge.src for edge in across if edge.via == "modulate"]
-                total += spec.frame_flops(sum(self.num_levels(name) for name in names), context)
+                total += spec.frame_flops(num_levels, context)
                 total += sum(linear_flops(1, self.width(self.layout.groups[src]), spec.width) for src in told)
             if layer == spec.geometry.depth:
                 break

@@ -12,6 +12,7 @@ from crossroads.parity import (
     dreamzero,
     fast_wam,
     gigaworld,
+    groot,
     lingbot_va,
     motus,
     pi0,
@@ -23,6 +24,7 @@ from crossroads.parity.compare import Produced
 
 SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     **dict.fromkeys(fast_wam.FORMS, fast_wam.run),
+    **dict.fromkeys(groot.FORMS, groot.run),
     "cosmos_block": cosmos_block.run,
     "cosmos_policy": cosmos_policy.run,
     "dreamzero": dreamzero.run,

@@ -12,6 +12,7 @@ from crossroads.recipes import (
     dit4dit_sizes,
     dreamzero_sizes,
     fast_wam_sizes,
+    groot_sizes,
     lingbot_va_sizes,
     motus_sizes,
 )
@@ -23,6 +24,7 @@ from crossroads.recipes.dit4dit import dit4dit
 from crossroads.recipes.dreamzero import dreamzero, dreamzero_flash
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.gigaworld import gigaworld_policy
+from crossroads.recipes.groot_n1 import groot_n15, groot_n17
 from crossroads.recipes.inverse import inverse_motion, inverse_scene
 from crossroads.recipes.lingbot_va import lingbot_va, lingbot_va_towers
 from crossroads.recipes.motus import motus
@@ -41,6 +43,8 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam_idm": fast_wam_idm,
     "fast_wam_joint": fast_wam_joint,
     "gigaworld_policy": gigaworld_policy,
+    "groot_n15": groot_n15,
+    "groot_n17": groot_n17,
     "inverse_motion": inverse_motion,
     "inverse_scene": inverse_scene,
     "lingbot_va": lingbot_va,
@@ -62,6 +66,8 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam_idm": partial(fast_wam_idm, fast_wam_sizes.PUBLISHED),
     "fast_wam_joint": partial(fast_wam_joint, fast_wam_sizes.PUBLISHED),
     "gigaworld_policy": partial(gigaworld_policy, gigaworld_sizes.PUBLISHED),
+    "groot_n15": partial(groot_n15, groot_sizes.N15),
+    "groot_n17": partial(groot_n17, groot_sizes.N17),
     "lingbot_va": partial(lingbot_va, lingbot_va_sizes.PUBLISHED),
     "lingbot_va_towers": partial(lingbot_va_towers, lingbot_va_sizes.PUBLISHED),
     "motus": partial(motus, motus_sizes.PUBLISHED),

@@ -28,13 +28,15 @@ class Renamed:
     """One of our weights and the published tensors that are stacked in it (along the first axis).
 
     ``shape``: how a published tensor is reshaped into ours ("" for not at all), an einops pattern; ``axes``: the
-    sizes that the way back needs.
+    sizes that the way back needs. ``negated``: ours is theirs with the other sign (the last map of a network whose
+    published velocity points to the data).
     """
 
     ours: str
     theirs: tuple[str, ...]
     shape: str = ""
     axes: tuple[tuple[str, int], ...] = ()
+    negated: bool = False
 
 
 def imported(renamed: Iterable[Renamed], published: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -46,9 +48,8 @@ def imported(renamed: Iterable[Renamed], published: Mapping[str, Tensor]) -> dic
                 raise InputError(where="published weights", expected=name, got="none", do=nearest(name, published))
         parts = [published[name] for name in entry.theirs]
         axes = dict(entry.axes)
-        weights[entry.ours] = torch.cat(
-            [rearrange(part, entry.shape, **axes) if entry.shape else part for part in parts]
-        )
+        stacked = torch.cat([rearrange(part, entry.shape, **axes) if entry.shape else part for part in parts])
+        weights[entry.ours] = -stacked if entry.negated else stacked
     return weights
 
 
@@ -57,7 +58,8 @@ def exported(renamed: Iterable[Renamed], ours: Mapping[str, Tensor]) -> dict[str
     weights = {}
     for entry in renamed:
         before, _, after = entry.shape.partition("->")
-        for name, part in zip(entry.theirs, ours[entry.ours].chunk(len(entry.theirs)), strict=True):
+        whole = -ours[entry.ours] if entry.negated else ours[entry.ours]
+        for name, part in zip(entry.theirs, whole.chunk(len(entry.theirs)), strict=True):
             weights[name] = rearrange(part, f"{after} -> {before}", **dict(entry.axes)) if entry.shape else part.clone()
     return weights
 

@@ -12,12 +12,21 @@ import torch
 from crossroads.errors import InputError, nearest
 from crossroads.net import StreamNet
 from crossroads.recipe import Recipe
-from crossroads.recipes import cosmos_policy_sizes, dit4dit_sizes, fast_wam_sizes, lingbot_va_sizes, motus_sizes
+from crossroads.recipes import (
+    cosmos_policy_sizes,
+    dit4dit_sizes,
+    fast_wam_sizes,
+    groot_sizes,
+    lingbot_va_sizes,
+    motus_sizes,
+)
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes.catalogue import PUBLISHED, RECIPES
 from crossroads.recipes.dit4dit_names import UNUSED as DIT4DIT_UNUSED
 from crossroads.recipes.dit4dit_names import dit4dit_names
+from crossroads.recipes.groot_names import UNUSED as GROOT_UNUSED
+from crossroads.recipes.groot_names import groot_names
 from crossroads.recipes.lingbot_va_names import UNUSED as LINGBOT_VA_UNUSED
 from crossroads.recipes.lingbot_va_names import lingbot_va_names
 from crossroads.recipes.motus_names import UNUSED as MOTUS_UNUSED
@@ -45,6 +54,8 @@ NAMES: Mapping[str, Callable[[], tuple[tuple[Renamed, ...], tuple[str, ...]]]] =
     "fast_wam_idm": lambda: (fast_wam_names(fast_wam_sizes.PUBLISHED), ()),
     "fast_wam_joint": lambda: (fast_wam_names(fast_wam_sizes.PUBLISHED), ()),
     "gigaworld_policy": lambda: (gigaworld_names(gigaworld_sizes.PUBLISHED), ()),
+    "groot_n15": lambda: (groot_names(groot_sizes.N15), GROOT_UNUSED),
+    "groot_n17": lambda: (groot_names(groot_sizes.N17), GROOT_UNUSED),
     "lingbot_va": lambda: (lingbot_va_names(lingbot_va_sizes.PUBLISHED), (LINGBOT_VA_UNUSED,)),
     "motus": lambda: (motus_names(motus_sizes.PUBLISHED), MOTUS_UNUSED),
     "pi0": lambda: (pi0_names(pi0_sizes.PUBLISHED), (r"paligemma_with_expert\..*lm_head\.weight",)),
