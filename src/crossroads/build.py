@@ -21,7 +21,7 @@ from crossroads.codecs.frames import (
 from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
-from crossroads.codecs.pixels import PatchCodec, Patches
+from crossroads.codecs.pixels import PatchCodec, Patches, ShuffledPatches
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
 from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
 from crossroads.codecs.scene import SceneCodec, SceneFeatures
@@ -40,6 +40,7 @@ from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
 from crossroads.towers.given import Given, GivenFrame
 from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead, GrootN1Head
 from crossroads.towers.joint import Joint, JointLayer
+from crossroads.towers.llama import Llama, LlamaBlock, LlamaFrame, SmolBlock, SmolExpert, SmolFrame
 from crossroads.towers.motus import MotusBlock, MotusExpert, MotusFrame
 from crossroads.towers.plain import Adapter, AdapterFrame, Plain, PlainBlock, PlainFrame
 from crossroads.towers.wan import Wan, WanBlock, WanFrame
@@ -54,6 +55,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     Patches: PatchCodec,
     ReasonFeatures: ReasonCodec,
     SceneFeatures: SceneCodec,
+    ShuffledPatches: PatchCodec,
     StateFrame: StateFrameCodec,
     StateToken: StateCodec,
     TextFeatures: TextFeatureCodec,
@@ -70,8 +72,10 @@ TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Modul
     Given: (GivenFrame, nn.Identity),
     GrootHead: (GrootFrame, GrootBlock),
     GrootN1Head: (GrootFrame, GrootBlock),
+    Llama: (LlamaFrame, LlamaBlock),
     MotusExpert: (MotusFrame, MotusBlock),
     Plain: (PlainFrame, PlainBlock),
+    SmolExpert: (SmolFrame, SmolBlock),
     Wan: (WanFrame, WanBlock),
 }
 
@@ -103,12 +107,15 @@ def build_net(stage: Stage) -> StreamNet:
     return StreamNet(layout=layout, sequence=stage.sequence, codecs=codecs, joints=joints)
 
 
+def _block(spec: Any, layer: int) -> nn.Module:
+    return SmolBlock(spec, layer) if isinstance(spec, SmolExpert) else TOWERS[type(spec)][1](spec)
+
+
 def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> Joint:
     geometry = specs[min(names)].geometry
     frames = {name: TOWERS[type(specs[name])][0](specs[name]) for name in sorted(names)}
     layers = [
-        JointLayer({name: TOWERS[type(specs[name])][1](specs[name]) for name in sorted(names)})
-        for _ in range(geometry.depth)
+        JointLayer({name: _block(specs[name], layer) for name in sorted(names)}) for layer in range(geometry.depth)
     ]
     modulators = {}
     for edge in layout.edges:

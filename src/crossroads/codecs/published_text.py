@@ -20,13 +20,13 @@ from crossroads.types import Observation
 class PretrainedVocabulary:
     """The pieces of a published tokeniser, with the same face as the word vocabulary.
 
-    ``suffix`` is tokenised on its own and appended (pi0's newline, its "start of answer" mark; openpi
-    ``PaligemmaTokenizer.tokenize``).
+    ``start`` None: texts begin without a mark. ``suffix`` is tokenised
+    on its own and appended (pi0's newline, its "start of answer" mark; openpi ``PaligemmaTokenizer.tokenize``).
     """
 
     source: str
     size: int
-    start: int
+    start: int | None
     end: int
     subfolder: str = ""
     suffix: str = ""
@@ -37,7 +37,7 @@ class PretrainedVocabulary:
         cleaned = text.strip().replace("_", " ").replace("\n", " ")
         ids = pieces.encode(cleaned, add_special_tokens=False)
         suffix = pieces.encode(self.suffix, add_special_tokens=False) if self.suffix else []
-        return [self.start, *ids, *suffix]
+        return [*([] if self.start is None else [self.start]), *ids, *suffix]
 
     def decode(self, ids: list[int]) -> str:
         """The text up to the end mark."""

@@ -26,6 +26,7 @@ from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given
 from crossroads.towers.groot import GrootHead, GrootN1Head
+from crossroads.towers.llama import Llama, SmolExpert
 from crossroads.towers.motus import MotusExpert
 from crossroads.towers.plain import Adapter, Plain
 from crossroads.towers.wan import Wan
@@ -120,7 +121,17 @@ def _layer(tower: str, names: list[str], layer: int, work: Work) -> Kept:
     gathered = 2 * keys * heads.kv_heads * heads.head_dim
     # What each call attended, and, where a tower has several, those side by side.
     attended = sum(work.num(name) for name in names) * heads.heads * heads.head_dim * (2 if len(names) > 1 else 1)
-    return _LAYERS[type(spec)](spec, _given(tower, names, layer, work)) + Kept(narrow=gathered + attended)
+    kept = _LAYERS[type(spec)](spec, _given(tower, names, layer, work)) + Kept(narrow=gathered + attended)
+    return kept + _mapped(tower, names, layer, work)
+
+
+def _mapped(tower: str, names: list[str], layer: int, work: Work) -> Kept:
+    """What a layer that maps the keys it reads keeps more than a joint one: what it maps; it has no keys of its own."""
+    spec = work.specs[tower]
+    if not isinstance(spec, SmolExpert) or not spec.maps_keys(layer):
+        return Kept()
+    num = work.mapped(names, layer) - sum(work.num(name) for name in names)
+    return Kept(narrow=2 * num * spec.kv_heads * spec.head_dim)
 
 
 def _in_one_run(name: str, names: list[str], layer: int, work: Work) -> bool:
@@ -186,8 +197,10 @@ _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     Given: _given_layer,
     GrootHead: _groot_layer,
     GrootN1Head: _groot_layer,
+    Llama: _gemma_layer,
     MotusExpert: _motus_layer,
     Plain: _plain_layer,
+    SmolExpert: _gemma_layer,
     Wan: _wan_layer,
 }
 

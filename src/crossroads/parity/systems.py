@@ -17,6 +17,7 @@ from crossroads.parity import (
     motus,
     pi0,
     schedules,
+    smolvla,
     wan_block,
 )
 from crossroads.parity.case import GoldenCase
@@ -34,6 +35,7 @@ SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     "motus": motus.run,
     "pi0": pi0.run,
     "schedules": schedules.run,
+    "smolvla": smolvla.run,
     "wan_block": wan_block.run,
 }
 

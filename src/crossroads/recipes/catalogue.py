@@ -18,6 +18,7 @@ from crossroads.recipes import (
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
+from crossroads.recipes import smolvla as smolvla_sizes
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
 from crossroads.recipes.dit4dit import dit4dit
@@ -31,6 +32,7 @@ from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.pi0 import pi0
+from crossroads.recipes.smolvla import smolvla
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "cloning": cloning,
@@ -53,6 +55,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "nano_video": nano_video,
     "nano_vlm": nano_vlm,
     "pi0": pi0,
+    "smolvla": smolvla,
 }
 """At nano size."""
 
@@ -72,6 +75,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "lingbot_va_towers": partial(lingbot_va_towers, lingbot_va_sizes.PUBLISHED),
     "motus": partial(motus, motus_sizes.PUBLISHED),
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
+    "smolvla": partial(smolvla, smolvla_sizes.PUBLISHED),
 }
 """At the size of the publication; backbones and controls of our own have none."""
 

@@ -106,9 +106,7 @@ def pi0_names(size: Pi0Size) -> tuple[Renamed, ...]:
     vision = f"{vlm}.vision_tower.vision_model"
     found = [
         weight_of("codecs.text.table", f"{vlm}.language_model.embed_tokens"),
-        *linear("codecs.image.enter", f"{vision}.embeddings.patch_embedding"),
-        Renamed(ours="codecs.image.position", theirs=(f"{vision}.embeddings.position_embedding.weight",)),
-        *linear("codecs.image.norm", f"{vision}.post_layernorm"),
+        *siglip_names("codecs.image", vision, size.image.depth),
         *linear("codecs.image.project", f"{vlm}.multi_modal_projector.linear"),
         *linear("codecs.state.enter", "state_proj"),
         *linear("codecs.action.enter", "action_in_proj"),
@@ -116,16 +114,26 @@ def pi0_names(size: Pi0Size) -> tuple[Renamed, ...]:
         *linear("codecs.action.told_in", "action_time_mlp_in"),
         *linear("codecs.action.told_out", "action_time_mlp_out"),
     ]
-    for layer in range(size.image.depth):
-        here, there = f"codecs.image.layers.{layer}", f"{vision}.encoder.layers.{layer}"
+    found += gemma_names("towers.language", f"{vlm}.language_model", size.language.depth)
+    found += gemma_names("towers.expert", "paligemma_with_expert.gemma_expert.model", size.expert.depth)
+    return tuple(found)
+
+
+def siglip_names(ours: str, theirs: str, depth: int) -> list[Renamed]:
+    """A SigLIP vision tower as transformers names it."""
+    found = [
+        *linear(f"{ours}.enter", f"{theirs}.embeddings.patch_embedding"),
+        Renamed(ours=f"{ours}.position", theirs=(f"{theirs}.embeddings.position_embedding.weight",)),
+        *linear(f"{ours}.norm", f"{theirs}.post_layernorm"),
+    ]
+    for layer in range(depth):
+        here, there = f"{ours}.layers.{layer}", f"{theirs}.encoder.layers.{layer}"
         found += linear(f"{here}.norm_attention", f"{there}.layer_norm1")
         found += linear(f"{here}.qkv", *(f"{there}.self_attn.{name}_proj" for name in "qkv"))
         found += linear(f"{here}.out", f"{there}.self_attn.out_proj")
         found += linear(f"{here}.norm_mlp", f"{there}.layer_norm2")
         found += linear(f"{here}.up", f"{there}.mlp.fc1") + linear(f"{here}.down", f"{there}.mlp.fc2")
-    found += gemma_names("towers.language", f"{vlm}.language_model", size.language.depth)
-    found += gemma_names("towers.expert", "paligemma_with_expert.gemma_expert.model", size.expert.depth)
-    return tuple(found)
+    return found
 
 
 GEMMA = {

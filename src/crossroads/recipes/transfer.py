@@ -22,6 +22,7 @@ from crossroads.recipes import (
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import pi0 as pi0_sizes
+from crossroads.recipes import smolvla as smolvla_sizes
 from crossroads.recipes.catalogue import PUBLISHED, RECIPES
 from crossroads.recipes.dit4dit_names import UNUSED as DIT4DIT_UNUSED
 from crossroads.recipes.dit4dit_names import dit4dit_names
@@ -33,6 +34,8 @@ from crossroads.recipes.motus_names import UNUSED as MOTUS_UNUSED
 from crossroads.recipes.motus_names import motus_names
 from crossroads.recipes.names import Renamed, cosmos_policy_names, fast_wam_names, gigaworld_names, pi0_names
 from crossroads.recipes.release import Release, empty_net, fetched, load_release, write_release
+from crossroads.recipes.smolvla_names import UNUSED as SMOLVLA_UNUSED
+from crossroads.recipes.smolvla_names import smolvla_names
 from crossroads.storage import appearing_folder
 
 SIDECAR = "import.json"
@@ -59,6 +62,7 @@ NAMES: Mapping[str, Callable[[], tuple[tuple[Renamed, ...], tuple[str, ...]]]] =
     "lingbot_va": lambda: (lingbot_va_names(lingbot_va_sizes.PUBLISHED), (LINGBOT_VA_UNUSED,)),
     "motus": lambda: (motus_names(motus_sizes.PUBLISHED), MOTUS_UNUSED),
     "pi0": lambda: (pi0_names(pi0_sizes.PUBLISHED), (r"paligemma_with_expert\..*lm_head\.weight",)),
+    "smolvla": lambda: (smolvla_names(smolvla_sizes.PUBLISHED), SMOLVLA_UNUSED),
 }
 
 

@@ -6,6 +6,7 @@ positions over the running sequence index, no biases, softmax scale ``head_dim *
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -76,10 +77,12 @@ class GemmaCondition:
 class GemmaFrame(nn.Module):
     """The final norm and the rotary angles."""
 
+    norm_of: Callable[[int, float], nn.Module] = GemmaNorm
+
     def __init__(self, spec: Gemma) -> None:
         super().__init__()
         self.spec = spec
-        self.norm = GemmaNorm(spec.width, spec.eps)
+        self.norm = self.norm_of(spec.width, spec.eps)
 
     def condition(
         self,
@@ -112,14 +115,16 @@ class GemmaFrame(nn.Module):
 class GemmaBlock(nn.Module):
     """One layer, cut in two around the joint softmax."""
 
+    norm_of: Callable[[int, float], nn.Module] = GemmaNorm
+
     def __init__(self, spec: Gemma) -> None:
         super().__init__()
         self.spec = spec
         w, e, g = spec.width, spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-        self.norm_attention = GemmaNorm(w, spec.eps)
+        self.norm_attention = self.norm_of(w, spec.eps)
         self.q, self.k = nn.Linear(w, e, bias=False), nn.Linear(w, g, bias=False)
         self.v, self.out = nn.Linear(w, g, bias=False), nn.Linear(e, w, bias=False)
-        self.norm_mlp = GemmaNorm(w, spec.eps)
+        self.norm_mlp = self.norm_of(w, spec.eps)
         self.gate, self.up = nn.Linear(w, spec.mlp, bias=False), nn.Linear(w, spec.mlp, bias=False)
         self.down = nn.Linear(spec.mlp, w, bias=False)
 
@@ -135,4 +140,7 @@ class GemmaBlock(nn.Module):
     ) -> Float[Tensor, "b n w"]:
         x = x + self.out(attended)
         y = self.norm_mlp(x)
-        return x + self.down(functional.gelu(self.gate(y), approximate="tanh") * self.up(y))
+        return x + self.down(self.activated(self.gate(y)) * self.up(y))
+
+    def activated(self, gate: Tensor) -> Tensor:
+        return functional.gelu(gate, approximate="tanh")
