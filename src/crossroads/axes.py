@@ -61,5 +61,8 @@ def _integration(recipe: Recipe) -> Integration:
     actions = [stream for stream in recipe.stage.streams if stream.carries == "action"]
     if not actions:
         return "none"
-    kinds: dict[str, Integration] = {"ActionTokens": "tokens", "ActionFrame": "image", "ActionLatent": "latent"}
+    kinds: dict[str, Integration] = {
+        **{"ActionTokens": "tokens", "ActionSlices": "tokens"},
+        **{"ActionFrame": "image", "ActionLatent": "latent"},
+    }
     return kinds[type(actions[0].codec).__name__]

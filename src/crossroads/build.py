@@ -18,6 +18,7 @@ from crossroads.codecs.frames import (
     ValueFrame,
     ValueFrameCodec,
 )
+from crossroads.codecs.fused_pixels import FusedPatchCodec, FusedPatches
 from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
@@ -25,6 +26,7 @@ from crossroads.codecs.pixels import PatchCodec, Patches, ShuffledPatches
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
 from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
 from crossroads.codecs.scene import SceneCodec, SceneFeatures
+from crossroads.codecs.slices import ActionSlices, BlankTokens, SliceCodec
 from crossroads.codecs.slots import CameraSlots, SlotCodec
 from crossroads.codecs.state import EmbodiedState, StateCodec, StateToken
 from crossroads.codecs.text import TextCodec, TextTokens
@@ -47,9 +49,12 @@ from crossroads.towers.wan import Wan, WanBlock, WanFrame
 
 CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionFrame: ActionFrameCodec,
+    ActionSlices: SliceCodec,
     ActionTokens: ActionCodec,
+    BlankTokens: LearnedCodec,
     CameraSlots: SlotCodec,
     EmbodiedState: StateCodec,
+    FusedPatches: FusedPatchCodec,
     ImageFeatures: ImageFeatureCodec,
     LearnedTokens: LearnedCodec,
     Patches: PatchCodec,
@@ -133,7 +138,7 @@ def fit_normalisers(policy: StreamPolicy, *, state: Statistics | None, actions: 
     for codec in policy.net.codecs.values():
         if isinstance(codec, StateCodec | StateFrameCodec) and state is not None:
             codec.normaliser.fit(state, codec.spec.normaliser)
-        if isinstance(codec, ActionCodec | ActionFrameCodec) and actions is not None:
+        if isinstance(codec, ActionCodec | ActionFrameCodec | SliceCodec) and actions is not None:
             codec.normaliser.fit(actions, codec.spec.normaliser)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from crossroads.codecs.action_tokens import ActionCodec
 from crossroads.codecs.frames import ActionFrameCodec
 from crossroads.codecs.latents import LatentEnds
+from crossroads.codecs.slices import SliceCodec
 from crossroads.codecs.spec import Latent, NeverTrained
 from crossroads.codecs.video_autoencoder import TIME_FACTOR
 from crossroads.history import History, continued
@@ -287,7 +288,7 @@ class StreamPolicy(nn.Module):
         """The settled action stream in physical units within the robot's limits, ``b n a``."""
         for name, latent in settled.streams.items():
             codec = self.net.own_codec(name)
-            if isinstance(codec, ActionCodec | ActionFrameCodec):
+            if isinstance(codec, ActionCodec | ActionFrameCodec | SliceCodec):
                 return self.space.clamp(codec.decode(latent))
         raise AssertionError(f"recipe {self.recipe.name} settles no action")
 

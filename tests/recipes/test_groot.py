@@ -9,28 +9,24 @@ from pathlib import Path
 import pytest
 import torch
 from every_recipe import policy_of, prepared_batch
-from safetensors.torch import load_file, save_file
+from released import goes_in_and_comes_out, weighs_and_works_as_said
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from crossroads.build import build_net
 from crossroads.codecs.action_tokens import ActionCodec, GrootEnds
 from crossroads.codecs.learned import LearnedTokens
 from crossroads.codecs.scene import QwenVision, SceneFeatures
-from crossroads.codecs.spec import Latent
+from crossroads.codecs.spec import Latent, all_valid
 from crossroads.codecs.state import EmbodiedState, StateCodec
-from crossroads.cost.flops import Work, parameters
+from crossroads.cost.flops import parameters
 from crossroads.net import StreamNet
-from crossroads.parity.recorded import all_valid, embedded
+from crossroads.parity.recorded import embedded
 from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import recipe
 from crossroads.recipes.groot_n1 import groot_n15, groot_n17
 from crossroads.recipes.groot_names import UNUSED, groot_names
 from crossroads.recipes.groot_sizes import N15, N17, GrootSize
-from crossroads.recipes.release import write_release
-from crossroads.recipes.transfer import Official, export_release, import_release
-from crossroads.towers.attend import Sdpa
+from crossroads.recipes.transfer import Official
 from crossroads.towers.groot import GrootN1Head
 from crossroads.towers.plain import Adapter
 
@@ -148,38 +144,21 @@ def test_published_sizes_weigh_what_the_releases_say() -> None:
     assert parts["groot_n15"]["codecs.future"] == 32 * 1536
 
 
+def released(form: str) -> Official:
+    size, make = TINY[form]
+    return Official(recipe=make(size), names=groot_names(size), unused=UNUSED)
+
+
 @every_form
 def test_the_official_layout_goes_in_and_comes_out_again(form: str, tmp_path: Path) -> None:
-    size, make = TINY[form]
-    released = Official(recipe=make(size), names=groot_names(size), unused=UNUSED)
-    net = made(form)
-    (file,) = write_release(net, released.names, tmp_path / "release")
-    given = load_file(file)
+    given = goes_in_and_comes_out(released(form), tmp_path, ("backbone.eagle_model.mlp1.0.weight",))
     assert given["action_head.state_encoder.layer2.W"].shape == (2, 7, 12)
     assert given["action_head.vl_self_attention.transformer_blocks.1.attn1.to_q.weight"].shape == (WIDTH, WIDTH)
-    leave = net.codecs["action"].get_submodule("leave.layers.1").weight
+    leave = made(form).get_parameter("codecs.action.leave.layers.1.weight")
     assert torch.equal(given["action_head.action_decoder.layer2.W"], -leave)  # published velocities point to the data
-    save_file({**given, "backbone.eagle_model.mlp1.0.weight": torch.zeros(1)}, file)
-    found = import_release(released, str(tmp_path / "release"), tmp_path / "ours", dtype=torch.float32)
-    for (name, ours), (other, theirs) in zip(found.named_parameters(), net.named_parameters(), strict=True):
-        assert name == other
-        assert torch.equal(ours, theirs)
-    (back,) = export_release(released, tmp_path / "ours", tmp_path / "back")
-    returned = load_file(back)
-    assert returned.keys() == given.keys()
-    assert all(torch.equal(returned[name], given[name]) for name in given)
 
 
 @every_form
 def test_weights_and_work_of_the_published_kind_are_the_counted_ones(form: str) -> None:
-    """The adapter and the banks, which nano has not; the frozen model is not run."""
-    size, make = TINY[form]
-    net, stage = made(form), make(size).stage
-    assert sum(weight.numel() for weight in net.parameters()) == sum(parameters(make(size)).parts.values())
-    given, names = latents(net, 1), frozenset(net.layout.groups)
-    net.attend_by(Sdpa(max_waste=0.0))
-    net.address(("arm",))
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        net(embedded(net, given, {}, names), {})
-    work = Work(stage=stage)
-    assert work.run(names) + work.embed(names) == counter.get_total_flops()
+    """The adapter and the banks, which nano has not."""
+    weighs_and_works_as_said(released(form))

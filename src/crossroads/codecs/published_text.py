@@ -20,7 +20,7 @@ from crossroads.types import Observation
 class PretrainedVocabulary:
     """The pieces of a published tokeniser, with the same face as the word vocabulary.
 
-    ``start`` None: texts begin without a mark. ``suffix`` is tokenised
+    ``start`` None: texts begin without a mark. A text is put into ``template`` at ``{task}``. ``suffix`` is tokenised
     on its own and appended (pi0's newline, its "start of answer" mark; openpi ``PaligemmaTokenizer.tokenize``).
     """
 
@@ -30,12 +30,13 @@ class PretrainedVocabulary:
     end: int
     subfolder: str = ""
     suffix: str = ""
+    template: str = "{task}"
 
     def encode(self, text: str) -> list[int]:
         """Start mark, the cleaned text (no underscores, one line), the suffix."""
         pieces = tokeniser(self.source, self.subfolder)
         cleaned = text.strip().replace("_", " ").replace("\n", " ")
-        ids = pieces.encode(cleaned, add_special_tokens=False)
+        ids = pieces.encode(self.template.format(task=cleaned), add_special_tokens=False)
         suffix = pieces.encode(self.suffix, add_special_tokens=False) if self.suffix else []
         return [*([] if self.start is None else [self.start]), *ids, *suffix]
 

@@ -20,13 +20,13 @@ from crossroads.build import build_net
 from crossroads.codecs.action_tokens import GrootEnds
 from crossroads.codecs.learned import LearnedTokens
 from crossroads.codecs.published_text import TextFeatures
-from crossroads.codecs.spec import Latent
+from crossroads.codecs.spec import Latent, all_valid
 from crossroads.errors import InputError
 from crossroads.net import StreamNet
 from crossroads.noise import corrupt, level_from_data_forward, velocity
 from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
-from crossroads.parity.recorded import all_valid, embedded, hearing, joint_of, load_published
+from crossroads.parity.recorded import embedded, hearing, joint_of, load_published
 from crossroads.recipes.groot_n1 import groot_n1
 from crossroads.recipes.groot_names import groot_names
 from crossroads.recipes.groot_sizes import N15, N17, GrootSize

@@ -17,13 +17,13 @@ from crossroads.build import build_net
 from crossroads.codecs.action_tokens import ActionTokens
 from crossroads.codecs.pixels import ShuffledPatches
 from crossroads.codecs.published_text import PretrainedVocabulary
-from crossroads.codecs.spec import Latent
+from crossroads.codecs.spec import Latent, all_valid
 from crossroads.codecs.state import StateToken
 from crossroads.noise import corrupt
 from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
 from crossroads.parity.pi0 import Prepared, masks, sampled, stepped
-from crossroads.parity.recorded import all_valid, load_published
+from crossroads.parity.recorded import load_published
 from crossroads.recipes.smolvla import PUBLISHED, SmolVlaSize, smolvla
 from crossroads.recipes.smolvla_names import smolvla_names
 from crossroads.towers.llama import Llama, SmolExpert

@@ -17,6 +17,7 @@ from crossroads.recipes import (
     motus_sizes,
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
+from crossroads.recipes import openvla_oft as openvla_oft_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import smolvla as smolvla_sizes
 from crossroads.recipes.cloning import cloning
@@ -31,6 +32,7 @@ from crossroads.recipes.lingbot_va import lingbot_va, lingbot_va_towers
 from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
+from crossroads.recipes.openvla_oft import openvla_oft
 from crossroads.recipes.pi0 import pi0
 from crossroads.recipes.smolvla import smolvla
 
@@ -54,6 +56,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "motus": motus,
     "nano_video": nano_video,
     "nano_vlm": nano_vlm,
+    "openvla_oft": openvla_oft,
     "pi0": pi0,
     "smolvla": smolvla,
 }
@@ -74,6 +77,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "lingbot_va": partial(lingbot_va, lingbot_va_sizes.PUBLISHED),
     "lingbot_va_towers": partial(lingbot_va_towers, lingbot_va_sizes.PUBLISHED),
     "motus": partial(motus, motus_sizes.PUBLISHED),
+    "openvla_oft": partial(openvla_oft, openvla_oft_sizes.PUBLISHED),
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
     "smolvla": partial(smolvla, smolvla_sizes.PUBLISHED),
 }

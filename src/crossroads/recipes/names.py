@@ -29,7 +29,8 @@ class Renamed:
 
     ``shape``: how a published tensor is reshaped into ours ("" for not at all), an einops pattern; ``axes``: the
     sizes that the way back needs. ``negated``: ours is theirs with the other sign (the last map of a network whose
-    published velocity points to the data).
+    published velocity points to the data). ``row``: ours is this row of a published table, which has an entry of
+    its own before this one.
     """
 
     ours: str
@@ -37,6 +38,7 @@ class Renamed:
     shape: str = ""
     axes: tuple[tuple[str, int], ...] = ()
     negated: bool = False
+    row: int | None = None
 
 
 def imported(renamed: Iterable[Renamed], published: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -46,7 +48,7 @@ def imported(renamed: Iterable[Renamed], published: Mapping[str, Tensor]) -> dic
         for name in entry.theirs:
             if name not in published:
                 raise InputError(where="published weights", expected=name, got="none", do=nearest(name, published))
-        parts = [published[name] for name in entry.theirs]
+        parts = [published[name] if entry.row is None else published[name][entry.row][None] for name in entry.theirs]
         axes = dict(entry.axes)
         stacked = torch.cat([rearrange(part, entry.shape, **axes) if entry.shape else part for part in parts])
         weights[entry.ours] = -stacked if entry.negated else stacked
@@ -60,6 +62,9 @@ def exported(renamed: Iterable[Renamed], ours: Mapping[str, Tensor]) -> dict[str
         before, _, after = entry.shape.partition("->")
         whole = -ours[entry.ours] if entry.negated else ours[entry.ours]
         for name, part in zip(entry.theirs, whole.chunk(len(entry.theirs)), strict=True):
+            if entry.row is not None:
+                weights[name][entry.row] = part[0]
+                continue
             weights[name] = rearrange(part, f"{after} -> {before}", **dict(entry.axes)) if entry.shape else part.clone()
     return weights
 

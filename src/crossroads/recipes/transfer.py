@@ -21,6 +21,7 @@ from crossroads.recipes import (
     motus_sizes,
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
+from crossroads.recipes import openvla_oft as openvla_oft_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import smolvla as smolvla_sizes
 from crossroads.recipes.catalogue import PUBLISHED, RECIPES
@@ -33,6 +34,8 @@ from crossroads.recipes.lingbot_va_names import lingbot_va_names
 from crossroads.recipes.motus_names import UNUSED as MOTUS_UNUSED
 from crossroads.recipes.motus_names import motus_names
 from crossroads.recipes.names import Renamed, cosmos_policy_names, fast_wam_names, gigaworld_names, pi0_names
+from crossroads.recipes.openvla_oft_names import openvla_oft_names
+from crossroads.recipes.openvla_oft_names import unused as openvla_oft_unused
 from crossroads.recipes.release import Release, empty_net, fetched, load_release, write_release
 from crossroads.recipes.smolvla_names import UNUSED as SMOLVLA_UNUSED
 from crossroads.recipes.smolvla_names import smolvla_names
@@ -61,6 +64,10 @@ NAMES: Mapping[str, Callable[[], tuple[tuple[Renamed, ...], tuple[str, ...]]]] =
     "groot_n17": lambda: (groot_names(groot_sizes.N17), GROOT_UNUSED),
     "lingbot_va": lambda: (lingbot_va_names(lingbot_va_sizes.PUBLISHED), (LINGBOT_VA_UNUSED,)),
     "motus": lambda: (motus_names(motus_sizes.PUBLISHED), MOTUS_UNUSED),
+    "openvla_oft": lambda: (
+        openvla_oft_names(openvla_oft_sizes.PUBLISHED),
+        openvla_oft_unused(openvla_oft_sizes.PUBLISHED),
+    ),
     "pi0": lambda: (pi0_names(pi0_sizes.PUBLISHED), (r"paligemma_with_expert\..*lm_head\.weight",)),
     "smolvla": lambda: (smolvla_names(smolvla_sizes.PUBLISHED), SMOLVLA_UNUSED),
 }

@@ -6,7 +6,6 @@ positions over the running sequence index, no biases, softmax scale ``head_dim *
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -77,7 +76,7 @@ class GemmaCondition:
 class GemmaFrame(nn.Module):
     """The final norm and the rotary angles."""
 
-    norm_of: Callable[[int, float], nn.Module] = GemmaNorm
+    norm_of: type[GemmaNorm] = GemmaNorm
 
     def __init__(self, spec: Gemma) -> None:
         super().__init__()
@@ -115,7 +114,7 @@ class GemmaFrame(nn.Module):
 class GemmaBlock(nn.Module):
     """One layer, cut in two around the joint softmax."""
 
-    norm_of: Callable[[int, float], nn.Module] = GemmaNorm
+    norm_of: type[GemmaNorm] = GemmaNorm
 
     def __init__(self, spec: Gemma) -> None:
         super().__init__()

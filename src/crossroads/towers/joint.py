@@ -173,15 +173,15 @@ class Joint(nn.Module):
         plans: dict[tuple[frozenset[str], tuple[tuple[Edge, ...], ...]], tuple[Call, ...]] = {}
         for index, layer in enumerate(self.layers):
             edges = tuple(self._read(name, index, placed) for name in active)
-            asked = (layer.mapping, edges)  # pyright: ignore[reportAttributeAccessIssue]
-            if asked not in plans:
-                plans[asked] = self._plan(dict(zip(active, edges, strict=True)), asked[0], placed)
+            mapping: frozenset[str] = layer.mapping  # pyright: ignore[reportAssignmentType]
+            if (mapping, edges) not in plans:
+                plans[mapping, edges] = self._plan(dict(zip(active, edges, strict=True)), mapping, placed)
             cached = {
                 name: Keys(k=states[name].keys[index], v=states[name].values[index])
                 for name in {edge.src for found in edges for edge in found} & set(states)
             }
             conditions = {tower: told[tower][index] for tower in x}
-            x, new = layer(x, conditions, cached, plans[asked], self.attend)
+            x, new = layer(x, conditions, cached, plans[mapping, edges], self.attend)
             for tower, found in new.items():
                 for name, entry in _by_group(found, spans[tower]).items():
                     keys[name].append(_grown(states.get(name), index, entry))

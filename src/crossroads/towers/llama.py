@@ -99,16 +99,17 @@ class SmolFrame(LlamaFrame):
 class SmolBlock(LlamaBlock):
     """One layer of SmolVLA's expert, of one kind or the other."""
 
-    def __init__(self, spec: SmolExpert, layer: int) -> None:
+    def __init__(self, spec: SmolExpert, layer: int = 0) -> None:
         super().__init__(spec)
         self.maps = spec.maps_keys(layer)
         if self.maps:
             wide = spec.kv_heads * spec.head_dim
             self.k, self.v = nn.Linear(wide, wide, bias=False), nn.Linear(wide, wide, bias=False)
 
-    def before(self, x: Float[Tensor, "b n w"], condition: SmolCondition) -> tuple[QKV, None]:
+    def before(self, x: Float[Tensor, "b n w"], condition: GemmaCondition) -> tuple[QKV, None]:
         if not self.maps:
             return super().before(x, condition)
+        assert isinstance(condition, SmolCondition)
         q = self.q(self.norm_attention(x)).unflatten(-1, (self.spec.heads, -1))
         none = q.new_zeros(*q.shape[:2], self.spec.kv_heads, self.spec.head_dim)
         return QKV(q=rotate_halves(q, condition.restarted), k=none, v=none), None
