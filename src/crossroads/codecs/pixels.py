@@ -185,4 +185,5 @@ def sincos_places(rows: int, columns: int, width: int) -> Float[Tensor, "n w"]:
     frequency = 100.0 ** -(torch.arange(width // 4) / (width // 4))
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     angles = [axis.flatten()[:, None] * frequency for axis in (y, x)]
-    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
+    waves = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
+    return functional.pad(waves, (0, width - waves.shape[1]))  # of a width that four does not divide, the rest is zero

@@ -17,6 +17,7 @@ from crossroads.codecs.action_tokens import ActionTokens
 from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.pixels import Patches
+from crossroads.codecs.slices import ActionSlices
 from crossroads.codecs.slots import CameraSlots
 from crossroads.codecs.text import TextTokens
 from crossroads.cost.flops import Work
@@ -248,6 +249,9 @@ def _answers(names: frozenset[str], work: Work) -> Kept:
         codec, num = group.stream.codec, work.num(name)
         if isinstance(codec, TextTokens):
             total += Kept(wide=num * codec.vocabulary.size)
+        elif isinstance(codec, ActionSlices):  # norms of what is joined and of each block, and what they give
+            joined, inside = num * work.width(group), codec.num_actions * codec.hidden
+            total += Kept(narrow=joined + (2 + 2 * codec.blocks) * inside, wide=joined + (1 + codec.blocks) * inside)
         else:
             size = codec.read_flops(group.view.kind, work.width(group)) // (2 * num * work.width(group))
             total += Kept(wide=num * size)

@@ -33,7 +33,6 @@ from crossroads.towers.llama import Llama
 
 VLA = "vla."
 ONE_FORM = {"arch_specifier": "no-align+fused-gelu-mlp"}
-BINS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,9 +188,9 @@ def predicted(prepared: Prepared) -> dict[str, Tensor]:
     answer = codec.read(hidden)
     said = (hidden @ prepared.case.weights[f"{VLA}language_model.lm_head.weight"].T).argmax(dim=-1)
     head = prepared.size.text.vocabulary.size - made["pad_to_multiple_of"]
-    edges = torch.linspace(-1, 1, BINS, dtype=torch.float64)
+    edges = torch.linspace(-1, 1, made["n_action_bins"], dtype=torch.float64)
     centres = ((edges[:-1] + edges[1:]) / 2).float()
-    number = (head - said - 1).clamp(0, BINS - 2)
+    number = (head - said - 1).clamp(0, len(centres) - 1)
     return {
         "actions": codec.decode(answer)[0],
         "normalized_actions": rearrange(answer, "1 (n a) 1 -> n a", a=prepared.size.action.action_size),

@@ -7,6 +7,7 @@ as that of pi0 does, whose record of a step and of acting is used.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -19,8 +20,9 @@ from crossroads.codecs.pixels import ShuffledPatches
 from crossroads.codecs.published_text import PretrainedVocabulary
 from crossroads.codecs.spec import Latent, all_valid
 from crossroads.codecs.state import StateToken
+from crossroads.errors import InputError
 from crossroads.noise import corrupt
-from crossroads.parity.case import GoldenCase
+from crossroads.parity.case import GoldenCase, Named
 from crossroads.parity.compare import Produced
 from crossroads.parity.pi0 import Prepared, masks, sampled, stepped
 from crossroads.parity.recorded import load_published
@@ -87,7 +89,7 @@ def size_of(case: GoldenCase) -> SmolVlaSize:
     made, given = case.meta["constructor"], case.inputs
     text, vision = made["text_config"], made["vision_config"]
     vision.demand({"layer_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh"})
-    made.demand({**PERIODS, "attention_mode": "cross_attn", "prefix_length": -1, "add_image_special_tokens": False})
+    made.demand({**PERIODS, "prefix_length": -1, "add_image_special_tokens": False})
     made.demand({"num_expert_layers": made["num_vlm_layers"]})
     num_cameras = sum(name.startswith("image_mask") for name in given)
     assert isinstance(PUBLISHED.text.vocabulary, PretrainedVocabulary)
@@ -124,11 +126,24 @@ def size_of(case: GoldenCase) -> SmolVlaSize:
         expert=SmolExpert(
             width=made["expert_hidden_size"],
             mlp=made["expert_intermediate_size"],
-            joint_every=made["self_attn_every_n_layers"],
+            joint_every=_joint_every(made),
             **geometry,
         ),
         denoising_steps=made["num_steps"],
     )
+
+
+def _joint_every(made: Named[Any]) -> int:
+    """Of a case's layers every so many-th is joint; in the mode ``self_attn`` all are."""
+    every = made["self_attn_every_n_layers"] if "cross" in made["attention_mode"] else 1
+    if every < 1:
+        raise InputError(
+            where=f"{made.where}.self_attn_every_n_layers",
+            expected="1 or more",
+            got=str(every),
+            do="crossroads has no form of this network without joint layers.",
+        )
+    return every
 
 
 @torch.no_grad()

@@ -124,6 +124,8 @@ N15 = GrootSize(
     backbone=None,
     departs=(
         *BOTH_PUBLISHED,
+        "The frozen Eagle 2.5 cannot be loaded (transformers has no class of it): this size is shown, costed, imported "
+        "and held against recordings, and neither acts nor trains; N1.7 does.",
         "The future tokens are there, and learn from the actions alone: their loss on embeddings of the future (FLARE) "
         "is not in the released code either.",
     ),
