@@ -35,20 +35,22 @@ from crossroads.towers.wan import Wan
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """Numbers kept in the precision that matrix products run in (``narrow``), and in float32 (``wide``)."""
+    """Numbers kept in the precision that matrix products run in (``narrow``), and in float32 (``wide``); ``cast``:
+    copies of float32 numbers that a product makes for itself where it is narrower."""
 
     narrow: int = 0
     wide: int = 0
+    cast: int = 0
 
     def __add__(self, other: Kept) -> Kept:
-        return Kept(narrow=self.narrow + other.narrow, wide=self.wide + other.wide)
+        return Kept(narrow=self.narrow + other.narrow, wide=self.wide + other.wide, cast=self.cast + other.cast)
 
     def times(self, count: int) -> Kept:
         """So many of the same."""
-        return Kept(narrow=self.narrow * count, wide=self.wide * count)
+        return Kept(narrow=self.narrow * count, wide=self.wide * count, cast=self.cast * count)
 
     def bytes(self, narrow_bytes: int) -> int:
-        return self.narrow * narrow_bytes + self.wide * 4
+        return (self.narrow + (self.cast if narrow_bytes < 4 else 0)) * narrow_bytes + self.wide * 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +189,11 @@ def _groot_layer(spec: GrootHead, given: Pass) -> Kept:
     return kept + Kept(narrow=2 * m * w)
 
 
+def _groot_n1_layer(spec: GrootN1Head, given: Pass) -> Kept:
+    """The same over final states, which are float32: each layer's keys and its values copy them anew."""
+    return _groot_layer(spec, given) + Kept(cast=2 * given.num_context * spec.context_width)
+
+
 def _given_layer(spec: Given, given: Pass) -> Kept:
     return Kept()
 
@@ -197,7 +204,7 @@ _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     Gemma: _gemma_layer,
     Given: _given_layer,
     GrootHead: _groot_layer,
-    GrootN1Head: _groot_layer,
+    GrootN1Head: _groot_n1_layer,
     Llama: _gemma_layer,
     MotusExpert: _motus_layer,
     Plain: _plain_layer,
