@@ -19,6 +19,7 @@ from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.pixels import Patches
 from crossroads.codecs.slices import ActionSlices
 from crossroads.codecs.slots import CameraSlots
+from crossroads.codecs.state import StateToken
 from crossroads.codecs.text import TextTokens
 from crossroads.cost.flops import Work
 from crossroads.errors import InputError
@@ -233,6 +234,8 @@ def _embedding(name: str, work: Work) -> Kept:
         pixels = len(codec.shown) * 3 * codec.image_hw[0] * codec.image_hw[1]
         ends = Kept(narrow=pixels + num * codec.vision_width, wide=num * codec.vision_width)
         return _vision_layer(codec).times(codec.depth) + ends
+    if isinstance(codec, StateToken):
+        return Kept(narrow=num * (codec.num_state + 2 * sum(codec.hidden)))
     if isinstance(codec, ActionTokens):
         return Kept(narrow=num * (codec.action_size + (4 * width if codec.level_in_codec else 0)))
     if isinstance(codec, VideoLatents | CameraSlots):
@@ -259,6 +262,7 @@ def _answers(names: frozenset[str], work: Work) -> Kept:
         elif isinstance(codec, ActionSlices):  # norms of what is joined and of each block, and what they give
             joined, inside = num * work.width(group), codec.num_actions * codec.hidden
             total += Kept(narrow=joined + (2 + 2 * codec.blocks) * inside, wide=joined + (1 + codec.blocks) * inside)
+            total += Kept(wide=num)
         else:
             size = codec.read_flops(group.view.kind, work.width(group)) // (2 * num * work.width(group))
             total += Kept(wide=num * size)
