@@ -20,16 +20,18 @@ from crossroads.codecs.frames import (
     ValueFrame,
     ValueFrameCodec,
 )
+from crossroads.codecs.fused_pixels import FusedPatchCodec, FusedPatches
 from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
-from crossroads.codecs.pixels import PatchCodec, Patches
+from crossroads.codecs.pixels import PatchCodec, Patches, ShuffledPatches
 from crossroads.codecs.prompt import PromptCodec, PromptTokens
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
 from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
 from crossroads.codecs.scene import SceneCodec, SceneFeatures
+from crossroads.codecs.slices import ActionSlices, BlankTokens, SliceCodec
 from crossroads.codecs.slots import CameraSlots, SlotCodec
-from crossroads.codecs.state import StateCodec, StateToken
+from crossroads.codecs.state import EmbodiedState, StateCodec, StateToken
 from crossroads.codecs.subtask import SubtaskCodec, SubtaskTokens
 from crossroads.codecs.text import TextCodec, TextTokens
 from crossroads.errors import InputError
@@ -42,23 +44,29 @@ from crossroads.stage import Stage
 from crossroads.towers.cosmos import Cosmos, CosmosBlock, CosmosFrame
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
 from crossroads.towers.given import Given, GivenFrame
-from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead
+from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead, GrootN1Head
 from crossroads.towers.joint import Joint, JointLayer
+from crossroads.towers.llama import Llama, LlamaBlock, LlamaFrame, SmolBlock, SmolExpert, SmolFrame
 from crossroads.towers.motus import MotusBlock, MotusExpert, MotusFrame
-from crossroads.towers.plain import Plain, PlainBlock, PlainFrame
+from crossroads.towers.plain import Adapter, AdapterFrame, Plain, PlainBlock, PlainFrame
 from crossroads.towers.wan import Wan, WanBlock, WanFrame
 
 CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionFrame: ActionFrameCodec,
+    ActionSlices: SliceCodec,
     ActionTokens: ActionCodec,
+    BlankTokens: LearnedCodec,
     CameraSlots: SlotCodec,
     DiscreteActions: DiscreteActionCodec,
+    EmbodiedState: StateCodec,
+    FusedPatches: FusedPatchCodec,
     ImageFeatures: ImageFeatureCodec,
     LearnedTokens: LearnedCodec,
     Patches: PatchCodec,
     PromptTokens: PromptCodec,
     ReasonFeatures: ReasonCodec,
     SceneFeatures: SceneCodec,
+    ShuffledPatches: PatchCodec,
     StateFrame: StateFrameCodec,
     StateToken: StateCodec,
     SubtaskTokens: SubtaskCodec,
@@ -70,12 +78,16 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
 THROUGH = (ActionFrame, DiscreteActions, StateFrame, SubtaskTokens, ValueFrame)
 """Codecs that have a raw side of their own and share the maps into and out of the tower."""
 TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
+    Adapter: (AdapterFrame, PlainBlock),
     Cosmos: (CosmosFrame, CosmosBlock),
     Gemma: (GemmaFrame, GemmaBlock),
     Given: (GivenFrame, nn.Identity),
     GrootHead: (GrootFrame, GrootBlock),
+    GrootN1Head: (GrootFrame, GrootBlock),
+    Llama: (LlamaFrame, LlamaBlock),
     MotusExpert: (MotusFrame, MotusBlock),
     Plain: (PlainFrame, PlainBlock),
+    SmolExpert: (SmolFrame, SmolBlock),
     Wan: (WanFrame, WanBlock),
 }
 
@@ -107,12 +119,15 @@ def build_net(stage: Stage) -> StreamNet:
     return StreamNet(layout=layout, sequence=stage.sequence, codecs=codecs, joints=joints)
 
 
+def _block(spec: Any, layer: int) -> nn.Module:
+    return SmolBlock(spec, layer) if isinstance(spec, SmolExpert) else TOWERS[type(spec)][1](spec)
+
+
 def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> Joint:
     geometry = specs[min(names)].geometry
     frames = {name: TOWERS[type(specs[name])][0](specs[name]) for name in sorted(names)}
     layers = [
-        JointLayer({name: TOWERS[type(specs[name])][1](specs[name]) for name in sorted(names)})
-        for _ in range(geometry.depth)
+        JointLayer({name: _block(specs[name], layer) for name in sorted(names)}) for layer in range(geometry.depth)
     ]
     modulators = {}
     for edge in layout.edges:
@@ -130,7 +145,7 @@ def fit_normalisers(policy: StreamPolicy, *, state: Statistics | None, actions: 
     for codec in policy.net.codecs.values():
         if isinstance(codec, StateCodec | StateFrameCodec | PromptCodec) and state is not None:
             codec.normaliser.fit(state, codec.spec.normaliser)
-        if isinstance(codec, ActionCodec | ActionFrameCodec | DiscreteActionCodec) and actions is not None:
+        if isinstance(codec, ActionCodec | ActionFrameCodec | DiscreteActionCodec | SliceCodec) and actions is not None:
             codec.normaliser.fit(actions, codec.spec.normaliser)
 
 

@@ -17,6 +17,7 @@ from crossroads.schedule import Branch, Commit, Decode, Denoise, Guidance, Predi
 from crossroads.solvers import Skipping, SkippingWhileAlike
 from crossroads.stage import Phase, Stage, Tower
 from crossroads.streams import Edge, Stream, ViewKind
+from crossroads.towers.llama import SmolExpert
 
 
 class Checked(Protocol):
@@ -59,6 +60,7 @@ def check(recipe: Checked) -> None:
             _refuse(recipe, f"edge {edge.dst} <- {edge.src}", "value edges only between stages", "one inside", ())
         _check_layers(recipe, edge, layout, towers)
         _check_across(recipe, edge, layout, towers)
+        _check_mapped(recipe, edge, layout, towers)
     _check_cuts(recipe, layout)
     _check_coupled(recipe, layout)
     _check_told(recipe, layout)
@@ -179,6 +181,21 @@ def _check_across(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[s
     for other, group in layout.groups.items():
         if group.tower == tower and replace(edge, dst=other) not in layout.edges:
             _refuse(recipe, place, f"the same edge from every group of tower {tower!r}", f"none from {other}", ())
+
+
+def _check_mapped(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[str, Tower]) -> None:
+    """A layer that maps the keys it reads has none of its own tower, and its maps learn from what they read."""
+    tower = layout.groups[edge.dst].tower
+    spec = towers[tower].spec
+    if not isinstance(spec, SmolExpert) or edge.via != "joint":
+        return
+    mapping = [layer for layer in range(spec.depth) if spec.maps_keys(layer)]
+    layers = range(spec.depth) if edge.layers is None else edge.layers
+    place = f"edge {edge.dst} <- {edge.src}"
+    if layout.groups[edge.src].tower == tower and set(mapping) & set(layers):
+        _refuse(recipe, f"{place}, layers", f"none of {mapping}, which read other towers", str(edge.layers), ())
+    if not edge.grad:
+        _refuse(recipe, place, f"a gradient: tower {tower!r} maps what it reads", "a cut edge", ())
 
 
 def _check_cuts(recipe: Checked, layout: Layout) -> None:

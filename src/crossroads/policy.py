@@ -20,6 +20,7 @@ from crossroads.codecs.action_tokens import ActionCodec
 from crossroads.codecs.discrete_actions import DiscreteActionCodec
 from crossroads.codecs.frames import ActionFrameCodec
 from crossroads.codecs.latents import LatentEnds
+from crossroads.codecs.slices import SliceCodec
 from crossroads.codecs.spec import Latent, NeverTrained
 from crossroads.codecs.video_autoencoder import TIME_FACTOR
 from crossroads.errors import InputError
@@ -327,7 +328,7 @@ class StreamPolicy(nn.Module):
         """The settled action stream in physical units within the robot's limits, ``b n a``."""
         for name, latent in settled.streams.items():
             codec = self.net.own_codec(name)
-            if isinstance(codec, ActionCodec | ActionFrameCodec | DiscreteActionCodec):
+            if isinstance(codec, ActionCodec | ActionFrameCodec | DiscreteActionCodec | SliceCodec):
                 return self.space.clamp(codec.decode(latent))
         raise AssertionError(f"recipe {self.recipe.name} settles no action")
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from crossroads.codecs import scene
-from crossroads.codecs.scene import QwenVision, SceneCodec, SceneFeatures
+from crossroads.codecs.scene import EagleVision, QwenVision, SceneCodec, SceneFeatures
 from crossroads.errors import InputError
 from crossroads.types import Observation
 
@@ -36,32 +36,38 @@ def seen(*text: str) -> Observation:
 
 
 class Frozen:
-    """Stands for the processor and the model: as many tokens as a picture's and a text's words."""
+    """Stands for the processor and the model: as many tokens as pictures have, and as a text has words."""
+
+    image_token_id, passes = 0, 0
 
     def apply_chat_template(self, messages: list[dict], *, add_generation_prompt: bool) -> str:
         assert add_generation_prompt
-        picture, words = messages[0]["content"]
-        self.shape = picture["image"].shape
+        *pictures, words = messages[0]["content"]
+        self.shape = pictures[0]["image"].shape
         return words["text"]
 
     def __call__(self, *, text: list[str], images: list[Tensor], return_tensors: str) -> dict[str, Tensor]:
-        num = SPEC.model.num_pictured(tuple(images[0].shape[1:])) + len(text[0].split())  # pyright: ignore
-        return {"input_ids": torch.arange(num)[None]}
+        num = sum(SPEC.model.num_pictured(tuple(image.shape[1:])) for image in images)  # pyright: ignore
+        words = torch.arange(1, 1 + len(text[0].split()))
+        return {"input_ids": torch.cat([words[:1], torch.zeros(num, dtype=torch.long), words[1:]])[None]}
 
     def to(self, device: torch.device) -> Callable[..., SimpleNamespace]:
         return partial(self.model, device)
 
     def model(self, device: torch.device, *, input_ids: Tensor, output_hidden_states: bool) -> SimpleNamespace:
         assert input_ids.device == device
-        states = input_ids[..., None].expand(-1, -1, SPEC.model.width).float()
+        self.passes += 1
+        numbers = torch.arange(input_ids.shape[1], device=device)[None]
+        states = numbers[..., None].expand(-1, -1, SPEC.model.width).float()
         return SimpleNamespace(hidden_states=(torch.zeros_like(states), states))
 
 
 @pytest.fixture
 def frozen(monkeypatch: pytest.MonkeyPatch) -> Frozen:
     found = Frozen()
+    scene._states.cache_clear()
     for part in ("image_text_processor", "image_text_model"):
-        monkeypatch.setattr(scene, part, lambda source: found)
+        monkeypatch.setattr(scene, part, lambda *given: found)
     return found
 
 
@@ -81,6 +87,30 @@ def test_the_model_runs_where_the_policy_runs(frozen: Frozen) -> None:
     obs = seen("push")
     latent = SceneCodec(SPEC, 8).observe(replace(obs, state=obs.state.to("meta")))
     assert latent.values.device == latent.valid.device == torch.device("meta")
+
+
+def test_pictures_and_words_are_held_apart_and_share_one_pass_of_the_model(frozen: Frozen) -> None:
+    apart = replace(SPEC, apart=True, direct=True, part="image", max_words=4)
+    codecs = {part: SceneCodec(replace(apart, part=part), 6) for part in ("image", "words")}
+    found = {part: codec.observe(seen("push", "push the cube")) for part, codec in codecs.items()}
+    assert (apart.num_tokens("now"), codecs["words"].spec.num_tokens("now")) == (3 * 2, 4)
+    assert found["image"].values[1, :, 0].tolist() == [1, 2, 3, 4, 5, 6]
+    assert found["words"].values[1, :, 0].tolist() == [0, 7, 8, 0]
+    assert found["words"].valid.sum(dim=1).tolist() == [1, 3]
+    assert frozen.passes == 2
+    assert codecs["image"].spec.encode_flops("now") > codecs["words"].spec.encode_flops("now") == 0
+    assert not list(codecs["image"].parameters())
+    with pytest.raises(InputError, match=r"a tower as wide as the model \(6\), got 8"):
+        SceneCodec(apart, 8)
+
+
+def test_what_is_cut_off_the_frozen_model_is_not_paid_for() -> None:
+    whole, cut = QwenVision().flops((64, 64), 9), QwenVision().flops((64, 64), 9, num_layers=7)
+    vision = QwenVision().vision_flops((64, 64))
+    assert cut - vision == pytest.approx((whole - vision) / 4)
+    eagle = EagleVision()
+    assert eagle.num_pictured((224, 224)) == 256
+    assert eagle.flops((224, 224), 0) == pytest.approx(2 * 256 * (0.41e9 + 0.60e9), rel=0.1)
 
 
 def test_cameras_stand_on_one_canvas_and_an_empty_place_is_grey() -> None:

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossroads.codecs.banks import Activation, end_flops, end_parameters, make_end
+from crossroads.codecs.banks import Activation, end_flops, end_parameters, linear_of, make_end
 from crossroads.codecs.spec import Latent
 from crossroads.errors import InputError
-from crossroads.noise import TIMESTEPS
+from crossroads.noise import TIMESTEPS, level_from_data_forward
 from crossroads.space import Normaliser, NormaliserKind
 from crossroads.streams import ViewKind, linear_flops, linear_parameters
 from crossroads.towers.spec import level_sinusoid, sinusoid
@@ -32,8 +32,31 @@ class HeadEnds:
     widened: int
     buckets: int = 1000
 
+    @property
+    def embodied(self) -> bool:
+        """Whether every layer of both networks is there per robot, not those at the raw ends alone."""
+        return False
+
+    @property
+    def from_noise(self) -> bool:
+        """Whether buckets count from noise (0) to clean."""
+        return False
+
     def num_parameters(self, width: int) -> int:
         return self.num_places * width + linear_parameters(width, self.widened)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrootEnds(HeadEnds):
+    """The ends as GR00T N1 itself has them: all but the last norm's map is there per robot, time runs to the data."""
+
+    @property
+    def embodied(self) -> bool:
+        return True
+
+    @property
+    def from_noise(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +118,19 @@ class ActionTokens:
         asked = {"num_actions": self.num_actions, "action_size": self.action_size, "control_hz": self.control_hz}
         return Window(**{**vars(NOTHING), **asked})
 
+    @property
+    def throughout(self) -> bool:
+        """Whether every layer of both networks is there per robot."""
+        return self.head is not None and self.head.embodied
+
     def num_parameters(self, width: int) -> int:
-        size, num = self.action_size, len(self.robots)
-        ends = end_parameters(size, width, self.hidden, num)
-        ends += end_parameters(size, self.head.widened if self.head else width, self.way_out, num, back=True)
+        size, num, all_of = self.action_size, len(self.robots), self.throughout
+        ends = end_parameters(size, width, self.hidden, num, throughout=all_of)
+        wide = self.head.widened if self.head else width
+        ends += end_parameters(size, wide, self.way_out, num, back=True, throughout=all_of)
         ends += self.head.num_parameters(width) if self.head else 0
         told = linear_parameters(2 * width, width) + linear_parameters(width, width)
-        return ends + (told if self.mixes_level else 0)
+        return ends + (told * (max(1, num) if all_of else 1) if self.mixes_level else 0)
 
     def embed_flops(self, view: ViewKind, width: int) -> int:
         told = linear_flops(self.num_actions, 2 * width, width) + linear_flops(self.num_actions, width, width)
@@ -130,11 +159,12 @@ class ActionCodec(nn.Module):
         self.width = width
         self.normaliser = Normaliser(spec.action_size)
         kind, robots, wide = spec.activation, spec.robots, spec.head.widened if spec.head else width
-        self.enter = make_end(spec.action_size, width, spec.hidden, robots, activation=kind)
-        self.leave = make_end(spec.action_size, wide, spec.way_out, robots, back=True, activation=kind)
+        all_of, size = spec.throughout, spec.action_size
+        self.enter = make_end(size, width, spec.hidden, robots, activation=kind, throughout=all_of)
+        self.leave = make_end(size, wide, spec.way_out, robots, back=True, activation=kind, throughout=all_of)
         if spec.mixes_level:
-            self.told_in = nn.Linear(2 * width, width)
-            self.told_out = nn.Linear(width, width)
+            self.told_in = linear_of(2 * width, width, robots if all_of else ())
+            self.told_out = linear_of(width, width, robots if all_of else ())
         if spec.head:
             self.places = nn.Parameter(0.02 * torch.randn(spec.head.num_places, width))
             self.widen = nn.Linear(width, spec.head.widened)
@@ -158,7 +188,8 @@ class ActionCodec(nn.Module):
 
     def _wave(self, level: Tensor) -> Float[Tensor, "b n w"]:
         if self.spec.head:
-            return bucket_sinusoid(level, self.width, self.spec.head.buckets)
+            told = level_from_data_forward(level) if self.spec.head.from_noise else level
+            return bucket_sinusoid(told, self.width, self.spec.head.buckets)
         return (timestep_sinusoid if self.spec.timesteps else level_sinusoid)(level, self.width)
 
     def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n a"]:
@@ -186,7 +217,7 @@ def timestep_sinusoid(level: Float[Tensor, "b n"], width: int) -> Float[Tensor, 
 def bucket_sinusoid(level: Float[Tensor, "b n"], width: int, buckets: int) -> Float[Tensor, "b n w"]:
     """``[sin, cos](b / 10000^(i / half))`` of the whole bucket ``b`` that a level falls into, in float32 (GR00T's
     ``SinusoidalPositionalEncoding``)."""
-    bucket = torch.floor(level.float() * buckets)
+    bucket = torch.trunc(level.float() * buckets)
     steps = torch.arange(width // 2, dtype=torch.float32, device=level.device)
     angle = bucket.unsqueeze(-1) * (-steps * (math.log(1e4) / (width // 2))).exp()
     return torch.cat([angle.sin(), angle.cos()], dim=-1)

@@ -69,18 +69,24 @@ def make_end(
     *,
     back: bool = False,
     activation: Activation = "gelu",
+    throughout: bool = False,
 ) -> nn.Module:
     """The way into a tower, ``inputs`` to ``outputs``, or the mirrored way ``back``.
 
-    Without ``hidden`` one linear map; with it, a network with ``activation`` between its layers. The layer at the raw
-    end is banked where there are ``robots``.
+    Without ``hidden`` one linear map; with it, a network with ``activation`` between its layers. Where there are
+    ``robots`` the layer at the raw end is banked, or all of them (``throughout``).
     """
     sizes = tuple(pairwise((inputs, *hidden, outputs)))
     layers: list[nn.Module] = []
     for index, (raw, inner) in enumerate(sizes):
         shape = (inner, raw) if back else (raw, inner)
-        layers.append(BankedLinear(*shape, robots) if robots and index == 0 else nn.Linear(*shape))
+        layers.append(linear_of(*shape, robots if throughout or index == 0 else ()))
     return Layers(layers[::-1] if back else layers, activation) if hidden else layers[0]
+
+
+def linear_of(inputs: int, outputs: int, robots: tuple[str, ...]) -> nn.Module:
+    """One linear map, or one for each robot."""
+    return BankedLinear(inputs, outputs, robots) if robots else nn.Linear(inputs, outputs)
 
 
 class Layers(nn.Module):
@@ -97,11 +103,20 @@ class Layers(nn.Module):
         return self.layers[-1](x)
 
 
-def end_parameters(inputs: int, outputs: int, hidden: tuple[int, ...], num_robots: int, *, back: bool = False) -> int:
-    """Weights of the way in, or of the way ``back``; the layer at the raw end, ``inputs`` wide, is there per robot."""
+def end_parameters(
+    inputs: int,
+    outputs: int,
+    hidden: tuple[int, ...],
+    num_robots: int,
+    *,
+    back: bool = False,
+    throughout: bool = False,
+) -> int:
+    """Weights of the way in, or of the way ``back``; the layer at the raw end, ``inputs`` wide, is there per robot, or
+    all layers are (``throughout``)."""
     sizes = (inputs, *hidden, outputs)
     layers = [linear_parameters(b, a) if back else linear_parameters(a, b) for a, b in pairwise(sizes)]
-    return max(1, num_robots) * layers[0] + sum(layers[1:])
+    return max(1, num_robots) * sum(layers) if throughout else max(1, num_robots) * layers[0] + sum(layers[1:])
 
 
 def end_flops(num_tokens: int, inputs: int, outputs: int, hidden: tuple[int, ...]) -> int:

@@ -39,16 +39,18 @@ class LearnedCodec(InputCodec):
     def __init__(self, spec: LearnedTokens, width: int) -> None:
         super().__init__()
         self.spec = spec
+        self.total = spec.num_tokens("now")
         self.tokens = nn.Parameter(spec.std * torch.randn(spec.num, width))
 
     def observe(self, obs: Observation) -> Latent:
-        return all_valid(torch.zeros(obs.batch_size, self.spec.num, 0, device=obs.state.device))
+        return all_valid(torch.zeros(obs.batch_size, self.total, 0, device=obs.state.device))
 
     def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
-        return (self.spec.num, 0)
+        return (self.total, 0)
 
     def embed(self, latent: Float[Tensor, "b n 0"], level: Tensor) -> Float[Tensor, "b n w"]:
-        return repeat(self.tokens, "n w -> b n w", b=len(latent))
+        blank = self.tokens.new_zeros(self.total - self.spec.num, self.tokens.shape[1])
+        return repeat(torch.cat([blank, self.tokens]), "n w -> b n w", b=len(latent))
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
         return on_a_line(num_tokens, self.spec.first_place)

@@ -47,11 +47,19 @@ class Patches:
         return self.patches_hw[0] * self.patches_hw[1]
 
     @property
+    def tokens_per_camera(self) -> int:
+        return self.patches_per_camera
+
+    def project_size(self, width: int) -> tuple[int, int]:
+        """Inputs and weights of the map into the language model."""
+        return self.vision_width, linear_parameters(self.vision_width, width)
+
+    @property
     def views(self) -> tuple[ViewKind, ...]:
         return ("now",)
 
     def num_tokens(self, view: ViewKind) -> int:
-        return len(self.shown) * self.patches_per_camera
+        return len(self.shown) * self.tokens_per_camera
 
     def window(self) -> Window:
         asked = {"cameras": self.cameras, "image_hw": self.image_hw, "future_s": self.ahead_s}
@@ -62,14 +70,15 @@ class Patches:
         norms = 2 * 2 * vision
         layer = norms + linear_parameters(vision, 3 * vision) + linear_parameters(vision, vision)
         layer += linear_parameters(vision, self.vision_mlp) + linear_parameters(self.vision_mlp, vision)
-        ends = linear_parameters(3 * self.patch**2, vision) + 2 * vision + linear_parameters(vision, width)
+        ends = linear_parameters(3 * self.patch**2, vision) + 2 * vision + self.project_size(width)[1]
         return self.patches_per_camera * vision + self.depth * layer + ends
 
     def embed_flops(self, view: ViewKind, width: int) -> int:
         num, vision = self.patches_per_camera, self.vision_width
         per_layer = linear_flops(num, vision, 4 * vision) + 2 * linear_flops(num, vision, self.vision_mlp)
         attention = 2 * linear_flops(num, vision, num)
-        ends = linear_flops(num, 3 * self.patch**2, vision) + linear_flops(num, vision, width)
+        ends = linear_flops(num, 3 * self.patch**2, vision)
+        ends += linear_flops(self.tokens_per_camera, self.project_size(width)[0], width)
         return len(self.shown) * (self.depth * (per_layer + attention) + ends)
 
     def read_flops(self, view: ViewKind, width: int) -> int:
@@ -80,6 +89,22 @@ class Patches:
 
     def decode_flops(self) -> int:
         return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShuffledPatches(Patches):
+    """The same where squares of ``shuffle`` x ``shuffle`` patches become one token, by a map without bias, times the
+    root of the width (Idefics3 and SmolVLM2, arXiv 2504.05299; SmolVLA, arXiv 2506.01844)."""
+
+    shuffle: int
+
+    @property
+    def tokens_per_camera(self) -> int:
+        return self.patches_per_camera // self.shuffle**2
+
+    def project_size(self, width: int) -> tuple[int, int]:
+        joined = self.vision_width * self.shuffle**2
+        return joined, joined * width
 
 
 class VisionLayer(nn.Module):
@@ -114,7 +139,9 @@ class PatchCodec(nn.Module):
             [VisionLayer(spec.vision_width, spec.vision_mlp, spec.heads) for _ in range(spec.depth)]
         )
         self.norm = nn.LayerNorm(spec.vision_width, eps=1e-6)
-        self.project = nn.Linear(spec.vision_width, width)
+        self.shuffle = spec.shuffle if isinstance(spec, ShuffledPatches) else 1
+        self.scale = width**0.5 if isinstance(spec, ShuffledPatches) else 1.0
+        self.project = nn.Linear(spec.project_size(width)[0], width, bias=not isinstance(spec, ShuffledPatches))
 
     def observe(self, obs: Observation) -> Latent:
         values = torch.stack([obs.images[camera] for camera in self.spec.shown], dim=1)
@@ -132,13 +159,20 @@ class PatchCodec(nn.Module):
         x = rearrange(self.enter(pixels), "b w h1 w1 -> b (h1 w1) w") + self.position
         for layer in self.layers:
             x = layer(x)
-        return rearrange(self.project(self.norm(x)), "(b v) n w -> b (v n) w", v=len(self.spec.shown))
+        joined = rearrange(
+            self.norm(x),
+            "b (h p w q) d -> b (h w) (p q d)",
+            w=self.spec.patches_hw[1] // self.shuffle,
+            p=self.shuffle,
+            q=self.shuffle,
+        )
+        return self.scale * rearrange(self.project(joined), "(b v) n w -> b (v n) w", v=len(self.spec.shown))
 
     def read(self, hidden: Float[Tensor, "b n w"]) -> Tensor:
         raise AssertionError("images are inputs here: validate() refuses a recipe that predicts them through Patches")
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        rows, columns = (side // self.spec.patch for side in self.spec.image_hw)
+        rows, columns = (side // self.shuffle for side in self.spec.patches_hw)
         places = torch.cartesian_prod(
             torch.arange(len(self.spec.shown)), torch.arange(rows), torch.arange(columns)
         ).float()
@@ -151,4 +185,5 @@ def sincos_places(rows: int, columns: int, width: int) -> Float[Tensor, "n w"]:
     frequency = 100.0 ** -(torch.arange(width // 4) / (width // 4))
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     angles = [axis.flatten()[:, None] * frequency for axis in (y, x)]
-    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
+    waves = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
+    return functional.pad(waves, (0, width - waves.shape[1]))  # of a width that four does not divide, the rest is zero

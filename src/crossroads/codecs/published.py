@@ -101,12 +101,15 @@ def image_encoder(source: str, subfolder: str) -> Any:
 
 
 @cache
-def image_text_model(source: str) -> Any:
-    """A published vision-language model, in bfloat16."""
+def image_text_model(source: str, layers: int = 0) -> Any:
+    """A published vision-language model, in bfloat16; ``layers``: cut behind so many, with the last norm."""
     with _loading("transformers", "vision-language model", source):
         from transformers import AutoModelForImageTextToText  # pyright: ignore[reportMissingImports]
 
         model = AutoModelForImageTextToText.from_pretrained(source, torch_dtype=torch.bfloat16)
+    if layers:
+        language = model.model.language_model
+        language.layers, language.norm = language.layers[:layers], torch.nn.Identity()
     return model.eval().requires_grad_(False)
 
 

@@ -20,21 +20,23 @@ from crossroads.types import Observation
 class PretrainedVocabulary:
     """The pieces of a published tokeniser, with the same face as the word vocabulary.
 
-    ``suffix`` is tokenised on its own and appended (pi0's newline, its "start of answer" mark; openpi
-    ``PaligemmaTokenizer.tokenize``).
+    ``start`` None: texts begin without a mark. A text is put into ``template`` at ``{task}``. ``suffix`` is tokenised
+    on its own and appended (pi0's newline, its "start of answer" mark; openpi ``PaligemmaTokenizer.tokenize``).
     """
 
     source: str
     size: int
-    start: int
+    start: int | None
     end: int
     subfolder: str = ""
     suffix: str = ""
+    template: str = "{task}"
 
     def encode(self, text: str) -> list[int]:
         """Start mark, the cleaned text (no underscores, one line), the suffix."""
         cleaned = text.strip().replace("_", " ").replace("\n", " ")
-        return [self.start, *self.bare(cleaned), *self.bare(self.suffix)]
+        start = [] if self.start is None else [self.start]
+        return [*start, *self.bare(self.template.format(task=cleaned)), *self.bare(self.suffix)]
 
     def bare(self, text: str) -> list[int]:
         """The ids of a text as it is."""

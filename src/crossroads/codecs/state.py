@@ -30,6 +30,11 @@ class StateToken(InputTokens):
     later_s: tuple[float, ...] = ()
     activation: Activation = "gelu"
 
+    @property
+    def throughout(self) -> bool:
+        """Whether every layer of the network is there per robot, and not its first alone."""
+        return False
+
     def num_tokens(self, view: ViewKind) -> int:
         return 1 + len(self.later_s)
 
@@ -37,10 +42,19 @@ class StateToken(InputTokens):
         return Window(**{**vars(NOTHING), "num_state": self.num_state, "later_state_s": self.later_s})
 
     def num_parameters(self, width: int) -> int:
-        return end_parameters(self.num_state, width, self.hidden, len(self.robots))
+        return end_parameters(self.num_state, width, self.hidden, len(self.robots), throughout=self.throughout)
 
     def embed_flops(self, view: ViewKind, width: int) -> int:
         return end_flops(self.num_tokens(view), self.num_state, width, self.hidden)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbodiedState(StateToken):
+    """A state whose whole network is there per robot (GR00T N1, arXiv 2503.14734, ``CategorySpecificMLP``)."""
+
+    @property
+    def throughout(self) -> bool:
+        return True
 
 
 class StateCodec(InputCodec):
@@ -50,7 +64,9 @@ class StateCodec(InputCodec):
         super().__init__()
         self.spec = spec
         self.normaliser = Normaliser(spec.num_state)
-        self.enter = make_end(spec.num_state, width, spec.hidden, spec.robots, activation=spec.activation)
+        self.enter = make_end(
+            spec.num_state, width, spec.hidden, spec.robots, activation=spec.activation, throughout=spec.throughout
+        )
 
     def observe(self, obs: Observation) -> Latent:
         values = rearrange(self.normaliser.normalise(obs.state), "b s -> b 1 s")

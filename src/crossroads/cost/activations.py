@@ -18,7 +18,9 @@ from crossroads.codecs.discrete_actions import DiscreteActions
 from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.pixels import Patches
+from crossroads.codecs.slices import ActionSlices
 from crossroads.codecs.slots import CameraSlots
+from crossroads.codecs.state import StateToken
 from crossroads.codecs.text import TextTokens
 from crossroads.cost.flops import Work
 from crossroads.errors import InputError
@@ -26,28 +28,31 @@ from crossroads.stage import Phase
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given
-from crossroads.towers.groot import GrootHead
+from crossroads.towers.groot import GrootHead, GrootN1Head
+from crossroads.towers.llama import Llama, SmolExpert
 from crossroads.towers.motus import MotusExpert
-from crossroads.towers.plain import Plain
+from crossroads.towers.plain import Adapter, Plain
 from crossroads.towers.wan import Wan
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """Numbers kept in the precision that matrix products run in (``narrow``), and in float32 (``wide``)."""
+    """Numbers kept in the precision that matrix products run in (``narrow``), and in float32 (``wide``); ``cast``:
+    copies of float32 numbers that a product makes for itself where it is narrower."""
 
     narrow: int = 0
     wide: int = 0
+    cast: int = 0
 
     def __add__(self, other: Kept) -> Kept:
-        return Kept(narrow=self.narrow + other.narrow, wide=self.wide + other.wide)
+        return Kept(narrow=self.narrow + other.narrow, wide=self.wide + other.wide, cast=self.cast + other.cast)
 
     def times(self, count: int) -> Kept:
         """So many of the same."""
-        return Kept(narrow=self.narrow * count, wide=self.wide * count)
+        return Kept(narrow=self.narrow * count, wide=self.wide * count, cast=self.cast * count)
 
     def bytes(self, narrow_bytes: int) -> int:
-        return self.narrow * narrow_bytes + self.wide * 4
+        return (self.narrow + (self.cast if narrow_bytes < 4 else 0)) * narrow_bytes + self.wide * 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +127,17 @@ def _layer(tower: str, names: list[str], layer: int, work: Work) -> Kept:
     gathered = 2 * keys * heads.kv_heads * heads.head_dim
     # What each call attended, and, where a tower has several, those side by side.
     attended = sum(work.num(name) for name in names) * heads.heads * heads.head_dim * (2 if len(names) > 1 else 1)
-    return _LAYERS[type(spec)](spec, _given(tower, names, layer, work)) + Kept(narrow=gathered + attended)
+    kept = _LAYERS[type(spec)](spec, _given(tower, names, layer, work)) + Kept(narrow=gathered + attended)
+    return kept + _mapped(tower, names, layer, work)
+
+
+def _mapped(tower: str, names: list[str], layer: int, work: Work) -> Kept:
+    """What a layer that maps the keys it reads keeps more than a joint one: what it maps; it has no keys of its own."""
+    spec = work.specs[tower]
+    if not isinstance(spec, SmolExpert) or not spec.maps_keys(layer):
+        return Kept()
+    num = work.mapped(names, layer) - sum(work.num(name) for name in names)
+    return Kept(narrow=2 * num * spec.kv_heads * spec.head_dim)
 
 
 def _in_one_run(name: str, names: list[str], layer: int, work: Work) -> bool:
@@ -182,17 +197,26 @@ def _groot_layer(spec: GrootHead, given: Pass) -> Kept:
     return kept + Kept(narrow=2 * m * w)
 
 
+def _groot_n1_layer(spec: GrootN1Head, given: Pass) -> Kept:
+    """The same over final states, which are float32: each layer's keys and its values copy them anew."""
+    return _groot_layer(spec, given) + Kept(cast=2 * given.num_context * spec.context_width)
+
+
 def _given_layer(spec: Given, given: Pass) -> Kept:
     return Kept()
 
 
 _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
+    Adapter: _plain_layer,
     Cosmos: _cosmos_layer,
     Gemma: _gemma_layer,
     Given: _given_layer,
     GrootHead: _groot_layer,
+    GrootN1Head: _groot_n1_layer,
+    Llama: _gemma_layer,
     MotusExpert: _motus_layer,
     Plain: _plain_layer,
+    SmolExpert: _gemma_layer,
     Wan: _wan_layer,
 }
 
@@ -217,6 +241,8 @@ def _embedding(name: str, work: Work) -> Kept:
         pixels = len(codec.shown) * 3 * codec.image_hw[0] * codec.image_hw[1]
         ends = Kept(narrow=pixels + num * codec.vision_width, wide=num * codec.vision_width)
         return _vision_layer(codec).times(codec.depth) + ends
+    if isinstance(codec, StateToken):
+        return Kept(narrow=num * (codec.num_state + 2 * sum(codec.hidden)))
     if isinstance(codec, ActionTokens):
         return Kept(narrow=num * (codec.action_size + (4 * width if codec.level_in_codec else 0)))
     if isinstance(codec, VideoLatents | CameraSlots):
@@ -240,6 +266,10 @@ def _answers(names: frozenset[str], work: Work) -> Kept:
         codec, num = group.stream.codec, work.num(name)
         if isinstance(codec, TextTokens | DiscreteActions):
             total += Kept(wide=num * codec.vocabulary.size)
+        elif isinstance(codec, ActionSlices):  # norms of what is joined and of each block, and what they give
+            joined, inside = num * work.width(group), codec.num_actions * codec.hidden
+            total += Kept(narrow=joined + (2 + 2 * codec.blocks) * inside, wide=joined + (1 + codec.blocks) * inside)
+            total += Kept(wide=num)
         else:
             size = codec.read_flops(group.view.kind, work.width(group)) // (2 * num * work.width(group))
             total += Kept(wide=num * size)

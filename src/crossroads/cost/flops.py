@@ -7,7 +7,7 @@ Which groups run when a policy acts is in ``passes``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -23,6 +23,7 @@ from crossroads.stage import Phase, Stage
 from crossroads.streams import Edge, Group, linear_flops, linear_parameters
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.groot import GrootHead
+from crossroads.towers.llama import SmolExpert
 from crossroads.towers.spec import TowerSpec
 
 
@@ -244,20 +245,36 @@ class Work:
                 found[width] = found.get(width, 0) + self.num(edge.src)
         return found
 
+    def mapped(self, names: Iterable[str], layer: int) -> int:
+        """How many tokens some groups read in one layer, each counted once."""
+        edges = [edge for name in names for edge in self.layout.sources(name)]
+        return sum(self.num(src) for src in {e.src for e in edges if e.layers is None or layer in e.layers})
+
+    def mapping(self, tower: str, names: Iterable[str], layer: int, num_tokens: int) -> int:
+        """What a layer that maps the keys it reads does more than others."""
+        spec = self.specs[tower]
+        if not isinstance(spec, SmolExpert) or not spec.maps_keys(layer):
+            return 0
+        return spec.mapping_flops(num_tokens, self.mapped(names, layer))
+
     def _tower(self, tower: str, names: list[str], grown: tuple[str, int] | None) -> int:
         spec = self.specs[tower]
         queries = {name: 1 if grown and name == grown[0] else self.num(name) for name in names}
         total, conditions = 0, set[tuple[Edge, ...]]()
+        num_levels = sum(self.num_levels(name) for name in names)
+        if isinstance(spec, GrootHead):
+            total += spec.modulation_flops(num_levels)
         for layer in range(max(1, spec.geometry.depth)):
             across, context = self.layout.across(tower, layer), self.context(tower, layer)
             if across not in conditions:
                 conditions.add(across)
                 told = [edge.src for edge in across if edge.via == "modulate"]
-                total += spec.frame_flops(sum(self.num_levels(name) for name in names), context)
+                total += spec.frame_flops(num_levels, context)
                 total += sum(linear_flops(1, self.width(self.layout.groups[src]), spec.width) for src in told)
             if layer == spec.geometry.depth:
                 break
             total += spec.layer_flops(sum(queries.values()), context)
+            total += self.mapping(tower, names, layer, sum(queries.values()))
             total += sum(self.attention(name, layer, queries[name], grown) for name in names)
         return total
 
@@ -312,6 +329,11 @@ def _read_as_data(trained: frozenset[str], moving: frozenset[str], work: Work) -
     total = 0
     for tower in {work.layout.groups[name].tower for name in trained}:
         spec = work.specs[tower]
+        own = [name for name in trained if work.layout.groups[name].tower == tower]
+        for layer in range(spec.geometry.depth):
+            read = {edge.src for name in own for edge in work.layout.sources(name)}
+            if work.mapping(tower, own, layer, 0) and not read & moving - set(own):
+                total += work.mapping(tower, own, layer, 0)
         if not isinstance(spec, Cosmos | GrootHead):
             continue
         for layer in range(spec.geometry.depth):

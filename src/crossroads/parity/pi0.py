@@ -40,6 +40,7 @@ from crossroads.recipes import pi05 as pi05_sizes
 from crossroads.recipes.names import Renamed, pi0_names, pi05_names
 from crossroads.recipes.pi0 import Pi0Size, pi0
 from crossroads.recipes.pi05 import Pi05Size, pi05
+from crossroads.recipes.smolvla import SmolVlaSize
 from crossroads.schedule import Denoise, Leg
 from crossroads.solvers import Euler
 from crossroads.stage import Stage
@@ -48,7 +49,7 @@ from crossroads.towers.gemma import Gemma, GemmaFrame
 from crossroads.towers.joint import GroupInput
 from crossroads.towers.spec import level_sinusoid
 
-PREFIX = ("image", "text")
+PREFIX, SUFFIX = ("image", "text"), ("state", "action")
 # The first is tied to the table of words, the second is never run.
 UNUSED = frozenset(
     {"paligemma_with_expert.paligemma.lm_head.weight", "paligemma_with_expert.gemma_expert.lm_head.weight"}
@@ -60,20 +61,22 @@ class Prepared:
     """A recorded case beside our network with its weights; ``latents`` hold the actions at the recorded level."""
 
     case: GoldenCase
-    size: Pi0Size | Pi05Size
+    size: Pi0Size | Pi05Size | SmolVlaSize
     stage: Stage
     net: StreamNet
     latents: Mapping[str, Latent]
     level: Float[Tensor, "b 1"]
+    prefix: tuple[str, ...] = PREFIX
+    suffix: tuple[str, ...] = SUFFIX
 
     @property
-    def suffix(self) -> tuple[str, ...]:
-        """The groups behind the prefix; pi0.5 has its state in the prompt."""
-        return ("action",) if isinstance(self.size, Pi05Size) else ("state", "action")
+    def order(self) -> tuple[str, ...]:
+        """The groups in the published order."""
+        return (*self.prefix, *self.suffix)
 
     @property
     def pad_mask(self) -> Bool[Tensor, "b n"]:
-        return torch.cat([self.latents[name].valid for name in (*PREFIX, *self.suffix)], dim=1)
+        return torch.cat([self.latents[name].valid for name in self.order], dim=1)
 
     def inputs(self, names: tuple[str, ...]) -> dict[str, GroupInput]:
         """Some of the training step's groups as placed tokens."""
@@ -90,9 +93,15 @@ class Prepared:
 def run(case: GoldenCase) -> Produced:
     """Everything that a case records. Padding is read by nobody: its keys, values and positions differ freely."""
     prepared = prepare(case)
-    pad = prepared.pad_mask
+    pad, legs = prepared.pad_mask, drifting(prepared.size.denoising_steps)
     prefix = rearrange(torch.cat([prepared.latents[name].valid for name in PREFIX], dim=1), "b n -> b 1 n 1")
-    outputs = {**_stepped(prepared), **_sampled(prepared), **_cached(prepared), **_masks(prepared), **_told(prepared)}
+    outputs = {
+        **stepped(prepared),
+        **sampled(prepared, legs),
+        **_cached(prepared),
+        **masks(prepared),
+        **_told(prepared),
+    }
     kept = {name: prefix for name in outputs if name.startswith(("prefix_key", "prefix_value"))}
     return Produced(outputs=outputs, counts={**kept, "position_ids": pad})
 
@@ -109,9 +118,11 @@ def prepare(case: GoldenCase) -> Prepared:
         "text": Latent(values=given["tokens"], valid=given["token_mask"].bool()),
         "action": all_valid(noisy),
     }
-    if isinstance(size, Pi0Size):
+    suffix = SUFFIX if isinstance(size, Pi0Size) else ("action",)  # pi0.5 has its state in the prompt
+    if "state" in suffix:
         latents["state"] = all_valid(given["state"][:, None])
-    return Prepared(case=case, size=size, stage=stage, net=net, latents=latents, level=given["time"][:, None])
+    level = given["time"][:, None]
+    return Prepared(case=case, size=size, stage=stage, net=net, latents=latents, level=level, suffix=suffix)
 
 
 def pictures_of(case: GoldenCase, image: Patches) -> Latent:
@@ -207,10 +218,10 @@ def drifting(steps: int) -> tuple[Leg, ...]:
 
 
 @torch.no_grad()
-def _stepped(prepared: Prepared) -> dict[str, Tensor]:
+def stepped(prepared: Prepared) -> dict[str, Tensor]:
     """The training step."""
     net, given, latents, level = prepared.net, prepared.case.inputs, prepared.latents, prepared.level
-    inputs = prepared.inputs((*PREFIX, *prepared.suffix))
+    inputs = prepared.inputs(prepared.order)
     answer = net.codec("action").read(net(inputs, {})["action"].hidden)
     target = velocity(given["actions"], given["noise"])
     noisy = Corrupted(latent=latents["action"].values, level=level, target=target)
@@ -219,10 +230,10 @@ def _stepped(prepared: Prepared) -> dict[str, Tensor]:
         "train_loss_per_element": (answer - target) ** 2,
         "train_loss_mean": prepared.size.action_flow.loss(answer, noisy, latents["action"].valid).mean(),
         "x_t": latents["action"].values,
-        "prefix_embs": torch.cat([inputs[name].tokens for name in PREFIX], dim=1),
+        "prefix_embs": torch.cat([inputs[name].tokens for name in prepared.prefix], dim=1),
         "suffix_embs": torch.cat([inputs[name].tokens for name in prepared.suffix], dim=1),
         "time_embedding": level_sinusoid(level, prepared.size.expert.width)[:, 0],
-        "position_ids": torch.cat([inputs[name].places.index for name in (*PREFIX, *prepared.suffix)], dim=1),
+        "position_ids": torch.cat([inputs[name].places.index for name in prepared.order], dim=1),
     }
 
 
@@ -235,10 +246,10 @@ def _told(prepared: Prepared) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _sampled(prepared: Prepared) -> dict[str, Tensor]:
+def sampled(prepared: Prepared, legs: tuple[Leg, ...]) -> dict[str, Tensor]:
     """Acting from the recorded noise."""
     with hearing(prepared.net.get_submodule("codecs.action.leave")) as heard:
-        actions = prepared.sample(drifting(prepared.size.denoising_steps))
+        actions = prepared.sample(legs)
     return {"sample_actions": actions, "sample_velocities": torch.stack(heard)}
 
 
@@ -259,10 +270,10 @@ def _heads_first(parts: list[Tensor]) -> Tensor:
     return rearrange(torch.cat(parts, dim=1), "b n g d -> b g n d")
 
 
-def _masks(prepared: Prepared) -> dict[str, Tensor]:
+def masks(prepared: Prepared) -> dict[str, Tensor]:
     """Who reads whom: as a mask, and as openpi's flags, 1 where the token before does not read this one."""
     num = {name: latent.valid.shape[1] for name, latent in prepared.latents.items()}
-    order = [(name, number) for name in (*PREFIX, *prepared.suffix) for number in range(num[name])]
+    order = [(name, number) for name in prepared.order for number in range(num[name])]
     seen, pad = mask_between(prepared.net.layout, num, order), prepared.pad_mask
     flags = torch.cat([torch.zeros(1).bool(), ~seen.diagonal(offset=1)])
     return {

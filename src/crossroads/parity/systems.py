@@ -14,13 +14,16 @@ from crossroads.parity import (
     fast_codec,
     fast_wam,
     gigaworld,
+    groot,
     knowledge_insulation,
     lingbot_va,
     motus,
+    openvla_oft,
     pi0,
     pi0_fast,
     rtc,
     schedules,
+    smolvla,
     wan_block,
 )
 from crossroads.parity.case import GoldenCase
@@ -28,6 +31,7 @@ from crossroads.parity.compare import Produced
 
 SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     **dict.fromkeys(fast_wam.FORMS, fast_wam.run),
+    **dict.fromkeys(groot.FORMS, groot.run),
     "beast_codec": beast_codec.run,
     "cosmos_block": cosmos_block.run,
     "cosmos_policy": cosmos_policy.run,
@@ -38,10 +42,12 @@ SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     "knowledge_insulation": knowledge_insulation.run,
     "lingbot_va": lingbot_va.run,
     "motus": motus.run,
+    "openvla_oft": openvla_oft.run,
     **dict.fromkeys(("pi0", "pi05"), pi0.run),
     "pi0_fast": pi0_fast.run,
     "rtc": rtc.run,
     "schedules": schedules.run,
+    "smolvla": smolvla.run,
     "wan_block": wan_block.run,
 }
 

@@ -13,13 +13,16 @@ from crossroads.recipes import (
     dit4dit_sizes,
     dreamzero_sizes,
     fast_wam_sizes,
+    groot_sizes,
     lingbot_va_sizes,
     motus_sizes,
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
+from crossroads.recipes import openvla_oft as openvla_oft_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import pi0_fast as pi0_fast_sizes
 from crossroads.recipes import pi05 as pi05_sizes
+from crossroads.recipes import smolvla as smolvla_sizes
 from crossroads.recipes.baseline_ki import baseline_ki
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
@@ -27,14 +30,17 @@ from crossroads.recipes.dit4dit import dit4dit
 from crossroads.recipes.dreamzero import dreamzero, dreamzero_flash
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.gigaworld import gigaworld_policy
+from crossroads.recipes.groot_n1 import groot_n15, groot_n17
 from crossroads.recipes.inverse import inverse_motion, inverse_scene
 from crossroads.recipes.lingbot_va import lingbot_va, lingbot_va_towers
 from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
+from crossroads.recipes.openvla_oft import openvla_oft
 from crossroads.recipes.pi0 import pi0
 from crossroads.recipes.pi0_fast import pi0_fast
 from crossroads.recipes.pi05 import pi05
+from crossroads.recipes.smolvla import smolvla
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "baseline_ki": baseline_ki,
@@ -48,6 +54,8 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam_idm": fast_wam_idm,
     "fast_wam_joint": fast_wam_joint,
     "gigaworld_policy": gigaworld_policy,
+    "groot_n15": groot_n15,
+    "groot_n17": groot_n17,
     "inverse_motion": inverse_motion,
     "inverse_scene": inverse_scene,
     "lingbot_va": lingbot_va,
@@ -55,9 +63,11 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "motus": motus,
     "nano_video": nano_video,
     "nano_vlm": nano_vlm,
+    "openvla_oft": openvla_oft,
     "pi0": pi0,
     "pi05": pi05,
     "pi0_fast": pi0_fast,
+    "smolvla": smolvla,
 }
 """At nano size."""
 
@@ -72,12 +82,16 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam_idm": partial(fast_wam_idm, fast_wam_sizes.PUBLISHED),
     "fast_wam_joint": partial(fast_wam_joint, fast_wam_sizes.PUBLISHED),
     "gigaworld_policy": partial(gigaworld_policy, gigaworld_sizes.PUBLISHED),
+    "groot_n15": partial(groot_n15, groot_sizes.N15),
+    "groot_n17": partial(groot_n17, groot_sizes.N17),
     "lingbot_va": partial(lingbot_va, lingbot_va_sizes.PUBLISHED),
     "lingbot_va_towers": partial(lingbot_va_towers, lingbot_va_sizes.PUBLISHED),
     "motus": partial(motus, motus_sizes.PUBLISHED),
+    "openvla_oft": partial(openvla_oft, openvla_oft_sizes.PUBLISHED),
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
     "pi05": partial(pi05, pi05_sizes.PUBLISHED),
     "pi0_fast": partial(pi0_fast, pi0_fast_sizes.PUBLISHED),
+    "smolvla": partial(smolvla, smolvla_sizes.PUBLISHED),
 }
 """At the size of the publication; backbones and controls of our own have none."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crossroads.recipes.dit4dit_sizes import Dit4DitSize
+from crossroads.recipes.groot_names import trunk_names
 from crossroads.recipes.names import Renamed, cosmos_names, linear
 from crossroads.towers.cosmos import Cosmos
 
@@ -26,30 +27,15 @@ def dit4dit_names(size: Dit4DitSize) -> tuple[Renamed, ...]:
 
 
 def head_names(size: Dit4DitSize, prefix: str = "") -> tuple[Renamed, ...]:
-    """``FlowmatchingActionHead``: its ends and its trunk, two of whose blocks are one layer of ours."""
-    told = f"{prefix}model.timestep_encoder.timestep_embedder"
-    found = [
+    """``FlowmatchingActionHead``: its ends and its trunk."""
+    return (
         *linear("codecs.state.enter.layers.0", f"{prefix}state_encoder.layer1"),
         *linear("codecs.state.enter.layers.1", f"{prefix}state_encoder.layer2"),
         *linear("codecs.action.enter", f"{prefix}action_encoder.layer1"),
         *linear("codecs.action.told_in", f"{prefix}action_encoder.layer2"),
         *linear("codecs.action.told_out", f"{prefix}action_encoder.layer3"),
         Renamed(ours="codecs.action.places", theirs=(f"{prefix}position_embedding.weight",)),
-        *linear("codecs.action.widen", f"{prefix}model.proj_out_2"),
         *linear("codecs.action.leave.layers.0", f"{prefix}action_decoder.layer1"),
         *linear("codecs.action.leave.layers.1", f"{prefix}action_decoder.layer2"),
-        *linear("towers.expert.frame.level_in", f"{told}.linear_1"),
-        *linear("towers.expert.frame.level_out", f"{told}.linear_2"),
-        *linear("towers.expert.frame.head", f"{prefix}model.proj_out_1"),
-    ]
-    for layer in range(size.head.depth):
-        here = f"towers.expert.layers.{layer}"
-        for half, ours in enumerate((f"{here}.read", here)):
-            there = f"{prefix}model.transformer_blocks.{2 * layer + half}"
-            found += linear(f"{ours}.told", f"{there}.norm1.linear")
-            for part in "qkv":
-                found += linear(f"{ours}.{part}", f"{there}.attn1.to_{part}")
-            found += linear(f"{ours}.out", f"{there}.attn1.to_out.0")
-            found += linear(f"{ours}.feed.up", f"{there}.ff.net.0.proj")
-            found += linear(f"{ours}.feed.down", f"{there}.ff.net.2")
-    return tuple(found)
+        *trunk_names(size.head.depth, prefix),
+    )

@@ -30,13 +30,17 @@ class Renamed:
     """One of our weights and the published tensors that are stacked in it (along the first axis).
 
     ``shape``: how a published tensor is reshaped into ours ("" for not at all), an einops pattern; ``axes``: the
-    sizes that the way back needs.
+    sizes that the way back needs. ``negated``: ours is theirs with the other sign (the last map of a network whose
+    published velocity points to the data). ``row``: ours is this row of a published table, which has an entry of
+    its own before this one.
     """
 
     ours: str
     theirs: tuple[str, ...]
     shape: str = ""
     axes: tuple[tuple[str, int], ...] = ()
+    negated: bool = False
+    row: int | None = None
 
 
 def imported(renamed: Iterable[Renamed], published: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -46,11 +50,10 @@ def imported(renamed: Iterable[Renamed], published: Mapping[str, Tensor]) -> dic
         for name in entry.theirs:
             if name not in published:
                 raise InputError(where="published weights", expected=name, got="none", do=nearest(name, published))
-        parts = [published[name] for name in entry.theirs]
+        parts = [published[name] if entry.row is None else published[name][entry.row][None] for name in entry.theirs]
         axes = dict(entry.axes)
-        weights[entry.ours] = torch.cat(
-            [rearrange(part, entry.shape, **axes) if entry.shape else part for part in parts]
-        )
+        stacked = torch.cat([rearrange(part, entry.shape, **axes) if entry.shape else part for part in parts])
+        weights[entry.ours] = -stacked if entry.negated else stacked
     return weights
 
 
@@ -59,7 +62,11 @@ def exported(renamed: Iterable[Renamed], ours: Mapping[str, Tensor]) -> dict[str
     weights = {}
     for entry in renamed:
         before, _, after = entry.shape.partition("->")
-        for name, part in zip(entry.theirs, ours[entry.ours].chunk(len(entry.theirs)), strict=True):
+        whole = -ours[entry.ours] if entry.negated else ours[entry.ours]
+        for name, part in zip(entry.theirs, whole.chunk(len(entry.theirs)), strict=True):
+            if entry.row is not None:
+                weights[name][entry.row] = part[0]
+                continue
             weights[name] = rearrange(part, f"{after} -> {before}", **dict(entry.axes)) if entry.shape else part.clone()
     return weights
 
@@ -137,22 +144,29 @@ EXPERT = "paligemma_with_expert.gemma_expert.model"
 def paligemma_names(vision_depth: int, language_depth: int) -> list[Renamed]:
     """The vision and language models under pi0, pi0.5 and pi0-FAST."""
     vlm = "paligemma_with_expert.paligemma.model"
-    vision = f"{vlm}.vision_tower.vision_model"
-    found = [
+    return [
         weight_of("codecs.text.table", f"{vlm}.language_model.embed_tokens"),
-        *linear("codecs.image.enter", f"{vision}.embeddings.patch_embedding"),
-        Renamed(ours="codecs.image.position", theirs=(f"{vision}.embeddings.position_embedding.weight",)),
-        *linear("codecs.image.norm", f"{vision}.post_layernorm"),
+        *siglip_names("codecs.image", f"{vlm}.vision_tower.vision_model", vision_depth),
         *linear("codecs.image.project", f"{vlm}.multi_modal_projector.linear"),
+        *gemma_names("towers.language", f"{vlm}.language_model", language_depth),
     ]
-    for layer in range(vision_depth):
-        here, there = f"codecs.image.layers.{layer}", f"{vision}.encoder.layers.{layer}"
+
+
+def siglip_names(ours: str, theirs: str, depth: int) -> list[Renamed]:
+    """A SigLIP vision tower as transformers names it."""
+    found = [
+        *linear(f"{ours}.enter", f"{theirs}.embeddings.patch_embedding"),
+        Renamed(ours=f"{ours}.position", theirs=(f"{theirs}.embeddings.position_embedding.weight",)),
+        *linear(f"{ours}.norm", f"{theirs}.post_layernorm"),
+    ]
+    for layer in range(depth):
+        here, there = f"{ours}.layers.{layer}", f"{theirs}.encoder.layers.{layer}"
         found += linear(f"{here}.norm_attention", f"{there}.layer_norm1")
         found += linear(f"{here}.qkv", *(f"{there}.self_attn.{name}_proj" for name in "qkv"))
         found += linear(f"{here}.out", f"{there}.self_attn.out_proj")
         found += linear(f"{here}.norm_mlp", f"{there}.layer_norm2")
         found += linear(f"{here}.up", f"{there}.mlp.fc1") + linear(f"{here}.down", f"{there}.mlp.fc2")
-    return found + gemma_names("towers.language", f"{vlm}.language_model", language_depth)
+    return found
 
 
 GEMMA = {

@@ -209,10 +209,11 @@ def write_release(
     for entry in renamed:
         value = parameters[places[entry.ours]]
         size = value.numel() * value.element_size()
-        if entries[-1] and sum(shards[-1].values()) + size > shard_bytes:
+        if entries[-1] and entry.row is None and sum(shards[-1].values()) + size > shard_bytes:
             shards.append({})
             entries.append([])
-        shards[-1].update(dict.fromkeys(entry.theirs, size // len(entry.theirs)))
+        if entry.row is None:  # a row goes where its table is
+            shards[-1].update(dict.fromkeys(entry.theirs, size // len(entry.theirs)))
         entries[-1].append(entry)
     single = len(shards) == 1
     written = []

@@ -13,14 +13,25 @@ import torch
 from crossroads.errors import InputError, nearest
 from crossroads.net import StreamNet
 from crossroads.recipe import Recipe
-from crossroads.recipes import cosmos_policy_sizes, dit4dit_sizes, fast_wam_sizes, lingbot_va_sizes, motus_sizes
+from crossroads.recipes import (
+    cosmos_policy_sizes,
+    dit4dit_sizes,
+    fast_wam_sizes,
+    groot_sizes,
+    lingbot_va_sizes,
+    motus_sizes,
+)
 from crossroads.recipes import gigaworld as gigaworld_sizes
+from crossroads.recipes import openvla_oft as openvla_oft_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import pi0_fast as pi0_fast_sizes
 from crossroads.recipes import pi05 as pi05_sizes
+from crossroads.recipes import smolvla as smolvla_sizes
 from crossroads.recipes.catalogue import PUBLISHED, RECIPES
 from crossroads.recipes.dit4dit_names import UNUSED as DIT4DIT_UNUSED
 from crossroads.recipes.dit4dit_names import dit4dit_names
+from crossroads.recipes.groot_names import UNUSED as GROOT_UNUSED
+from crossroads.recipes.groot_names import groot_names
 from crossroads.recipes.lingbot_va_names import UNUSED as LINGBOT_VA_UNUSED
 from crossroads.recipes.lingbot_va_names import lingbot_va_names
 from crossroads.recipes.motus_names import UNUSED as MOTUS_UNUSED
@@ -34,7 +45,11 @@ from crossroads.recipes.names import (
     pi0_names,
     pi05_names,
 )
+from crossroads.recipes.openvla_oft_names import openvla_oft_names
+from crossroads.recipes.openvla_oft_names import unused as openvla_oft_unused
 from crossroads.recipes.release import Release, empty_net, fetched, load_release, write_release
+from crossroads.recipes.smolvla_names import UNUSED as SMOLVLA_UNUSED
+from crossroads.recipes.smolvla_names import smolvla_names
 from crossroads.storage import appearing_folder
 
 SIDECAR = "import.json"
@@ -60,11 +75,18 @@ NAMES: Mapping[str, Callable[[], tuple[tuple[Renamed, ...], tuple[str, ...]]]] =
     "fast_wam_idm": lambda: (fast_wam_names(fast_wam_sizes.PUBLISHED), ()),
     "fast_wam_joint": lambda: (fast_wam_names(fast_wam_sizes.PUBLISHED), ()),
     "gigaworld_policy": lambda: (gigaworld_names(gigaworld_sizes.PUBLISHED), ()),
+    "groot_n15": lambda: (groot_names(groot_sizes.N15), GROOT_UNUSED),
+    "groot_n17": lambda: (groot_names(groot_sizes.N17), GROOT_UNUSED),
     "lingbot_va": lambda: (lingbot_va_names(lingbot_va_sizes.PUBLISHED), (LINGBOT_VA_UNUSED,)),
     "motus": lambda: (motus_names(motus_sizes.PUBLISHED), MOTUS_UNUSED),
+    "openvla_oft": lambda: (
+        openvla_oft_names(openvla_oft_sizes.PUBLISHED),
+        openvla_oft_unused(openvla_oft_sizes.PUBLISHED),
+    ),
     "pi0": lambda: (pi0_names(pi0_sizes.PUBLISHED), HEADS_OF_WORDS),
     "pi05": lambda: (pi05_names(pi05_sizes.PUBLISHED), HEADS_OF_WORDS),
     "pi0_fast": lambda: (pi0_fast_names(pi0_fast_sizes.PUBLISHED), HEADS_OF_WORDS),
+    "smolvla": lambda: (smolvla_names(smolvla_sizes.PUBLISHED), SMOLVLA_UNUSED),
 }
 
 

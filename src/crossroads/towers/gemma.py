@@ -107,9 +107,9 @@ class AdaptiveNorm(nn.Module):
         return torch.addcmul(shift.float(), rms_normed(x, self.eps), 1 + scale.float()).to(x.dtype), gate
 
 
-def gemma_norm(spec: Gemma) -> GemmaNorm | AdaptiveNorm:
-    """The kind of norm that a decoder has."""
-    return (AdaptiveNorm if spec.adaptive else GemmaNorm)(spec.width, spec.eps)
+def gemma_norm(spec: Gemma, plain: type[GemmaNorm]) -> GemmaNorm | AdaptiveNorm:
+    """The kind of norm that a decoder has; ``plain`` where it is not told the level."""
+    return (AdaptiveNorm if spec.adaptive else plain)(spec.width, spec.eps)
 
 
 def added(x: Tensor, change: Tensor, gate: Tensor | None) -> Tensor:
@@ -120,10 +120,12 @@ def added(x: Tensor, change: Tensor, gate: Tensor | None) -> Tensor:
 class GemmaFrame(nn.Module):
     """The final norm, the rotary angles and, for an adaptive decoder, the level's embedding."""
 
+    norm_of: type[GemmaNorm] = GemmaNorm
+
     def __init__(self, spec: Gemma) -> None:
         super().__init__()
         self.spec = spec
-        self.norm = gemma_norm(spec)
+        self.norm = gemma_norm(spec, self.norm_of)
         if spec.adaptive:
             self.level_in, self.level_out = nn.Linear(spec.width, spec.width), nn.Linear(spec.width, spec.width)
 
@@ -168,14 +170,16 @@ class GemmaFrame(nn.Module):
 class GemmaBlock(nn.Module):
     """One layer, cut in two around the joint softmax."""
 
+    norm_of: type[GemmaNorm] = GemmaNorm
+
     def __init__(self, spec: Gemma) -> None:
         super().__init__()
         self.spec = spec
         w, e, g = spec.width, spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-        self.norm_attention = gemma_norm(spec)
+        self.norm_attention = gemma_norm(spec, self.norm_of)
         self.q, self.k = nn.Linear(w, e, bias=False), nn.Linear(w, g, bias=False)
         self.v, self.out = nn.Linear(w, g, bias=False), nn.Linear(e, w, bias=False)
-        self.norm_mlp = gemma_norm(spec)
+        self.norm_mlp = gemma_norm(spec, self.norm_of)
         self.gate, self.up = nn.Linear(w, spec.mlp, bias=False), nn.Linear(w, spec.mlp, bias=False)
         self.down = nn.Linear(spec.mlp, w, bias=False)
 
@@ -196,4 +200,7 @@ class GemmaBlock(nn.Module):
     ) -> Float[Tensor, "b n w"]:
         x = added(x, self.out(attended), carry)
         y, gate = self.norm_mlp(x, condition)
-        return added(x, self.down(functional.gelu(self.gate(y), approximate="tanh") * self.up(y)), gate)
+        return added(x, self.down(self.activated(self.gate(y)) * self.up(y)), gate)
+
+    def activated(self, gate: Tensor) -> Tensor:
+        return functional.gelu(gate, approximate="tanh")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossroads.errors import InputError
+from crossroads.noise import level_from_data_forward
 from crossroads.streams import linear_flops, linear_parameters
 from crossroads.towers.spec import QKV, Context, Crossed, Heads, Places, context_of
 
@@ -37,6 +38,11 @@ class GrootHead:
     buckets: int = 1000
     eps: float = 1e-5
     head_eps: float = 1e-6
+
+    @property
+    def from_noise(self) -> bool:
+        """Whether buckets count from noise (0) to clean."""
+        return False
 
     @property
     def width(self) -> int:
@@ -71,9 +77,23 @@ class GrootHead:
         return own + read + 2 * linear_flops(num_tokens, self.width, num_context)
 
     def frame_flops(self, num_levels: int, context: Crossed) -> int:
-        """The level's embedding, and its modulation of both halves of every layer and of the head."""
-        told = linear_flops(num_levels, self.frequency_width, self.width)
-        return told + linear_flops(num_levels, self.width, (1 + 2 * (2 * self.depth + 1)) * self.width)
+        """The level's embedding, once for each thing that some layers read."""
+        return linear_flops(num_levels, self.frequency_width, self.width) + linear_flops(
+            num_levels, self.width, self.width
+        )
+
+    def modulation_flops(self, num_levels: int) -> int:
+        """What the level makes of the norms of both halves of every layer and of the head."""
+        return linear_flops(num_levels, self.width, 2 * (2 * self.depth + 1) * self.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrootN1Head(GrootHead):
+    """The head as GR00T N1 itself runs it: time runs to the data (DiT4DiT's runs to noise)."""
+
+    @property
+    def from_noise(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +138,8 @@ class GrootFrame(nn.Module):
                 got="a modulate edge" if modulation is not None else "none",
                 do="Read the backbone across, at a tap.",
             )
-        wave = bucket_wave(bucket_of(level, self.spec.buckets), self.spec.frequency_width).to(
+        counted = level_from_data_forward(level) if self.spec.from_noise else level
+        wave = bucket_wave(bucket_of(counted, self.spec.buckets), self.spec.frequency_width).to(
             self.level_in.weight.dtype
         )
         told = functional.silu(self.level_out(functional.silu(self.level_in(wave))))
@@ -197,8 +218,9 @@ class GrootBlock(nn.Module):
 
 
 def bucket_of(level: Tensor, buckets: int) -> Tensor:
-    """The whole bucket that a level falls into, as a float; levels may exceed 1 a little (a drawn one over 0.999)."""
-    return torch.floor(level.float() * buckets)
+    """The whole bucket that a level falls into, as a float; levels may exceed 1 a little (a drawn one over 0.999), and
+    what is left to the data may fall below 0; both are cut towards 0, as a cast to whole numbers does."""
+    return torch.trunc(level.float() * buckets)
 
 
 def bucket_wave(bucket: Float[Tensor, "b g"], width: int) -> Float[Tensor, "b g width"]:

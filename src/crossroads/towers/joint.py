@@ -88,6 +88,8 @@ class JointLayer(nn.Module):
     def __init__(self, blocks: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.blocks = nn.ModuleDict(blocks)
+        self.mapping = frozenset(tower for tower, block in blocks.items() if getattr(block, "maps", False))
+        """The towers that read keys of this layer through maps of their own, in calls of their own."""
 
     def forward(
         self,
@@ -102,12 +104,35 @@ class JointLayer(nn.Module):
         q = {tower: qkv.q for tower, (qkv, _) in runs.items()}
         k = {tower: qkv.k for tower, (qkv, _) in runs.items()}
         v = {tower: qkv.v for tower, (qkv, _) in runs.items()}
-        attended = attend(q, k, v, cached, calls)
+        plain = tuple(call for call in calls if call.queries[0].source not in self.mapping) if self.mapping else calls
+        attended = attend(q, k, v, cached, plain)
+        for tower in self.mapping & set(x):
+            own = tuple(call for call in calls if call.queries[0].source == tower)
+            attended |= attend(q, *self._mapped(tower, own, k, v, cached), own)
         out = {
             tower: self.blocks[tower].after(tokens, attended[tower], runs[tower][1], conditions[tower])  # pyright: ignore[reportCallIssue]
             for tower, tokens in x.items()
         }
         return out, {tower: Keys(k=k[tower], v=v[tower]) for tower in x}
+
+    def _mapped(
+        self,
+        tower: str,
+        calls: tuple[Call, ...],
+        k: Mapping[str, Tensor],
+        v: Mapping[str, Tensor],
+        cached: Mapping[str, Keys],
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Keys]]:
+        """Keys and values of all that a tower reads here, through its maps."""
+        mapped = self.blocks[tower].mapped
+        read = {(rows.source, rows.cached) for call in calls for rows in call.keys}
+        new = {source: mapped(k[source], v[source]) for source, kept in read if not kept}  # pyright: ignore[reportCallIssue]
+        old = {source: mapped(cached[source].k, cached[source].v) for source, kept in read if kept}  # pyright: ignore[reportCallIssue]
+        return (
+            {source: pair[0] for source, pair in new.items()},
+            {source: pair[1] for source, pair in new.items()},
+            {source: Keys(k=pair[0], v=pair[1]) for source, pair in old.items()},
+        )
 
 
 class Joint(nn.Module):
@@ -145,18 +170,18 @@ class Joint(nn.Module):
         wanted = {edge.tap for edge in self.layout.edges if edge.tap is not None}
         taps: dict[str, dict[int, Tensor]] = {name: {} for name in active}
         placed = _placed(spans, inputs, states)
-        plans: dict[tuple[tuple[Edge, ...], ...], tuple[Call, ...]] = {}
+        plans: dict[tuple[frozenset[str], tuple[tuple[Edge, ...], ...]], tuple[Call, ...]] = {}
         for index, layer in enumerate(self.layers):
             edges = tuple(self._read(name, index, placed) for name in active)
-            if edges not in plans:
-                read = zip(active, edges, strict=True)
-                plans[edges] = self.attend.plan(tuple(self._reading(*found, placed) for found in read), placed)
+            mapping: frozenset[str] = layer.mapping  # pyright: ignore[reportAssignmentType]
+            if (mapping, edges) not in plans:
+                plans[mapping, edges] = self._plan(dict(zip(active, edges, strict=True)), mapping, placed)
             cached = {
                 name: Keys(k=states[name].keys[index], v=states[name].values[index])
                 for name in {edge.src for found in edges for edge in found} & set(states)
             }
             conditions = {tower: told[tower][index] for tower in x}
-            x, new = layer(x, conditions, cached, plans[edges], self.attend)
+            x, new = layer(x, conditions, cached, plans[mapping, edges], self.attend)
             for tower, found in new.items():
                 for name, entry in _by_group(found, spans[tower]).items():
                     keys[name].append(_grown(states.get(name), index, entry))
@@ -248,6 +273,14 @@ class Joint(nn.Module):
             for edge in self.layout.sources(dst)
             if edge.src in placed.valid and (edge.layers is None or layer in edge.layers)
         )
+
+    def _plan(self, edges: Mapping[str, tuple[Edge, ...]], mapping: frozenset[str], placed: Placed) -> tuple[Call, ...]:
+        """The calls of one layer; towers that map keys share none with others."""
+        parts: dict[str | None, list[Reading]] = {}
+        for name, read in edges.items():
+            tower = self.layout.groups[name].tower
+            parts.setdefault(tower if tower in mapping else None, []).append(self._reading(name, read, placed))
+        return tuple(call for part in parts.values() for call in self.attend.plan(tuple(part), placed))
 
     def _reading(self, dst: str, edges: tuple[Edge, ...], placed: Placed) -> Reading:
         offset, num = placed.start[dst] + placed.num_cached.get(dst, 0), placed.num_queries(dst)

@@ -45,6 +45,12 @@ class Plain:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adapter(Plain):
+    """The same layers behind a norm and without places, over states of a vision-language model (GR00T N1,
+    arXiv 2503.14734: ``vlln`` and ``vl_self_attention``)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlainCondition:
     """The position vector of each token."""
 
@@ -84,6 +90,16 @@ class PlainFrame(nn.Module):
 
     def finish(self, x: Float[Tensor, "b n w"], condition: PlainCondition) -> Float[Tensor, "b n w"]:
         return self.norm(x)
+
+
+class AdapterFrame(PlainFrame):
+    """A layer norm on entry, nothing at the end."""
+
+    def enter(self, x: Float[Tensor, "b n w"], condition: PlainCondition) -> Float[Tensor, "b n w"]:
+        return self.norm(x)
+
+    def finish(self, x: Float[Tensor, "b n w"], condition: PlainCondition) -> Float[Tensor, "b n w"]:
+        return x
 
 
 class PlainBlock(nn.Module):
