@@ -8,7 +8,7 @@ import torch
 from crossroads.errors import InputError
 from crossroads.parity import pi0
 from crossroads.parity.compare import compare
-from crossroads.parity.pi0 import UNUSED, Prepared, names_of
+from crossroads.parity.pi0 import UNUSED, Prepared, names_of, size_of
 from crossroads.recipes.names import exported, imported, load_weights
 from golden import golden_cases, load_golden
 
@@ -41,7 +41,7 @@ def test_the_schedule_settles_the_recorded_actions_but_for_the_drift_of_time(pre
 
 
 def test_the_names_cover_every_published_tensor_and_lead_back_to_it(prepared: Prepared) -> None:
-    names = names_of(prepared.size)
+    names = names_of(size_of(prepared.case))
     back = exported(names, imported(names, prepared.case.weights))
     assert back.keys() | UNUSED >= prepared.case.weights.keys()
     for name, tensor in back.items():
@@ -49,7 +49,7 @@ def test_the_names_cover_every_published_tensor_and_lead_back_to_it(prepared: Pr
 
 
 def test_weights_of_another_size_are_refused(prepared: Prepared) -> None:
-    weights = imported(names_of(prepared.size), prepared.case.weights)
+    weights = imported(names_of(size_of(prepared.case)), prepared.case.weights)
     wrong = {**weights, "codecs.action.enter.bias": torch.zeros(3)}
     with pytest.raises(InputError, match=r"codecs\.action\.enter\.bias.*expected shape"):
         load_weights(prepared.net, wrong)

@@ -16,7 +16,8 @@ from crossroads.errors import InputError
 from crossroads.recipe import diff
 from crossroads.recipes.catalogue import recipe
 from crossroads.recipes.names import pi05_names
-from crossroads.recipes.pi05 import PUBLISHED, VOCABULARY, pi05
+from crossroads.recipes.pi05 import pi05
+from crossroads.recipes.pi05_sizes import PUBLISHED, VOCABULARY
 from crossroads.recipes.release import write_release
 from crossroads.recipes.transfer import WRAPPED, Official, export_release, import_release, official, wrapped
 from crossroads.towers.gemma import Gemma

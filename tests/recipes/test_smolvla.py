@@ -33,7 +33,6 @@ from crossroads.towers.llama import Llama, SmolExpert
 PICTURE = ShuffledPatches(
     cameras=("front",), image_hw=(16, 24), patch=4, depth=1, vision_width=12, vision_mlp=20, heads=2, shuffle=2
 )
-HEADS = {"depth": 4, "heads": 4, "kv_heads": 2, "head_dim": 6}
 TINY = replace(
     PUBLISHED,
     image=PICTURE,
@@ -42,8 +41,8 @@ TINY = replace(
     ),
     state=StateToken(num_state=3),
     action=replace(PUBLISHED.action, num_actions=4, action_size=3),
-    language=Llama(width=16, mlp=24, **HEADS),
-    expert=SmolExpert(width=12, mlp=20, **HEADS),
+    language=Llama(width=16, mlp=24, depth=4, heads=4, kv_heads=2, head_dim=6),
+    expert=SmolExpert(width=12, mlp=20, depth=4, heads=4, kv_heads=2, head_dim=6),
 )
 RELEASED = Official(recipe=smolvla(TINY), names=smolvla_names(TINY), unused=UNUSED)
 
@@ -95,15 +94,15 @@ def test_layers_that_map_keys_read_the_language_model_through_their_own_maps() -
     mapping = [layers[index].get_submodule("blocks.expert") for index in (1, 3)]
     with torch.no_grad():
         for index in (0, 2):
-            layers[index].get_submodule("blocks.expert.out").weight.zero_()
+            layers[index].get_parameter("blocks.expert.out.weight").zero_()
         mapped = (answered(net, given) - answered(net, moved(given, "state", 0))).abs().max()
         for block in mapping:
-            block.get_submodule("v").weight.zero_()
+            block.get_parameter("v.weight").zero_()
         cut = (answered(net, given) - answered(net, moved(given, "state", 0))).abs().max()
     assert reach > 1e-3
     assert mapped > 1e-4
     assert cut == 0
-    assert [tuple(block.get_submodule("k").weight.shape) for block in mapping] == [(12, 12), (12, 12)]
+    assert [tuple(block.get_parameter("k.weight").shape) for block in mapping] == [(12, 12), (12, 12)]
 
 
 def test_mapped_keys_are_the_same_however_attention_is_computed_and_shared() -> None:

@@ -27,7 +27,8 @@ from crossroads.parity.compare import Produced
 from crossroads.parity.pi0 import patches_of, pictures_of, vocabulary_of
 from crossroads.parity.recorded import all_valid, embedded, joint_of, load_published, mask_between
 from crossroads.recipes.names import Renamed, exported, pi05_names, weight_of
-from crossroads.recipes.pi05 import PUBLISHED, Pi05Size, pi05
+from crossroads.recipes.pi05 import pi05
+from crossroads.recipes.pi05_sizes import PUBLISHED, Pi05Size
 from crossroads.stage import Stage
 from crossroads.streams import Corrupted, Edge, Stream, reads
 from crossroads.towers.gemma import Gemma, GemmaFrame

@@ -36,10 +36,11 @@ from crossroads.parity.recorded import (
     mask_between,
 )
 from crossroads.recipes import pi0 as pi0_sizes
-from crossroads.recipes import pi05 as pi05_sizes
+from crossroads.recipes import pi05_sizes
 from crossroads.recipes.names import Renamed, pi0_names, pi05_names
 from crossroads.recipes.pi0 import Pi0Size, pi0
-from crossroads.recipes.pi05 import Pi05Size, pi05
+from crossroads.recipes.pi05 import pi05
+from crossroads.recipes.pi05_sizes import Pi05Size
 from crossroads.recipes.smolvla import SmolVlaSize
 from crossroads.schedule import Denoise, Leg
 from crossroads.solvers import Euler

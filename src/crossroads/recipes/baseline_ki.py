@@ -13,9 +13,9 @@ from crossroads.codecs.discrete_actions import DiscreteActions
 from crossroads.codecs.fast import Fast
 from crossroads.codecs.text import NUM_BYTES, NUM_SPECIAL
 from crossroads.recipe import Recipe
-from crossroads.recipes import nano
-from crossroads.recipes import pi05 as pi05_sizes
-from crossroads.recipes.pi05 import Pi05Size, pi05
+from crossroads.recipes import nano, pi05_sizes
+from crossroads.recipes.pi05 import pi05
+from crossroads.recipes.pi05_sizes import Pi05Size
 from crossroads.stage import Phase
 from crossroads.streams import NOISED, Edge, Stream, reads
 

@@ -16,12 +16,12 @@ from crossroads.recipes import (
     groot_sizes,
     lingbot_va_sizes,
     motus_sizes,
+    pi05_sizes,
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import openvla_oft as openvla_oft_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import pi0_fast as pi0_fast_sizes
-from crossroads.recipes import pi05 as pi05_sizes
 from crossroads.recipes import smolvla as smolvla_sizes
 from crossroads.recipes.baseline_ki import baseline_ki
 from crossroads.recipes.cloning import cloning

@@ -17,12 +17,12 @@ from crossroads.streams import NOISED, Edge, Stream, reads
 
 def groot_streams(size: GrootSize) -> tuple[Stream, ...]:
     """Pictures and words of the backbone; state, future tokens and actions are one sequence, told one level."""
-    future = (Stream(name="future", carries="plan", codec=size.future, tower="expert", told="action"),)
+    future = [size.future] if size.future else []
     return (
         Stream(name="image", carries="image", codec=size.image, tower="language"),
         Stream(name="text", carries="text", codec=size.text, tower="language"),
         Stream(name="state", carries="state", codec=size.state, tower="expert", told="action"),
-        *(future if size.future else ()),
+        *(Stream(name="future", carries="plan", codec=codec, tower="expert", told="action") for codec in future),
         Stream(
             name="action",
             carries="action",

@@ -22,7 +22,7 @@ from crossroads.recipes.fast_wam_sizes import FastWamSize
 from crossroads.recipes.gigaworld import GigaWorldSize
 from crossroads.recipes.pi0 import Pi0Size
 from crossroads.recipes.pi0_fast import Pi0FastSize
-from crossroads.recipes.pi05 import Pi05Size
+from crossroads.recipes.pi05_sizes import Pi05Size
 
 
 @dataclass(frozen=True, kw_only=True)

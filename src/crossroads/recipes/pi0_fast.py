@@ -88,7 +88,7 @@ PUBLISHED = Pi0FastSize(  # openpi's pi0_fast_droid
         after="|",
         most=256,
     ),
-    next_token=TokenCE(start_token=VOCABULARY.start, end_token=VOCABULARY.end),
+    next_token=TokenCE(start_token=2, end_token=VOCABULARY.end),  # as the vocabulary has it
     language=pi0_sizes.PUBLISHED.language,
     backbone=None,
     departs=(
