@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +19,7 @@ from crossroads.sim.tabletop.vector import Options, VectorTabletop
 from crossroads.types import Actions, Observation
 
 pytestmark = pytest.mark.sim
-SEEDS = (3, 1, 4)
+SEEDS = (4, 3, 1)
 LOOKS = (3, 6, 9, 12)
 both_systems = pytest.mark.parametrize("name", ["dreamzero", "lingbot_va"])
 
@@ -63,15 +62,15 @@ class Diarist:
 
 
 def test_what_a_table_lives_through_does_not_depend_on_the_tables_beside_it() -> None:
-    found, steps = [], []
+    found, steps = [], tuple[int, ...]()
     for num_envs in (1, 3):
         policy = Diarist((0.3, 1.2))
         trials = Trials(families=("reach", "push"), seeds=SEEDS, execute_steps=12, num_envs=num_envs, image_hw=(16, 16))
         records = run_trials(policy, trials, arm="", cell="", training_seed=0)
         found.append((sorted(policy.marks), [replace(record, latencies_s=()) for record in records]))
-        steps.append({record.num_steps for record in records})
+        steps = tuple(record.num_steps for record in records)
     assert found[0] == found[1]
-    assert len(steps[0]) > 1, "the tables must end at different times"
+    assert steps[0] < min(steps[1:]), "the first table must end before the others"
 
 
 # A policy of ours
@@ -122,21 +121,18 @@ def test_what_is_remembered_is_what_frames_handed_over_by_hand_leave(name: str) 
         shown, passed = seen[-1], {"front": torch.from_numpy(np.stack([obs["front"] for obs in seen]))[None]}
 
 
-@pytest.fixture
-def one_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every sample draws the same noise, however many there are."""
-    randn: Callable[..., torch.Tensor] = torch.randn
-
-    def same(size: tuple[int, ...], **_: object) -> torch.Tensor:
-        return randn((1, *size[1:]), generator=seeded()).expand(size).clone()
-
-    monkeypatch.setattr(torch, "randn", same)
+def one_noise(size: tuple[int, ...], **_: object) -> torch.Tensor:
+    """The same for every sample, however many there are."""
+    drawn = np.random.default_rng(0).normal(size=(1, *size[1:])).astype(np.float32)
+    return torch.from_numpy(drawn).expand(size).clone()
 
 
 @both_systems
-@pytest.mark.usefixtures("one_noise")
-def test_a_table_that_ends_leaves_the_history_of_the_others_as_it_was(name: str) -> None:
+def test_a_table_that_ends_leaves_the_history_of_the_others_as_it_was(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     policy = hasty(name)
+    monkeypatch.setattr(torch, "randn", one_noise)
     together, alone = calls_of(policy, SEEDS[:2], 2, drop_after={0: 1}), calls_of(policy, SEEDS[1:2], 2)
     assert [call.rows.tolist() for call in together] == [[0, 1], [1]]
     for all_, one in zip(together, alone, strict=True):
