@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from crossroads.build import build
+from crossroads.codecs.subtask import SubtaskCodec
 from crossroads.codecs.text import TextCodec
 from crossroads.cost.activations import Kept, saved_by_training
 from crossroads.cost.flops import Work
@@ -104,7 +105,7 @@ def told(policy: StreamPolicy) -> Work:
     batch, lengths = still_batch(policy, 4), {}
     for stream in policy.recipe.stage.streams:
         codec = policy.net.own_codec(stream.name)
-        if isinstance(codec, TextCodec):
+        if isinstance(codec, TextCodec | SubtaskCodec):
             latent = codec.observe(batch.obs) if stream.objective is None else codec.target(batch)
             lengths[stream.name] = latent.valid.shape[1]
     return Work(stage=policy.recipe.stage, tokens=lengths)
