@@ -70,6 +70,23 @@ def test_the_checksum_is_that_of_crc_32c() -> None:
     assert tfrecord.masked_crc(bytes(32)) == ((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32
 
 
+@pytest.mark.peer
+def test_what_the_tfrecord_packages_writer_wrote_is_read(tmp_path: Path) -> None:
+    missing = "NO TFRECORD: its writer was not compared with our reader. Install it with: pip install tfrecord"
+    peer = pytest.importorskip("tfrecord", reason=missing)
+    numbers = np.random.default_rng(0).normal(size=14).astype(np.float32)
+    writer = peer.TFRecordWriter(str(tmp_path / "x.tfrecord"))
+    for times in range(3):
+        writer.write({"a": (numbers * times, "float"), "b": ([1, 2, -3], "int"), "c": (b"words", "byte")})
+    writer.close()
+    found = tfrecord.records(tmp_path / "x.tfrecord")
+    for times, record in enumerate(found):
+        columns = tfrecord.example(record)
+        np.testing.assert_array_equal(columns["a"], numbers * np.float32(times))
+        assert (np.asarray(columns["b"]).tolist(), columns["c"]) == ([1, 2, -3], (b"words",))
+    assert len(found) == 3
+
+
 def edit(folder: Path, name: str, change: Callable[[dict], object]) -> None:
     plain = json.loads((folder / name).read_text())
     change(plain)

@@ -75,7 +75,7 @@ class ZarrSource:
                 where=f"{self.facts.path}: data/{name}, steps {rows.start} to {rows.stop - 1}",
                 expected="chunks that can be decoded",
                 got=f"{type(error).__name__}: {error}",
-                do=_DAMAGED,
+                do=_remedy(error),
             ) from error
 
 
@@ -138,7 +138,10 @@ def _opened(path: Path) -> tuple[Any, dict[str, tuple[int, ...]], tuple[int, ...
             ends = tuple(int(end) for end in np.asarray(group["meta/episode_ends"]))
     except Exception as error:  # a damaged store may raise anything
         raise InputError(
-            where=str(path), expected="a readable Zarr store", got=f"{type(error).__name__}: {error}", do=_DAMAGED
+            where=str(path),
+            expected="a readable Zarr store",
+            got=f"{type(error).__name__}: {error}",
+            do=_remedy(error),
         ) from error
     if missing:
         raise InputError(
@@ -148,6 +151,11 @@ def _opened(path: Path) -> tuple[Any, dict[str, tuple[int, ...]], tuple[int, ...
             do="Only replay buffers of Diffusion Policy and UMI are read.",
         )
     return group["data"], shapes, ends
+
+
+def _remedy(error: Exception) -> str:
+    """UMI's pictures are JPEG-XL, by a codec that a package of its own registers with numcodecs."""
+    return "Run: pip install imagecodecs-numcodecs" if "imagecodecs" in str(error) else _DAMAGED
 
 
 def _check_ends(path: Path, ends: tuple[int, ...], shapes: dict[str, tuple[int, ...]]) -> None:
