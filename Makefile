@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GL := $(VENV)/.gl
 
-.PHONY: setup gl pilot decision video-dit-family test lint check backbones clean help
+.PHONY: setup gl pilot decision video-dit-family test kills lint check backbones clean help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -5; echo; echo "targets: setup gl pilot decision video-dit-family test lint check backbones clean"
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -5; echo; echo "targets: setup gl pilot decision video-dit-family test kills lint check backbones clean"
 
 setup: $(STAMP)
 
@@ -66,6 +66,12 @@ TEST_WORKERS ?= 2
 
 test: $(STAMP) $(GL)
 	MUJOCO_GL=$$(cat $(GL)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal </dev/null
+
+# Conversions of demonstrations, killed at random moments: nothing half-written may be left that can be read.
+KILLS ?= 300
+
+kills: $(STAMP)
+	folder=$$(mktemp -d) && OMP_NUM_THREADS=1 $(BIN)/python tests/data/kill_conversions.py $(KILLS) $$folder/kills && rm -r $$folder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -28,6 +28,15 @@ def default_root() -> Path:
     return Path(os.environ.get("CROSSROADS_CACHE") or Path.home() / ".cache" / "crossroads")
 
 
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk before going on."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
     """A draft to write, which takes the name ``path`` when the block ends well; readers see the old file or the new.

@@ -1,7 +1,8 @@
 """Runs inside an environment that has LeRobot (0.4.4 or 0.6.1) and not crossroads: reads or writes a dataset folder.
 
 `read FOLDER OUT.npz BACKEND` loads every sample with LeRobot's own reader; `write FOLDER IN.npz KIND` records the given
-episodes with LeRobot's own writer, as `video` or `image` features. Called by test_lerobot_peer.py.
+episodes with LeRobot's own writer, as `video` or `image` features; `convert FOLDER - -` turns a v2.1 dataset into v3.0
+in its place, with LeRobot's own converter. Called by test_lerobot_peer.py.
 """
 
 from __future__ import annotations
@@ -63,7 +64,17 @@ def write(folder: str, source: str, kind: str) -> None:
     dataset.finalize()
 
 
+def convert(folder: str, _file: str, _how: str) -> None:
+    try:
+        from lerobot.datasets.v30.convert_dataset_v21_to_v30 import convert_dataset  # pyright: ignore
+    except ImportError:
+        from lerobot.scripts.convert_dataset_v21_to_v30 import convert_dataset  # pyright: ignore
+
+    place = Path(folder)
+    convert_dataset(place.name, root=place.parent, push_to_hub=False)
+
+
 if __name__ == "__main__":
     command, folder, file, how = sys.argv[1:]
     Path(folder).parent.mkdir(parents=True, exist_ok=True)
-    (read if command == "read" else write)(folder, file, how)
+    {"read": read, "write": write, "convert": convert}[command](folder, file, how)

@@ -129,7 +129,7 @@ BREAKING = {
     "rows in the data files": drop_last_row,
     "readable parquet": lambda path: cut(path, "data/chunk-000/file-000.parquet"),
     "valid JSON": lambda path: cut(path, "meta/info.json"),
-    "v3.0": lambda path: edit(path, "meta/info.json", '"v3.0"', '"v2.1"'),
+    "v3.0": lambda path: edit(path, "meta/info.json", '"v3.0"', '"v1.6"'),
     "a parquet file": lambda path: (path / "meta/tasks.parquet").unlink(),
     "chunk_index": lambda path: edit(path, "meta/info.json", "observation.images.wrist", "observation.images.lost"),
 }

@@ -1,4 +1,4 @@
-"""LeRobot itself reads what we write, and we read what LeRobot writes.
+"""LeRobot itself reads what we write and convert, and we read what LeRobot writes and converts.
 
 Set CROSSROADS_LEROBOT_PYTHON to the interpreters of environments that hold LeRobot, separated by colons.
 """
@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from foreign_formats import in_hdf5_order, write_hdf5, write_v2
 from recordings import FPS, Recorded
 
 from crossroads.data.cache import FrameCache
+from crossroads.data.convert import convert
+from crossroads.data.formats.source import Wanted
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
 from crossroads.types import NOTHING
@@ -109,3 +112,42 @@ def test_we_read_what_lerobots_own_writer_wrote(
     windows = Windows(dataset, window, episodes=range(len(given)), cache=cache)
     batch = windows.batch([0, len(windows) - 1])
     assert batch.actions_valid.tolist() == [[True] * 4, [True, False, False, False]]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_lerobots_converter_and_ours_make_the_same_of_a_v21_dataset(
+    python: str, recorded: list[Recorded], tmp_path: Path
+) -> None:
+    given = [one for one in recorded if not one.action_free][:4]
+    path = write_v2(tmp_path / "theirs", given)
+    before = LeRobotDataset.open(path)
+    frames = {(e, c): before.frames(e, c, None) for e in range(len(given)) for c in before.cameras}
+    convert(path, tmp_path / "ours", wanted=Wanted())
+    run(python, "convert", path, "-", "-", home=tmp_path)
+    theirs, ours = LeRobotDataset.open(path), LeRobotDataset.open(tmp_path / "ours")
+    assert theirs.info["codebase_version"] == ours.info["codebase_version"] == "v3.0"
+    assert [e.text for e in theirs.episodes] == [e.text for e in ours.episodes] == [one.text for one in given]
+    np.testing.assert_array_equal(theirs.tables.actions, ours.tables.actions)
+    np.testing.assert_array_equal(theirs.tables.state, ours.tables.state)
+    for (episode, camera), seen in frames.items():
+        np.testing.assert_array_equal(theirs.frames(episode, camera, None), seen)
+        np.testing.assert_array_equal(ours.frames(episode, camera, None), seen)
+
+
+@pytest.mark.parametrize("kind", ["taken over", "encoded", "lossless"])
+@pytest.mark.parametrize("python", PYTHONS)
+def test_lerobot_reads_what_we_converted(python: str, kind: str, recorded: list[Recorded], tmp_path: Path) -> None:
+    given = [one for one in recorded if not one.action_free][:4]
+    if kind == "taken over":
+        path = write_v2(tmp_path / "source", given)
+    else:
+        path, given = write_hdf5(tmp_path / "source", given), in_hdf5_order(given)
+    convert(path, tmp_path / "ours", wanted=Wanted(), lossless=kind == "lossless")
+    run(python, "read", tmp_path / "ours", tmp_path / "seen.npz", BACKENDS[0], home=tmp_path)
+    seen, dataset = np.load(tmp_path / "seen.npz"), LeRobotDataset.open(tmp_path / "ours")
+    np.testing.assert_array_equal(seen["action"], np.concatenate([one.actions for one in given]))
+    assert seen["texts"].tolist() == [one.text for one in given for _ in one.actions]
+    for camera in dataset.cameras:
+        theirs = seen[f"observation.images.{camera}"].astype(int)
+        ours = np.concatenate([dataset.frames(episode, camera, None) for episode in dataset.episodes]).astype(int)
+        assert np.abs(theirs - ours).max() <= (0 if kind == "lossless" else 3)

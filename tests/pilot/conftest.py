@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes with one core each, on this machine and without Ray's own noise."""
+"""What tests of this room share: a browser, and a Ray cluster of two nodes with one core each on this machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,27 @@ from typing import Any
 import pytest
 
 from golden import REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("NO CHROMIUM: the page was not drawn. Install it with: apt-get install chromium")
+    missing = "NO PLAYWRIGHT: the page was not drawn. Install it with: pip install -e '.[browser]'"
+    playwright = pytest.importorskip("playwright.sync_api", reason=missing)
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[Any]:
+    """An empty tab of a desk's width."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,32 +19,11 @@ PAPER_PX = 695
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("NO CHROMIUM: the page was not drawn. Install it with: apt-get install chromium")
-    missing = "NO PLAYWRIGHT: the page was not drawn. Install it with: pip install -e '.[browser]'"
-    playwright = pytest.importorskip("playwright.sync_api", reason=missing)
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str]:
     report = synthetic_report(decision=True)
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(page.render(report), encoding="utf-8")
     return report, path.as_uri()
-
-
-@pytest.fixture
-def tab(browser: Any) -> Iterator[Any]:
-    """An empty tab of a desk's width."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    yield opened
-    opened.close()
 
 
 def test_the_page_draws_itself_without_a_request_or_a_complaint(tab: Any, written: tuple[Report, str]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import tyro
 
-from crossroads.cli.data import Audit, Backbones, Data, DataCheck, DataRecord
+from crossroads.cli.data import Audit, Backbones, Data, DataCheck, DataConvert, DataRecord, DataView
 from crossroads.cli.parity import Parity
 from crossroads.cli.pilot import Pilot, Study
 from crossroads.cli.recipes import Cost, Diff, Export, Import, Recipes, Show
@@ -36,7 +36,7 @@ COMMANDS: Mapping[str, type] = {
     "cost": Cost,
     "parity": Parity,
 }
-DATA_COMMANDS: Mapping[str, type] = {"record": DataRecord, "check": DataCheck}
+DATA_COMMANDS: Mapping[str, type] = {"record": DataRecord, "convert": DataConvert, "check": DataCheck, "view": DataView}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,6 +100,7 @@ def _extra_of(package: str) -> str:
     """The optional extra that brings a package; empty for what no extra brings."""
     extras = {
         "data": ("pyarrow", "av", "PIL"),
+        "formats": ("h5py", "zarr", "google_crc32c", "google"),
         "sim": ("mujoco", "gymnasium"),
         "report": ("jinja2", "matplotlib", "scipy", "markupsafe"),
         "serve": ("websockets", "msgpack"),

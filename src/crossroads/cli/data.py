@@ -1,4 +1,4 @@
-"""Datasets and what is made from them: record, check, audit, the shipped backbones."""
+"""Datasets and what is made from them: record, convert, check, audit, the shipped backbones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, subcommand
+from tyro.conf import Positional, arg, subcommand
 
 from crossroads.errors import InputError
 
@@ -66,6 +66,27 @@ class DataRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataView:
+    """Write one HTML page that shows a dataset: episodes, frames, curves, instructions, statistics, findings."""
+
+    folder: Positional[Path]
+    out: Path = Path("view.html")
+    """The file to write."""
+    episodes: int = 24
+    """At most this many episodes are shown: some with findings, the others evenly spread."""
+    audit: bool = True
+    """Search for faults as `crossroads audit` does, which decodes every frame once."""
+    quiet: bool = False
+    """No progress bar."""
+
+    def run(self) -> None:
+        from crossroads.pilot.data_page import write_page
+
+        page = write_page(self.folder, self.out, num_episodes=self.episodes, audit=self.audit, progress=not self.quiet)
+        print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataCheck:
     """Look at every file of a dataset and say what is wrong with it; exit status 2 when something is."""
 
@@ -80,6 +101,64 @@ class DataCheck:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataConvert:
+    """Turn demonstrations of another format into a LeRobot v3.0 dataset, verified; the same command again resumes.
+
+    Read are LeRobot v2.0 and v2.1 (also GR00T's), robomimic and LIBERO HDF5, Zarr replay buffers, and RLDS.
+    """
+
+    source: Positional[Path]
+    target: Positional[Path]
+    """The folder to write; it must not exist."""
+    from_: Annotated[str | None, arg(name="from")] = None
+    """lerobot, hdf5, zarr or rlds; found out from the content when not given."""
+    fps: float | None = None
+    """Frames per second, where the source does not say."""
+    robot: str = ""
+    """The robot's name, where the source does not say."""
+    text: str = ""
+    """The instruction of every episode, in place of what the source says."""
+    state: tuple[str, ...] = ()
+    """Arrays that make up the state, in their order, where the usual ones are not there."""
+    action: tuple[str, ...] = ()
+    """Arrays that make up the action."""
+    cameras: tuple[str, ...] = ()
+    """The cameras to take; all when not given."""
+    leave_out: tuple[int, ...] = ()
+    """Episodes to leave out, by their number in the source."""
+    lossless: bool = False
+    """Encode pictures so that every bit comes back; the files become several times larger."""
+    rotate_180: bool = False
+    """Turn the pictures: LIBERO's HDF5 files hold them upside down, and openpi and OpenVLA train on turned ones."""
+    quiet: bool = False
+    """No progress bar."""
+
+    def run(self) -> None:
+        from crossroads.data.convert import convert
+        from crossroads.data.formats.source import Wanted
+
+        wanted = Wanted(
+            fps=self.fps,
+            robot=self.robot,
+            text=self.text,
+            state=self.state,
+            action=self.action,
+            cameras=self.cameras,
+        )
+        done = convert(
+            self.source,
+            self.target,
+            wanted=wanted,
+            format=self.from_,
+            lossless=self.lossless,
+            turned=self.rotate_180,
+            leave_out=self.leave_out,
+            progress=not self.quiet,
+        )
+        print(done)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Audit:
     """What a dataset will do to a policy: faults with episodes and frames, and indicators, before any training.
 
@@ -87,7 +166,7 @@ class Audit:
     """
 
     data: Path | None = None
-    """A LeRobot v3 dataset folder."""
+    """A LeRobot dataset folder (v3.0, v2.1, v2.0)."""
     json: Path | None = None
     """A file to write all of it to as well: every episode and frame of every finding."""
     pilots: tuple[Path, ...] = ()
@@ -125,9 +204,14 @@ class Audit:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Record or check datasets."""
+    """Record, convert, check or view datasets."""
 
-    command: Annotated[DataRecord, subcommand("record")] | Annotated[DataCheck, subcommand("check")]
+    command: (
+        Annotated[DataRecord, subcommand("record")]
+        | Annotated[DataConvert, subcommand("convert")]
+        | Annotated[DataCheck, subcommand("check")]
+        | Annotated[DataView, subcommand("view")]
+    )
 
     def run(self) -> int | None:
         return self.command.run()

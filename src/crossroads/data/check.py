@@ -16,7 +16,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from crossroads.data import meta
-from crossroads.data.lerobot import camera_keys, read_episode_rows
+from crossroads.data.versions import Meta, read_meta
 from crossroads.data.video import decode
 from crossroads.errors import InputError
 
@@ -61,15 +61,13 @@ def check(dataset_path: str | Path) -> Report:
     """Everything that is wrong with the folder at `dataset_path`; raises nothing for a broken one."""
     root = Path(dataset_path)
     try:
-        info = meta.read_info(root)
-        tasks = meta.read_tasks(root)
-        rows = read_episode_rows(root)
-        keys = camera_keys(root, info)
+        said = read_meta(root)
     except InputError as error:
         return Report(path=root, num_episodes=0, num_frames=0, num_videos=0, findings=(_finding(error),))
+    info, tasks, rows, keys = said.info, said.tasks, said.rows, said.camera_keys
     findings = list(_counts(root, info, tasks, rows))
-    findings += _texts(root, tasks, rows)
-    findings += _data_files(root, info, tasks, rows)
+    findings += _texts(said)
+    findings += _data_files(root, said)
     num_videos = 0
     for name, key in keys.items():
         if info["features"][key]["dtype"] == "video":
@@ -126,21 +124,20 @@ def _counts(
             )
 
 
-def _texts(root: Path, tasks: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
-    for index, text in enumerate(tasks):
+def _texts(said: Meta) -> Iterator[Finding]:
+    for index, text in enumerate(said.tasks):
         if not text.strip():
-            told = [row["episode_index"] for row in rows if text in (row.get("tasks") or ())]
+            told = [row["episode_index"] for row in said.rows if text in (row.get("tasks") or ())]
             yield Finding(
-                where=f"{root / meta.TASKS_PATH}: task {index}",
+                where=f"{said.tasks_path}: task {index}",
                 expected="an instruction",
                 got=f"an empty text, used by episodes {told[:8]}",
                 do="Write what these episodes do.",
             )
 
 
-def _data_files(
-    root: Path, info: Mapping[str, Any], tasks: Sequence[str], rows: Sequence[Mapping[str, Any]]
-) -> Iterator[Finding]:
+def _data_files(root: Path, said: Meta) -> Iterator[Finding]:
+    info, rows = said.info, said.rows
     features = info["features"]
     vectors = [name for name in (meta.STATE, meta.ACTION) if name in features]
     if meta.ACTION not in features:
@@ -150,7 +147,7 @@ def _data_files(
             got=", ".join(features),
             do="Record actions under that name.",
         )
-    columns = [*vectors, "timestamp", "frame_index", "episode_index", "task_index"]
+    columns = [*vectors, "timestamp", *said.frame_column, "episode_index", said.text_column]
     files: dict[Path, list[Mapping[str, Any]]] = {}
     for row in rows:
         name = info["data_path"].format(
@@ -164,6 +161,8 @@ def _data_files(
         except InputError as error:
             yield _finding(error)
             continue
+        if not said.frame_column:
+            column["frame_index"] = np.arange(len(table))
         known = {row["episode_index"] for row in members}
         for stranger in sorted(set(column["episode_index"].tolist()) - known)[:8]:
             yield Finding(
@@ -175,17 +174,17 @@ def _data_files(
         for row in members:
             here = column["episode_index"] == row["episode_index"]
             own = {name: values[here] for name, values in column.items()}
-            yield from _episode(f"{path}: episode {row['episode_index']}", info, tasks, row, own, vectors)
+            yield from _episode(f"{path}: episode {row['episode_index']}", said, row, own, vectors)
 
 
 def _episode(
     where: str,
-    info: Mapping[str, Any],
-    tasks: Sequence[str],
+    said: Meta,
     row: Mapping[str, Any],
     own: Mapping[str, np.ndarray],
     vectors: Sequence[str],
 ) -> Iterator[Finding]:
+    tasks, text = said.tasks, own[said.text_column]
     length = int(row["length"])
     if len(own["frame_index"]) != length or length == 0:
         yield Finding(
@@ -212,15 +211,15 @@ def _episode(
             got=str(own["frame_index"][wrong]),
             do="Frames are missing or out of order; record the episode again.",
         )
-    unknown = np.flatnonzero((own["task_index"] < 0) | (own["task_index"] >= len(tasks)))
+    unknown = np.flatnonzero((text < 0) | (text >= len(tasks)))
     if len(unknown):
         yield Finding(
-            where=f"{where}, frame {unknown[0]}: task_index",
-            expected=f"0 to {len(tasks) - 1}, as meta/tasks.parquet holds",
-            got=str(own["task_index"][unknown[0]]),
+            where=f"{where}, frame {unknown[0]}: {said.text_column}",
+            expected=f"0 to {len(tasks) - 1}, as {said.tasks_path.name} holds",
+            got=str(text[unknown[0]]),
             do=_AGAIN,
         )
-    yield from _timestamps(where, float(info["fps"]), own["timestamp"].astype(np.float64))
+    yield from _timestamps(where, float(said.info["fps"]), own["timestamp"].astype(np.float64))
 
 
 def _timestamps(where: str, fps: float, times_s: np.ndarray) -> Iterator[Finding]:

@@ -1,8 +1,8 @@
-"""Reads a LeRobotDataset v3.0 folder on local disk, whoever wrote it.
+"""Reads a LeRobotDataset folder (v3.0, v2.1, v2.0, with GR00T's modality.json or without) on local disk.
 
 The numbers of all frames are held as contiguous arrays (a million frames of 30 numbers are 120 MB), so that a batch is
-one fancy index instead of one dictionary per sample; pictures stay in their files until asked for. Format:
-`data/meta.py`.
+one fancy index instead of one dictionary per sample; pictures stay in their files until asked for. Formats:
+`data/meta.py`, `data/lerobot_v2.py`, `data/modality.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from PIL import Image
 
 from crossroads.data import meta
 from crossroads.data.statistics import summarise
+from crossroads.data.versions import Meta, read_meta
 from crossroads.data.video import decode
 from crossroads.errors import InputError, nearest
 from crossroads.space import ActionSpace, Statistics
@@ -83,11 +84,9 @@ class LeRobotDataset:
             raise InputError(
                 where=str(root), expected="a dataset folder", got="no such folder", do="Check the path you gave."
             )
-        info = meta.read_info(root)
-        tasks = meta.read_tasks(root)
-        files = read_episode_rows(root)
-        keys = camera_keys(root, info)
-        tables, episode_index = read_tables(root, info, files)
+        said = read_meta(root)
+        info, tasks, files, keys = said.info, said.tasks, said.rows, said.camera_keys
+        tables, episode_index = read_tables(root, said)
         episodes = _locate_episodes(root, files, tables, episode_index, tasks)
         dataset = cls(
             path=root,
@@ -100,7 +99,7 @@ class LeRobotDataset:
             tables=tables,
             info=info,
             camera_keys=keys,
-            files=tuple(files),
+            files=files,
         )
         for name, key in keys.items():
             if info["features"][key]["dtype"] == "video":
@@ -231,28 +230,9 @@ class LeRobotDataset:
         return out
 
 
-def read_episode_rows(root: Path) -> list[dict[str, Any]]:
-    """The rows of meta/episodes in order, without the per-episode statistics; their indices must be 0, 1, 2 ..."""
-    rows: list[dict[str, Any]] = []
-    paths = sorted((root / "meta/episodes").glob("*/*.parquet"))
-    if not paths:
-        meta.read_table(root / meta.EPISODES_PATH.format(chunk_index=0, file_index=0))
-    for path in paths:
-        table = meta.read_table(path)
-        rows += table.select([name for name in table.column_names if not name.startswith("stats/")]).to_pylist()
-    rows.sort(key=lambda row: row["episode_index"])
-    if [row["episode_index"] for row in rows] != list(range(len(rows))) or not rows:
-        raise InputError(
-            where=str(root / "meta/episodes"),
-            expected="episodes numbered 0, 1, 2 ... without gaps",
-            got=f"{len(rows)} rows, numbered {[row['episode_index'] for row in rows[:8]]} ...",
-            do="Download the whole dataset; a part of one must be renumbered first.",
-        )
-    return rows
-
-
-def read_tables(root: Path, info: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> tuple[Tables, np.ndarray]:
+def read_tables(root: Path, said: Meta) -> tuple[Tables, np.ndarray]:
     """The numbers of all frames in episode order, and the episode of each row."""
+    info, files = said.info, said.rows
     features = info["features"]
     if meta.ACTION not in features:
         raise InputError(
@@ -263,7 +243,7 @@ def read_tables(root: Path, info: Mapping[str, Any], files: Sequence[Mapping[str
         )
     vectors = [name for name in (meta.STATE, meta.ACTION) if name in features]
     columns = vectors + [name for name in (meta.ACTION_FREE, meta.SESSION) if name in features]
-    columns += ["timestamp", "frame_index", "episode_index", "task_index"]
+    columns += ["timestamp", *said.frame_column, "episode_index", said.text_column]
     places = sorted({(int(row["data/chunk_index"]), int(row["data/file_index"])) for row in files})
     parts: dict[str, list[np.ndarray]] = {name: [] for name in columns}
     for chunk, file in places:
@@ -271,6 +251,8 @@ def read_tables(root: Path, info: Mapping[str, Any], files: Sequence[Mapping[str
         table = meta.read_table(path, columns)
         for name in columns:
             parts[name].append(meta.numbers(path, name, table[name]))
+        if not said.frame_column:
+            parts.setdefault("frame_index", []).append(np.arange(len(table)))
     joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     order = np.lexsort((joined["frame_index"], joined["episode_index"]))
     if not np.array_equal(order, np.arange(len(order))):
@@ -282,7 +264,7 @@ def read_tables(root: Path, info: Mapping[str, Any], files: Sequence[Mapping[str
         actions=np.ascontiguousarray(joined[meta.ACTION].reshape(size, -1), np.float32),
         timestamp_s=joined["timestamp"].astype(np.float32),
         frame_index=joined["frame_index"].astype(np.int64),
-        task_index=joined["task_index"].astype(np.int64),
+        task_index=joined[said.text_column].astype(np.int64),
         action_free=joined.get(meta.ACTION_FREE, np.zeros(size)).astype(bool),
         session=joined.get(meta.SESSION, np.zeros(size)).astype(np.int64),
     )
@@ -311,7 +293,7 @@ def _locate_episodes(
         if not 0 <= task < len(tasks):
             raise InputError(
                 where=f"{root}: episode {index}, frame 0",
-                expected=f"a task_index from 0 to {len(tasks) - 1}, as meta/tasks.parquet holds",
+                expected=f"a task_index from 0 to {len(tasks) - 1}, as the meta folder lists them",
                 got=str(task),
                 do="Meta and data disagree; record or download the dataset again.",
             )
@@ -334,29 +316,6 @@ def _locate_episodes(
             do="Meta and data disagree; record or download the dataset again.",
         )
     return tuple(episodes)
-
-
-def camera_keys(root: Path, info: Mapping[str, Any]) -> dict[str, str]:
-    """The colour cameras: short name to feature key. Depth maps are left out."""
-    keys = [key for key, feature in info["features"].items() if feature.get("dtype") in ("video", "image")]
-    depth = [key for key in keys if _is_depth(info["features"][key])]
-    names: dict[str, str] = {}
-    for key in (key for key in keys if key not in depth):
-        short = meta.camera_name(key)
-        names[key if short in names else short] = key
-    if not names:
-        raise InputError(
-            where=f"{root / meta.INFO_PATH}: features",
-            expected="at least one colour camera (dtype video or image)",
-            got=", ".join(info["features"]),
-            do="crossroads compares policies that see; use a dataset with pictures.",
-        )
-    return names
-
-
-def _is_depth(feature: Mapping[str, Any]) -> bool:
-    details = {**(feature.get("video_info") or {}), **(feature.get("info") or {})}
-    return bool(details.get("is_depth_map") or details.get("video.is_depth_map"))
 
 
 def _space(info: Mapping[str, Any], tables: Tables) -> ActionSpace:

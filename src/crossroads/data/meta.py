@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crossroads.errors import InputError
+from crossroads.space import ActionSpace
 
 CODEBASE_VERSION = "v3.0"
 CAMERA_PREFIX = "observation.images."
@@ -41,7 +42,7 @@ BOOKKEEPING: dict[str, dict[str, Any]] = {
 }
 """The columns that every v3.0 data file holds, as LeRobot's DEFAULT_FEATURES states them."""
 
-_REMEDY = "Point to the root of a LeRobotDataset v3.0 folder (it holds meta/, data/ and videos/), or copy it again."
+_REMEDY = "Point to the root of a LeRobotDataset folder (it holds meta/, data/ and videos/), or copy it again."
 
 
 def camera_name(key: str) -> str:
@@ -63,16 +64,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_info(root: Path) -> dict[str, Any]:
-    """`meta/info.json`, checked for what reading cannot do without."""
+    """`meta/info.json` of v3.0, v2.1 or v2.0, checked for what reading cannot do without."""
     path = root / INFO_PATH
     info = read_json(path)
     version = str(info.get("codebase_version"))
-    if not version.startswith("v3."):
+    if not version.startswith(("v2.", "v3.")):
         raise InputError(
             where=f"{path}: codebase_version",
-            expected="'v3.0'",
+            expected="'v3.0', 'v2.1' or 'v2.0'",
             got=repr(info.get("codebase_version")),
-            do="Convert the dataset with `python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=...`.",
+            do="Convert an older dataset with the LeRobot release that wrote it; a newer one needs a newer crossroads.",
         )
     for name, kind in (("fps", (int, float)), ("features", dict), ("data_path", str)):
         if not isinstance(info.get(name), kind):
@@ -134,6 +135,16 @@ def read_tasks(root: Path) -> tuple[str, ...]:
     return tuple(str(by_index.get(index) or "") for index in range(max(by_index, default=-1) + 1))
 
 
+def read_episodes(root: Path) -> list[dict[str, Any]]:
+    """The rows of `meta/episodes` of v3.0, without the per-episode statistics."""
+    rows: list[dict[str, Any]] = []
+    paths = sorted((root / "meta/episodes").glob("*/*.parquet"))
+    for path in paths or [root / EPISODES_PATH.format(chunk_index=0, file_index=0)]:
+        table = read_table(path)
+        rows += table.select([name for name in table.column_names if not name.startswith("stats/")]).to_pylist()
+    return rows
+
+
 def write_tasks(root: Path, tasks: Sequence[str]) -> None:
     """`meta/tasks.parquet` with the text as the pandas index, which is what LeRobot looks tasks up by."""
     numbers = pa.array(range(len(tasks)), pa.int64())
@@ -162,6 +173,51 @@ def write_episodes(root: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=4, ensure_ascii=False, allow_nan=False))
+
+
+def info_of(
+    *, space: ActionSpace, fps: float, videos: Mapping[str, tuple[tuple[int, int], str, str]]
+) -> dict[str, Any]:
+    """`meta/info.json` of a recording, less the totals; `videos` gives size, codec and pixel format per camera."""
+    rate = int(fps) if float(fps).is_integer() else fps
+    features: dict[str, Any] = {
+        STATE: {"dtype": "float32", "shape": [space.num_state], "names": list(space.state_names)},
+        ACTION: {
+            "dtype": "float32",
+            "shape": [space.action_size],
+            "names": list(space.action_names),
+            "info": {"units": list(space.action_units), "low": list(space.low), "high": list(space.high)},
+        },
+    }
+    for name, ((height, width), codec, pixel_format) in videos.items():
+        features[CAMERA_PREFIX + name] = {
+            "dtype": "video",
+            "shape": [height, width, 3],
+            "names": ["height", "width", "channels"],
+            "info": {
+                "video.fps": rate,
+                "video.height": height,
+                "video.width": width,
+                "video.channels": 3,
+                "video.codec": codec,
+                "video.pix_fmt": pixel_format,
+                "video.is_depth_map": False,
+                "has_audio": False,
+            },
+        }
+    features[ACTION_FREE] = {"dtype": "bool", "shape": [1], "names": None}
+    features[SESSION] = {"dtype": "int64", "shape": [1], "names": None}
+    return {
+        "codebase_version": CODEBASE_VERSION,
+        "robot_type": space.robot,
+        "chunks_size": CHUNKS_SIZE,
+        "data_files_size_in_mb": DATA_FILE_MB,
+        "video_files_size_in_mb": VIDEO_FILE_MB,
+        "fps": rate,
+        "data_path": DATA_PATH,
+        "video_path": VIDEO_PATH,
+        "features": features | BOOKKEEPING,
+    }
 
 
 def _write_table(path: Path, table: pa.Table) -> None:

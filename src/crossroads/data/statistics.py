@@ -48,26 +48,40 @@ def summarise(values: np.ndarray) -> Statistics:
     )
 
 
+def picked(length: int) -> np.ndarray:
+    """Which frames of an episode count in the statistics of pictures."""
+    return np.unique(np.linspace(0, length - 1, PICTURES_PER_EPISODE).round().astype(int))
+
+
 class PixelCounts:
     """How often each value 0..255 occurs in each channel of the pictures of one camera."""
 
-    def __init__(self) -> None:
-        self._counts = np.zeros((3, 256), np.int64)
-        self._num_pictures = 0
+    def __init__(self, counts: np.ndarray | None = None, num_pictures: int = 0) -> None:
+        self.counts = np.zeros((3, 256), np.int64) if counts is None else counts
+        """Channel by value."""
+        self.num_pictures = num_pictures
 
     def add(self, frames: np.ndarray) -> None:
         """Count at most `PICTURES_PER_EPISODE` pictures, evenly spread over the episode `[t, h, w, 3]`."""
-        picked = np.unique(np.linspace(0, len(frames) - 1, PICTURES_PER_EPISODE).round().astype(int))
+        self.count(frames[picked(len(frames))])
+
+    def count(self, pictures: np.ndarray) -> None:
+        """Count every one of the pictures `[n, h, w, 3]`."""
         for channel in range(3):
-            self._counts[channel] += np.bincount(frames[picked, ..., channel].ravel(), minlength=256)
-        self._num_pictures += len(picked)
+            self.counts[channel] += np.bincount(pictures[..., channel].ravel(), minlength=256)
+        self.num_pictures += len(pictures)
+
+    def merge(self, other: PixelCounts) -> None:
+        """Add what another has counted."""
+        self.counts += other.counts
+        self.num_pictures += other.num_pictures
 
     def describe(self) -> dict[str, list[Any]]:
         """Statistics of the counted pixels in 0..1, shaped (3, 1, 1) as LeRobot has them; count is in pictures."""
         value = np.arange(256) / 255
-        share = self._counts / self._counts.sum(1, keepdims=True)
+        share = self.counts / self.counts.sum(1, keepdims=True)
         mean = share @ value
-        seen = self._counts > 0
+        seen = self.counts > 0
         out: dict[str, Sequence[float]] = {
             "min": [float(value[row].min()) for row in seen],
             "max": [float(value[row].max()) for row in seen],
@@ -78,5 +92,5 @@ class PixelCounts:
         for name, quantile in QUANTILES.items():
             out[name] = [float(value[min(int(np.searchsorted(row, quantile)), 255)]) for row in reached]
         return {name: [[[number]] for number in numbers] for name, numbers in out.items()} | {
-            "count": [self._num_pictures]
+            "count": [self.num_pictures]
         }

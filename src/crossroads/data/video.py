@@ -23,12 +23,16 @@ from av.video.stream import VideoStream
 from crossroads.errors import InputError
 
 CODEC = "libx264"
+CODEC_NAME = "h264"
+"""What `CODEC` makes."""
 PIXEL_FORMAT = "yuv444p"
 QUALITY_CRF = 10
 PRESET = "ultrafast"
 GROUP_FRAMES = 4
 """Measured on moving 64-pixel shapes: 4,800 frames/s on one core and a largest error of 10 of 255 at 3.4 kB a frame;
 preset medium: 690 frames/s, 39, 1.1 kB; 4:2:0 instead of 4:4:4: 153, for the colour of a whole object edge is lost."""
+LOSSLESS_CODEC = "libx264rgb"
+"""H.264 in the colours of the pictures themselves; with a quantiser of 0 every bit comes back."""
 SEEK_GAP_FRAMES = 48
 """Read on through a gap shorter than this instead of seeking: decoding 48 small frames costs about one seek."""
 
@@ -36,16 +40,18 @@ SEEK_GAP_FRAMES = 48
 class VideoWriter:
     """One mp4 file of one camera, to which whole episodes are appended; each starts at a key frame."""
 
-    def __init__(self, path: Path, *, fps: float, image_hw: tuple[int, int]) -> None:
+    def __init__(self, path: Path, *, fps: float, image_hw: tuple[int, int], lossless: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.num_frames, self.size_bytes = path, 0, 0
         self._rate = Fraction(fps).limit_denominator(1001)
         self._container: OutputContainer = av.open(str(path), "w")
         # One thread: the bytes must not depend on the machine. No B-frames: decoding order is display order.
-        options = {"crf": str(QUALITY_CRF), "g": str(GROUP_FRAMES), "bf": "0", "preset": PRESET, "threads": "1"}
-        self._stream = self._container.add_stream(CODEC, rate=self._rate, options=options)
+        quality = {"qp": "0"} if lossless else {"crf": str(QUALITY_CRF)}
+        options = quality | {"g": str(GROUP_FRAMES), "bf": "0", "preset": PRESET, "threads": "1"}
+        codec = LOSSLESS_CODEC if lossless else CODEC
+        self._stream = self._container.add_stream(codec, rate=self._rate, options=options)
         self._stream.height, self._stream.width = image_hw
-        self._stream.pix_fmt = PIXEL_FORMAT
+        self._stream.pix_fmt = "rgb24" if lossless else PIXEL_FORMAT
 
     def append(self, frames: np.ndarray) -> None:
         """Encode the frames `[t, h, w, 3]` of one episode."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,10 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crossroads.data import meta
+from crossroads.data.clips import VideoJoiner, scan
 from crossroads.data.statistics import PixelCounts, describe
-from crossroads.data.video import CODEC, PIXEL_FORMAT, VideoWriter
+from crossroads.data.video import CODEC_NAME, PIXEL_FORMAT, VideoWriter
 from crossroads.errors import InputError
 from crossroads.space import ActionSpace
+from crossroads.storage import sync
 
 _PART = ".part-"
 _LOCK = ".lock"
@@ -76,7 +78,8 @@ class LeRobotWriter:
         self._num_frames = 0
         self._data: pq.ParquetWriter | None = None
         self._data_file = 0
-        self._videos: dict[str, VideoWriter] = {}
+        self._videos: dict[str, VideoWriter | VideoJoiner] = {}
+        self._coding: dict[str, tuple[str, str]] = dict.fromkeys(self.cameras, (CODEC_NAME, PIXEL_FORMAT))
         self._video_file = dict.fromkeys(self.cameras, 0)
 
     def __enter__(self) -> LeRobotWriter:
@@ -110,12 +113,57 @@ class LeRobotWriter:
         if action_free:
             state = np.zeros((length, self.space.num_state), np.float32)
             actions = np.zeros((length, self.space.action_size), np.float32)
-        self._check(images, state, actions, text, length)
-        index = len(self._rows)
-        task_index = self._tasks.setdefault(text, len(self._tasks))
-        row: dict[str, Any] = {"episode_index": index, "tasks": [text], "length": length}
+        self._check_shapes({name: tuple(image.shape) for name, image in images.items()}, state, actions, length)
+        for name, image in images.items():
+            if image.dtype != np.uint8:
+                raise InputError(
+                    where=f"{self._where()}: images[{name!r}]",
+                    expected="uint8",
+                    got=str(image.dtype),
+                    do="Convert to 0..255.",
+                )
+        self._check_content(state, actions, text)
+        places: dict[str, Any] = {}
         for name in self.cameras:
-            row |= self._append_video(name, images[name])
+            places |= self._append_frames(name, images[name])
+        return self._append_numbers(places, state, actions, text, session, action_free)
+
+    def join_episode(
+        self,
+        *,
+        clips: Mapping[str, Path],
+        pixels: Mapping[str, PixelCounts],
+        state: np.ndarray,
+        actions: np.ndarray,
+        text: str,
+        session: int = 0,
+        action_free: bool = False,
+    ) -> int:
+        """Append one episode whose pictures are encoded already and return its index.
+
+        `clips[camera]` is a video file of this episode alone, one picture per frame; its packets are copied. `pixels`
+        are its counts for the statistics; the rest is as in `add_episode`.
+        """
+        self._check_content(state, actions, text)
+        places: dict[str, Any] = {}
+        for name in self.cameras:
+            places |= self._append_clip(name, clips[name], len(actions))
+            self._pixels[name].merge(pixels[name])
+        return self._append_numbers(places, state, actions, text, session, action_free)
+
+    def _append_numbers(
+        self,
+        places: Mapping[str, Any],
+        state: np.ndarray,
+        actions: np.ndarray,
+        text: str,
+        session: int,
+        action_free: bool,
+    ) -> int:
+        """Write the rows of an episode whose videos lie at `places`."""
+        index, length = len(self._rows), len(actions)
+        task_index = self._tasks.setdefault(text, len(self._tasks))
+        row: dict[str, Any] = {"episode_index": index, "tasks": [text], "length": length, **places}
         column = {
             meta.STATE: state,
             meta.ACTION: actions,
@@ -135,8 +183,11 @@ class LeRobotWriter:
         self._num_frames += length
         return index
 
-    def finalise(self) -> Path:
-        """Write the meta files and move the folder to its place; only now does it exist. A second call does nothing."""
+    def finalise(self, inspect: Callable[[Path], None] | None = None) -> Path:
+        """Write the meta files and move the folder to its place; only now does it exist. A second call does nothing.
+
+        `inspect` is handed the complete folder before it gets its place, and may add a file or refuse it by an error.
+        """
         if self._lock.closed:
             return self.path
         if not self._rows:
@@ -149,13 +200,18 @@ class LeRobotWriter:
         overall, rows = self._statistics()
         meta.write_episodes(self._part, rows)
         meta.write_json(self._part / meta.STATS_PATH, overall)
-        meta.write_json(self._part / meta.INFO_PATH, self._info())
+        videos = {name: (hw, *self._coding[name]) for name, hw in self.cameras.items()}
+        info = meta.info_of(space=self.space, fps=self.fps, videos=videos)
+        info |= {"total_episodes": len(self._rows), "total_frames": self._num_frames, "total_tasks": len(self._tasks)}
+        meta.write_json(self._part / meta.INFO_PATH, info | {"splits": {"train": f"0:{len(self._rows)}"}})
+        if inspect is not None:
+            inspect(self._part)
         for file in self._part.rglob("*"):
             if file.is_file():
-                _sync(file)
+                sync(file)
         (self._part / _LOCK).unlink()
         self._part.rename(self.path)
-        _sync(self.path.parent)
+        sync(self.path.parent)
         self._lock.close()
         return self.path
 
@@ -165,58 +221,84 @@ class LeRobotWriter:
         shutil.rmtree(self._part, ignore_errors=True)
         self._lock.close()
 
-    def _check(
-        self, images: Mapping[str, np.ndarray], state: np.ndarray, actions: np.ndarray, text: str, length: int
+    def _where(self) -> str:
+        return f"LeRobotWriter.add_episode (episode {len(self._rows)})"
+
+    def _check_shapes(
+        self, images: Mapping[str, tuple[int, ...]], state: np.ndarray, actions: np.ndarray, length: int
     ) -> None:
-        where = f"LeRobotWriter.add_episode (episode {len(self._rows)})"
         expected = {f"images[{name!r}]": (length, *hw, 3) for name, hw in self.cameras.items()}
-        got = {f"images[{name!r}]": tuple(image.shape) for name, image in images.items()}
+        got = {f"images[{name!r}]": shape for name, shape in images.items()}
         expected |= {"state": (length, self.space.num_state), "actions": (length, self.space.action_size)}
         got |= {"state": state.shape, "actions": actions.shape}
         for name in sorted(expected.keys() | got.keys()):
             if expected.get(name) != got.get(name) or length == 0:
                 raise InputError(
-                    where=f"{where}: {name}",
+                    where=f"{self._where()}: {name}",
                     expected=f"shape {expected.get(name, 'absent')} with at least one frame",
                     got=f"shape {got.get(name, 'absent')}",
                     do="Give every camera, state and action one entry per frame, sized as the writer was told.",
                 )
-        for name, image in images.items():
-            if image.dtype != np.uint8:
-                raise InputError(
-                    where=f"{where}: images[{name!r}]", expected="uint8", got=str(image.dtype), do="Convert to 0..255."
-                )
+
+    def _check_content(self, state: np.ndarray, actions: np.ndarray, text: str) -> None:
         for name, values in (("state", state), ("actions", actions)):
             if not np.isfinite(values).all():
                 frame = int(np.argwhere(~np.isfinite(values))[0][0])
                 raise InputError(
-                    where=f"{where}: {name}",
+                    where=f"{self._where()}: {name}",
                     expected="finite numbers",
                     got=f"{values[frame].tolist()} in frame {frame}",
                     do="Leave the episode out, or record it as action_free.",
                 )
         if not text.strip():
-            raise InputError(where=where, expected="an instruction", got=repr(text), do="Say what the episode does.")
+            raise InputError(
+                where=self._where(), expected="an instruction", got=repr(text), do="Say what the episode does."
+            )
 
-    def _append_video(self, name: str, frames: np.ndarray) -> dict[str, Any]:
-        key = meta.CAMERA_PREFIX + name
-        video = self._videos.get(name)
-        if video is not None and video.size_bytes >= self._limit_bytes["videos"]:
-            video.close()
-            self._video_file[name] += 1
-            video = None
-        chunk, file = divmod(self._video_file[name], meta.CHUNKS_SIZE)
-        if video is None:
-            path = self._part / meta.VIDEO_PATH.format(video_key=key, chunk_index=chunk, file_index=file)
+    def _append_frames(self, name: str, frames: np.ndarray) -> dict[str, Any]:
+        video = self._open_video(name)
+        if not isinstance(video, VideoWriter):
+            path = self._next_video(name)
             video = self._videos[name] = VideoWriter(path, fps=self.fps, image_hw=self.cameras[name])
         start = video.num_frames
         video.append(frames)
         self._pixels[name].add(frames)
+        return self._video_place(name, start, len(frames))
+
+    def _append_clip(self, name: str, clip: Path, length: int) -> dict[str, Any]:
+        video = self._open_video(name)
+        if not (isinstance(video, VideoJoiner) and video.takes(clip)):
+            path = self._next_video(name)
+            video = self._videos[name] = VideoJoiner(path, fps=self.fps, first=clip)
+            told = scan(clip)
+            self._coding[name] = (told.codec, told.pixel_format)
+        start = video.num_frames
+        video.append(clip)
+        return self._video_place(name, start, length)
+
+    def _open_video(self, name: str) -> VideoWriter | VideoJoiner | None:
+        """The file that the camera writes, unless it is full."""
+        video = self._videos.get(name)
+        return None if video is None or video.size_bytes >= self._limit_bytes["videos"] else video
+
+    def _next_video(self, name: str) -> Path:
+        """Close the camera's file, if there is one; where its next file goes."""
+        video = self._videos.pop(name, None)
+        if video is not None:
+            video.close()
+            self._video_file[name] += 1
+        chunk, file = divmod(self._video_file[name], meta.CHUNKS_SIZE)
+        key = meta.CAMERA_PREFIX + name
+        return self._part / meta.VIDEO_PATH.format(video_key=key, chunk_index=chunk, file_index=file)
+
+    def _video_place(self, name: str, start: int, length: int) -> dict[str, Any]:
+        key = meta.CAMERA_PREFIX + name
+        chunk, file = divmod(self._video_file[name], meta.CHUNKS_SIZE)
         return {
             f"videos/{key}/chunk_index": chunk,
             f"videos/{key}/file_index": file,
             f"videos/{key}/from_timestamp": start / self.fps,
-            f"videos/{key}/to_timestamp": video.num_frames / self.fps,
+            f"videos/{key}/to_timestamp": (start + length) / self.fps,
         }
 
     def _append_data(self, column: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -276,52 +358,6 @@ class LeRobotWriter:
             rows.append(flat)
         return overall, rows
 
-    def _info(self) -> dict[str, Any]:
-        fps = int(self.fps) if self.fps.is_integer() else self.fps
-        space = self.space
-        features: dict[str, Any] = {
-            meta.STATE: {"dtype": "float32", "shape": [space.num_state], "names": list(space.state_names)},
-            meta.ACTION: {
-                "dtype": "float32",
-                "shape": [space.action_size],
-                "names": list(space.action_names),
-                "info": {"units": list(space.action_units), "low": list(space.low), "high": list(space.high)},
-            },
-        }
-        for name, (height, width) in self.cameras.items():
-            features[meta.CAMERA_PREFIX + name] = {
-                "dtype": "video",
-                "shape": [height, width, 3],
-                "names": ["height", "width", "channels"],
-                "info": {
-                    "video.fps": fps,
-                    "video.height": height,
-                    "video.width": width,
-                    "video.channels": 3,
-                    "video.codec": {"libx264": "h264"}[CODEC],
-                    "video.pix_fmt": PIXEL_FORMAT,
-                    "video.is_depth_map": False,
-                    "has_audio": False,
-                },
-            }
-        features[meta.ACTION_FREE] = {"dtype": "bool", "shape": [1], "names": None}
-        features[meta.SESSION] = {"dtype": "int64", "shape": [1], "names": None}
-        return {
-            "codebase_version": meta.CODEBASE_VERSION,
-            "robot_type": space.robot,
-            "total_episodes": len(self._rows),
-            "total_frames": self._num_frames,
-            "total_tasks": len(self._tasks),
-            "chunks_size": meta.CHUNKS_SIZE,
-            "data_files_size_in_mb": meta.DATA_FILE_MB,
-            "video_files_size_in_mb": meta.VIDEO_FILE_MB,
-            "fps": fps,
-            "splits": {"train": f"0:{len(self._rows)}"},
-            "data_path": meta.DATA_PATH,
-            "video_path": meta.VIDEO_PATH,
-            "features": features | meta.BOOKKEEPING,
-        }
-
 
 def _remove_abandoned(path: Path) -> None:
     """Remove the hidden folders of killed writers for this path; a live writer holds the lock in its folder."""
@@ -334,11 +370,3 @@ def _remove_abandoned(path: Path) -> None:
         except OSError:
             continue
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -25,7 +25,7 @@ def render(report: Report) -> str:
     """The whole page as HTML (well-formed XML, so that it can be checked as such)."""
     tips, look = Tips.of(report.provenance), styles(report.arms)
     page = (
-        _environment()
+        environment()
         .get_template("report.html.jinja")
         .render(
             report=report,
@@ -51,8 +51,9 @@ def render(report: Report) -> str:
     return page.strip() + "\n"
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates beside this file, and the filters that they use."""
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
@@ -61,8 +62,8 @@ def _environment() -> Environment:
     )
     named = (words.percent, words.points, words.percents, words.count, words.flops, words.seconds, words.p_value)
     more = (words.decimal, words.signed, words.plural, words.lower_first, number_range, point_range, share_range)
-    environment.filters.update({function.__name__: function for function in (*named, *more, split_diff)})
-    return environment
+    made.filters.update({function.__name__: function for function in (*named, *more, split_diff)})
+    return made
 
 
 def _plots(report: Report, tips: Tips) -> dict[str, str]:
