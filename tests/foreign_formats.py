@@ -95,8 +95,9 @@ def write_v2(path: Path, recorded: Sequence[Recorded], *, version: str = "v2.1",
 
 
 def plain_stats(values: np.ndarray) -> dict[str, list[float]]:
-    found = {name: getattr(values, name)(0).tolist() for name in ("min", "max", "mean", "std")}
-    return found | {"count": [len(values)]}
+    found: dict[str, list[float]] = {name: getattr(values, name)(0).tolist() for name in ("min", "max", "mean", "std")}
+    found["count"] = [len(values)]
+    return found
 
 
 def lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

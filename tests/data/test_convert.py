@@ -177,7 +177,7 @@ def test_killed_at_any_step_the_same_command_goes_on_to_the_same_bytes(
     )
     assert set(done.stdout.split()) == {"-9"}
     made: list[int] = []
-    make = converting.make_piece
+    make = converting.make_piece  # pyright: ignore[reportPrivateImportUsage]
     monkeypatch.setattr(converting, "make_piece", lambda s, i, *a, **m: (made.append(i), make(s, i, *a, **m))[1])
     for folder in sorted(tmp_path.iterdir()):
         out, work = folder / "out", folder / ".out.converting"
@@ -236,7 +236,7 @@ def test_a_source_or_an_option_that_changed_in_between_is_not_mixed_in(
     with pytest.raises(InputError, match="another lossless"):
         convert(path, tmp_path / "out", wanted=Wanted(), lossless=True)
     with h5py.File(path / "do_thing_0_demo.hdf5", "r+") as file:
-        file["data/demo_0/actions"][0] += 1
+        file["data/demo_0/actions"][0] += 1  # pyright: ignore
     with pytest.raises(InputError, match="another source_files_sha256"):
         convert(path, tmp_path / "out", wanted=Wanted())
 

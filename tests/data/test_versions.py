@@ -97,7 +97,10 @@ def test_modality_json_names_dimensions_and_cameras_and_says_where_the_words_are
 
 
 def change_modality(part: str, value: object) -> Callable[[Path], None]:
-    return lambda path: (path / "meta/modality.json").write_text(json.dumps(MODALITY | {part: value})) and None
+    def change(path: Path) -> None:
+        (path / "meta/modality.json").write_text(json.dumps(MODALITY | {part: value}))
+
+    return change
 
 
 @pytest.mark.parametrize(

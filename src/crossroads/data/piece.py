@@ -136,17 +136,16 @@ def sound_piece(folder: Path) -> Piece | None:
     if not folder.is_dir():
         return None
     try:
-        piece = read_piece(folder)
-        numbers = piece.numbers()
+        numbers = (piece := read_piece(folder)).numbers()
         sound = numbers_hash(numbers.state, numbers.actions, piece.text) == piece.numbers_sha256 and all(
             scan(piece.clip(camera)).sha256 == video.packets_sha256 for camera, video in piece.videos.items()
         )
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile):
         sound = False
-    if not sound:
-        shutil.rmtree(folder)
-        return None
-    return piece
+    if sound:
+        return piece  # pyright: ignore[reportPossiblyUnboundVariable]
+    shutil.rmtree(folder)
+    return None
 
 
 def read_piece(folder: Path) -> Piece:
@@ -229,7 +228,7 @@ def _encoded(
         pictures = np.ascontiguousarray(pictures)
         video.append(pictures)
         counts.count(pictures[[frame - done for frame in wanted if done <= frame < done + len(pictures)]])
-        first.update(pictures)
+        first.update(pictures.data)
         done += len(pictures)
     video.close()
     if done != length:
@@ -261,7 +260,7 @@ def _compare(source: Source, index: int, camera: str, path: Path, *, turned: boo
     fps, total, done, worst = source.facts.fps, hashlib.sha256(), 0, 0.0
     for block in source.frames(index, camera):
         pictures = np.ascontiguousarray(block[:, ::-1, ::-1] if turned else block)
-        total.update(pictures)
+        total.update(pictures.data)
         times = np.arange(done, done + len(pictures)) / fps
         written = decode(path, times, tolerance_s=0.5 / fps)
         for before, after in zip(pictures, written, strict=True):

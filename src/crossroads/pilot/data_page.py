@@ -21,6 +21,7 @@ from crossroads.data import audit as auditing
 from crossroads.data.cache import resize
 from crossroads.data.check import check
 from crossroads.data.findings import IMPACT, stretches
+from crossroads.data.indicators import told as told_of
 from crossroads.data.lerobot import Episode, LeRobotDataset
 from crossroads.data.statistics import QUANTILES, describe
 from crossroads.errors import InputError
@@ -114,7 +115,7 @@ def render(dataset_path: str | Path, *, num_episodes: int, audit: bool, progress
     blamed: dict[int, list[str]] = {}
     if audit and report.sound:
         found = auditing.audit(dataset_path, progress=progress)
-        notes = (*found.notes, *auditing.told(found.indicators))
+        notes = (*found.notes, *told_of(found.indicators))
         for it in found.findings:
             where = f"episodes {stretches(set(it.episodes))}" + (f", camera {it.camera}" if it.camera else "")
             problems.append(Problem(title=it.kind, text=it.what, where=where, impact=IMPACT[it.kind]))

@@ -48,7 +48,7 @@ def test_a_umi_buffer_has_the_gripper_pose_as_state_and_as_action(tmp_path: Path
 @pytest.mark.parametrize(("scale", "whole"), [(1.0, True), (1 / 255, False)])
 def test_float_pictures_are_taken_when_they_are_whole_numbers(scale: float, whole: bool, tmp_path: Path) -> None:
     path = write_zarr(tmp_path / "buffer.zarr", GIVEN)
-    data = zarr.open_group(path, mode="r+")["data"]
+    data = zarr.open_group(path, mode="r+").require_group("data")
     pictures = np.asarray(data["camera0_rgb"])
     data.create_array("img", data=(pictures * scale).astype(np.float32))
     source = open_zarr(path, Wanted(fps=10, text="push", cameras=("img",)))

@@ -113,7 +113,7 @@ def _source(
     first = demos[0]
     where = f"{first.file}: data/{first.name}"
     with _opened(first.file) as file:
-        group = file[f"data/{first.name}"]
+        group = _member(file, f"data/{first.name}", where, h5py.Group)
         obs = _member(group, "obs", where, h5py.Group)
         shapes = {name: item.shape for name, item in obs.items() if isinstance(item, h5py.Dataset)}
         pictures = {

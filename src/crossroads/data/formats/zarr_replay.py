@@ -134,7 +134,7 @@ def _opened(path: Path) -> tuple[Any, dict[str, tuple[int, ...]], tuple[int, ...
         group = zarr.open_group(store, mode="r")
         missing = [name for name in ("data", "meta/episode_ends") if name not in group]
         if not missing:
-            shapes = {name: item.shape for name, item in sorted(group["data"].arrays())}
+            shapes = {name: item.shape for name, item in sorted(group["data"].arrays())}  # pyright: ignore[reportAttributeAccessIssue]
             ends = tuple(int(end) for end in np.asarray(group["meta/episode_ends"]))
     except Exception as error:  # a damaged store may raise anything
         raise InputError(
