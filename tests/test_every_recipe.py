@@ -6,6 +6,7 @@ a recipe is written down. ``nano_batch`` gives the data.
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from every_recipe import close, fresh, gradients, part_of, policy_of, prepared_batch, seeded
+from every_recipe import close, fresh, gradients, hasty, part_of, policy_of, prepared_batch, seeded
 from nano_batch import ROBOT, nano_batch, statistics
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -273,7 +274,7 @@ def test_loss_is_finite_and_per_sample(name: str, phase: str) -> None:
 
 @pytest.mark.parametrize("name", ACTING)
 def test_actions_are_in_physical_units_inside_the_limits(name: str) -> None:
-    policy = build(RECIPES[name](), ROBOT, seed=1)
+    policy = copy.deepcopy(hasty(name))
     mean, obs = (0.01, -0.02, 0.0, 0.5), nano_batch(policy.recipe).obs
     fit_normalisers(policy, state=None, actions=statistics(mean, (1e-5,) * 4))
     chunk, memory = policy.act(obs, policy.start(2), generator=seeded())

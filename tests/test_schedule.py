@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_recipe import policy_of
+from every_recipe import hasty, policy_of
 from nano_batch import ROBOT, nano_batch
 from tiny_stage import ACTION, ANSWER, EXPERT, LANGUAGE, NEXT_TOKEN, STATE, TEXT, tiny_edges, tiny_recipe
 from torch import Tensor
@@ -313,7 +313,7 @@ class Valued(Interpreter):
 @torch.no_grad()
 def test_the_candidate_whose_futures_are_worth_most_is_what_is_done() -> None:
     """Two candidates of two futures of two values each; the better mean wins, sample by sample."""
-    policy = policy_of("cosmos_policy_planning")
+    policy = hasty("cosmos_policy_planning")
     obs = nano_batch(policy.recipe, size=3).obs
     interpreter = Valued(policy.net, obs, seeded())
     interpreter.seen = []
@@ -341,7 +341,7 @@ class Spoilt(Valued):
 
 @torch.no_grad()
 def test_a_future_worth_no_number_is_never_chosen() -> None:
-    policy = policy_of("cosmos_policy_planning")
+    policy = hasty("cosmos_policy_planning")
     obs = nano_batch(policy.recipe, size=3).obs
     sound, spoilt = Valued(policy.net, obs, seeded()), Spoilt(policy.net, obs, seeded())
     sound.seen, spoilt.seen = [], []
