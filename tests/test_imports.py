@@ -23,7 +23,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("recipes",),
     ("build",),
     ("sim", "data"),
-    ("policy", "recipe", "axes", "checks", "stage"),
+    ("policy", "recipe", "axes", "checks", "schedule_checks", "refusal", "stage"),
     ("net", "history", "schedule", "interpreter"),
     ("codecs", "towers", "objectives"),
     ("layout", "noise", "solvers", "chunking"),

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
 
 from crossroads.codecs.discrete_actions import DiscreteActions
 from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
 from crossroads.codecs.slots import CameraSlots
 from crossroads.codecs.text import TextTokens
-from crossroads.errors import InputError, nearest
+from crossroads.errors import InputError
 from crossroads.layout import Layout
-from crossroads.objectives import Flow, Regress, TokenCE
-from crossroads.schedule import Branch, Commit, Decode, Denoise, Guidance, Predict, Rank, Read, moved
-from crossroads.solvers import Skipping, SkippingWhileAlike
-from crossroads.stage import Phase, Stage, Tower
+from crossroads.objectives import Flow, TokenCE
+from crossroads.refusal import Checked, refuse
+from crossroads.schedule_checks import check_schedule
+from crossroads.stage import Tower
 from crossroads.streams import Edge, Stream, ViewKind
 from crossroads.towers.llama import SmolExpert
-
-
-class Checked(Protocol):
-    """The part of a recipe that has a meaning to be checked."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def stage(self) -> Stage: ...
-
-    @property
-    def phases(self) -> tuple[Phase, ...]: ...
 
 
 def check(recipe: Checked) -> None:
@@ -57,21 +43,16 @@ def check(recipe: Checked) -> None:
             )
     for edge in layout.edges:
         if edge.via == "value":
-            _refuse(recipe, f"edge {edge.dst} <- {edge.src}", "value edges only between stages", "one inside", ())
+            refuse(recipe, f"edge {edge.dst} <- {edge.src}", "value edges only between stages", "one inside", ())
         _check_layers(recipe, edge, layout, towers)
         _check_across(recipe, edge, layout, towers)
         _check_mapped(recipe, edge, layout, towers)
     _check_cuts(recipe, layout)
     _check_coupled(recipe, layout)
     _check_told(recipe, layout)
-    _check_schedule(recipe, layout)
+    check_schedule(recipe, layout)
     _check_phases(recipe, layout, towers)
     _check_posteriors(recipe, layout)
-
-
-def _refuse(recipe: Checked, place: str, expected: str, got: str, known: Any) -> None:
-    do = nearest(got.strip("'"), known) if known else "Change the recipe."
-    raise InputError(where=f"recipe {recipe.name!r}, {place}", expected=expected, got=got, do=do)
 
 
 def _check_names(recipe: Checked, layout: Layout, towers: Mapping[str, Tower]) -> None:
@@ -80,27 +61,27 @@ def _check_names(recipe: Checked, layout: Layout, towers: Mapping[str, Tower]) -
     streams = {stream.name: stream for stream in stage.streams}
     for stream in stage.streams:
         if stream.tower not in towers:
-            _refuse(recipe, f"stream {stream.name}", "a tower of this stage", repr(stream.tower), towers)
+            refuse(recipe, f"stream {stream.name}", "a tower of this stage", repr(stream.tower), towers)
         if stream.shares and (stream.shares not in streams or streams[stream.shares].shares):
             owners = [name for name, other in streams.items() if not other.shares and name != stream.name]
-            _refuse(recipe, f"stream {stream.name}", "a stream with weights to share", repr(stream.shares), owners)
+            refuse(recipe, f"stream {stream.name}", "a stream with weights to share", repr(stream.shares), owners)
         if stream.shares:
             widths = [towers[tower].spec.width for tower in (stream.tower, streams[stream.shares].tower)]
             if len(set(widths)) > 1:
-                _refuse(recipe, f"stream {stream.name}, shares", "towers of one width", f"{widths}", ())
+                refuse(recipe, f"stream {stream.name}, shares", "towers of one width", f"{widths}", ())
     for place, names in (("towers", stage.towers), ("phases", recipe.phases)):
         labels = [part.name for part in names]
         if len(set(labels)) != len(labels):
-            _refuse(recipe, place, "every name once", str(labels), ())
+            refuse(recipe, place, "every name once", str(labels), ())
     idle = set(towers) - {stream.tower for stream in stage.streams}
     if idle:
-        _refuse(recipe, "towers", "towers that process a stream", f"idle {sorted(idle)}", ())
+        refuse(recipe, "towers", "towers that process a stream", f"idle {sorted(idle)}", ())
     for name in stage.sequence:
         if name not in layout.groups:
-            _refuse(recipe, "sequence", "a group", repr(name), layout.groups)
+            refuse(recipe, "sequence", "a group", repr(name), layout.groups)
     for name, _ in stage.clock.tokens_per_block:
         if name not in streams:
-            _refuse(recipe, "clock", "a stream", repr(name), streams)
+            refuse(recipe, "clock", "a stream", repr(name), streams)
 
 
 def _check_views(recipe: Checked, stream: Stream) -> None:
@@ -108,19 +89,19 @@ def _check_views(recipe: Checked, stream: Stream) -> None:
     place = f"stream {stream.name}"
     kinds = [view.kind for view in stream.views]
     if not kinds or len(set(kinds)) != len(kinds):
-        _refuse(recipe, f"{place}, views", "at least one, each once", str(kinds), ())
+        refuse(recipe, f"{place}, views", "at least one, each once", str(kinds), ())
     for view in stream.views:
         if view.kind not in stream.codec.views:
-            _refuse(recipe, f"{place}, view {view.kind}", f"one of {stream.codec.views}", repr(view.kind), ())
+            refuse(recipe, f"{place}, view {view.kind}", f"one of {stream.codec.views}", repr(view.kind), ())
         if view.noised_share and (view.kind != "clean" or not isinstance(stream.objective, Flow)):
-            _refuse(recipe, f"{place}, noised_share", "a clean view of a Flow stream", repr(view.kind), ())
+            refuse(recipe, f"{place}, noised_share", "a clean view of a Flow stream", repr(view.kind), ())
         if view.levels is not None and not view.noised_share:
-            _refuse(recipe, f"{place}, levels of the {view.kind} view", "a noised_share", "none", ())
+            refuse(recipe, f"{place}, levels of the {view.kind} view", "a noised_share", "none", ())
     if (delays := _delays(stream)) and delays >= (num := stream.codec.num_tokens("noised")):
-        _refuse(recipe, f"{place}, delays", f"fewer than the {num} tokens there are", str(delays), ())
+        refuse(recipe, f"{place}, delays", f"fewer than the {num} tokens there are", str(delays), ())
     if (stream.objective is None) == ("noised" in kinds):
         got = "an objective and no noised view" if stream.objective else "a noised view and no objective"
-        _refuse(recipe, place, "an objective exactly where there is a noised view", got, ())
+        refuse(recipe, place, "an objective exactly where there is a noised view", got, ())
 
 
 def _delays(stream: Stream) -> int:
@@ -134,7 +115,7 @@ def _check_frame(recipe: Checked, stream: Stream) -> None:
         clips = {other.name: other for other in recipe.stage.streams if isinstance(other.codec, CameraSlots)}
         if stream.shares not in clips or clips[stream.shares].tower != stream.tower:
             expected = "the video stream whose clip it is a frame of, in the same tower"
-            _refuse(recipe, f"stream {stream.name}, shares", expected, repr(stream.shares), clips)
+            refuse(recipe, f"stream {stream.name}, shares", expected, repr(stream.shares), clips)
 
 
 def _check_written(recipe: Checked, stream: Stream) -> None:
@@ -146,9 +127,9 @@ def _check_written(recipe: Checked, stream: Stream) -> None:
     texts = {name for name, codec in codecs.items() if isinstance(codec, TextTokens) and codec.vocabulary == vocabulary}
     if stream.shares not in texts:
         expected = "the text stream of its vocabulary"
-        _refuse(recipe, f"{place}, shares", expected, repr(stream.shares), texts)
+        refuse(recipe, f"{place}, shares", expected, repr(stream.shares), texts)
     if not isinstance(stream.objective, TokenCE) or stream.objective.end_token != vocabulary.end:
-        _refuse(recipe, f"{place}, objective", "TokenCE with the vocabulary's end", repr(stream.objective), ())
+        refuse(recipe, f"{place}, objective", "TokenCE with the vocabulary's end", repr(stream.objective), ())
 
 
 def _check_layers(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[str, Tower]) -> None:
@@ -156,10 +137,10 @@ def _check_layers(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[s
     place = f"edge {edge.dst} <- {edge.src}"
     depths = [towers[layout.groups[name].tower].spec.geometry.depth for name in (edge.dst, edge.src)]
     if edge.layers is not None and not (edge.layers and set(edge.layers) <= set(range(depths[0]))):
-        _refuse(recipe, f"{place}, layers", f"some of 0 to {depths[0] - 1}", str(edge.layers), ())
+        refuse(recipe, f"{place}, layers", f"some of 0 to {depths[0] - 1}", str(edge.layers), ())
     if edge.tap is not None and (edge.via == "joint" or not 0 <= edge.tap < depths[1]):
         expected = f"a cross or modulate edge and one of 0 to {depths[1] - 1}"
-        _refuse(recipe, f"{place}, tap", expected, f"{edge.tap} on a {edge.via} edge", ())
+        refuse(recipe, f"{place}, tap", expected, f"{edge.tap} on a {edge.via} edge", ())
 
 
 def _check_across(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[str, Tower]) -> None:
@@ -168,19 +149,19 @@ def _check_across(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[s
         return
     place = f"edge {edge.dst} <- {edge.src}"
     if edge.when != "all" or edge.window is not None:
-        _refuse(recipe, place, f"a {edge.via} edge that sees all", f"when={edge.when!r}, window={edge.window}", ())
+        refuse(recipe, place, f"a {edge.via} edge that sees all", f"when={edge.when!r}, window={edge.window}", ())
     tower = layout.groups[edge.dst].tower
     spec = towers[tower].spec
     widths = [getattr(spec, name) for name in ("context_width", "image_width") if hasattr(spec, name)]
     if not widths or (edge.via == "cross" and not any(widths)):
-        _refuse(recipe, place, f"a tower that takes {edge.via} edges", str(spec), ())
+        refuse(recipe, place, f"a tower that takes {edge.via} edges", str(spec), ())
     source = towers[layout.groups[edge.src].tower].spec
     if edge.via == "cross" and source.width not in widths:
         expected = f"context_width {source.width}, the width of the tower that is read"
-        _refuse(recipe, place, expected, " and ".join(str(width) for width in widths if width), ())
+        refuse(recipe, place, expected, " and ".join(str(width) for width in widths if width), ())
     for other, group in layout.groups.items():
         if group.tower == tower and replace(edge, dst=other) not in layout.edges:
-            _refuse(recipe, place, f"the same edge from every group of tower {tower!r}", f"none from {other}", ())
+            refuse(recipe, place, f"the same edge from every group of tower {tower!r}", f"none from {other}", ())
 
 
 def _check_mapped(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[str, Tower]) -> None:
@@ -193,9 +174,9 @@ def _check_mapped(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[s
     layers = range(spec.depth) if edge.layers is None else edge.layers
     place = f"edge {edge.dst} <- {edge.src}"
     if layout.groups[edge.src].tower == tower and set(mapping) & set(layers):
-        _refuse(recipe, f"{place}, layers", f"none of {mapping}, which read other towers", str(edge.layers), ())
+        refuse(recipe, f"{place}, layers", f"none of {mapping}, which read other towers", str(edge.layers), ())
     if not edge.grad:
-        _refuse(recipe, place, f"a gradient: tower {tower!r} maps what it reads", "a cut edge", ())
+        refuse(recipe, place, f"a gradient: tower {tower!r} maps what it reads", "a cut edge", ())
 
 
 def _check_cuts(recipe: Checked, layout: Layout) -> None:
@@ -209,7 +190,7 @@ def _check_cuts(recipe: Checked, layout: Layout) -> None:
                     reached.add(edge.src)
                     frontier.append(edge.src)
         if cut.src in reached - {cut.dst}:
-            _refuse(
+            refuse(
                 recipe,
                 f"edge {cut.dst} <-| {cut.src}",
                 "every path between the two cut",
@@ -225,20 +206,20 @@ def _check_coupled(recipe: Checked, layout: Layout) -> None:
         for view in recipe.stage.stream(name).views:
             num = codec.num_tokens(view.kind)
             if view.kind != "now" and num % per_block:
-                _refuse(recipe, f"clock, {name}", f"whole blocks of {per_block} tokens", f"{num} tokens", ())
+                refuse(recipe, f"clock, {name}", f"whole blocks of {per_block} tokens", f"{num} tokens", ())
         if isinstance(recipe.stage.stream(name).objective, Flow) and per_block % layout.clock.levels_per_block:
             expected = f"blocks that {layout.clock.levels_per_block} levels divide"
-            _refuse(recipe, f"clock, {name}", expected, f"{per_block} tokens", ())
+            refuse(recipe, f"clock, {name}", expected, f"{per_block} tokens", ())
     flows = {stream.name: stream for stream in recipe.stage.streams if isinstance(stream.objective, Flow)}
     seen: set[str] = set()
     for names in recipe.stage.coupled:
         for name in names:
             if name not in flows or name in seen:
-                _refuse(recipe, "coupled", "streams with a Flow objective, each once", repr(name), flows)
+                refuse(recipe, "coupled", "streams with a Flow objective, each once", repr(name), flows)
             seen.add(name)
         blocks = {name: layout.clock.num_blocks(name, flows[name].codec.num_tokens("noised")) for name in names}
         if len(set(blocks.values())) > 1:
-            _refuse(recipe, "coupled", "streams with the same number of blocks", str(blocks), ())
+            refuse(recipe, "coupled", "streams with the same number of blocks", str(blocks), ())
 
 
 def _check_told(recipe: Checked, layout: Layout) -> None:
@@ -250,160 +231,39 @@ def _check_told(recipe: Checked, layout: Layout) -> None:
         if stream.told is None:
             continue
         if stream.told not in flows:
-            _refuse(recipe, place, "a stream with a Flow objective", repr(stream.told), flows)
+            refuse(recipe, place, "a stream with a Flow objective", repr(stream.told), flows)
         if _delays(streams[stream.told]):
-            _refuse(recipe, place, "a stream without delays: one level for all tokens", "delays", ())
+            refuse(recipe, place, "a stream without delays: one level for all tokens", "delays", ())
         if "now" not in [view.kind for view in stream.views]:
-            _refuse(recipe, place, "a stream that is observed", stream.principal, ())
+            refuse(recipe, place, "a stream that is observed", stream.principal, ())
         views: tuple[tuple[str, ViewKind], ...] = ((stream.name, "now"), (stream.told, "noised"))
         own, teller = (layout.clock.num_blocks(name, streams[name].codec.num_tokens(view)) for name, view in views)
         if teller not in (1, own):
-            _refuse(recipe, place, f"a stream of one block or {own}", f"{stream.told} of {teller}", ())
-
-
-def _check_by_block(recipe: Checked, layout: Layout) -> None:
-    """What goes on block by block commits what was observed before anything else, and moves blocks of one clock."""
-    observed = [isinstance(leg, Commit) and leg.observed for leg in recipe.stage.schedule]
-    if observed != sorted(observed, reverse=True):
-        _refuse(recipe, "schedule", "what was observed to be committed first", "another leg before it", ())
-    first = recipe.stage.stream(recipe.stage.remembered[0].removesuffix(".clean"))
-    if first.carries != "video":
-        _refuse(recipe, "schedule", "a stream of video as the first observed Commit", first.name, ())
-    names = sorted({name for leg in recipe.stage.schedule for name in moved(leg)})
-    counted = {
-        name: layout.clock.num_blocks(name, recipe.stage.stream(name).codec.num_tokens("noised")) for name in names
-    }
-    if len(set(counted.values())) > 1:
-        _refuse(recipe, "clock", "as many blocks of each stream that moves block by block", str(counted), ())
-
-
-def _check_schedule(recipe: Checked, layout: Layout) -> None:
-    names = {stream.name: stream for stream in recipe.stage.streams}
-    if not recipe.stage.schedule:
-        _refuse(recipe, "schedule", "at least one leg", "none", ())
-    settled: set[str] = set()
-    committed: set[str] = set()
-    _check_branches(recipe, names)
-    if recipe.stage.by_block:
-        _check_by_block(recipe, layout)
-    for leg in recipe.stage.schedule:
-        place = f"schedule, {type(leg).__name__}"
-        for name in (leg.stream,) if isinstance(leg, Commit) else moved(leg):
-            if name not in names:
-                _refuse(recipe, place, "a stream", repr(name), names)
-            if isinstance(leg, Denoise) and leg.guidance:
-                _check_guidance(recipe, leg, leg.guidance, names)
-            kind = {Decode: TokenCE, Denoise: Flow, Predict: Regress}.get(type(leg))
-            if kind and not isinstance(names[name].objective, kind):
-                got = type(names[name].objective).__name__
-                _refuse(recipe, f"{place}({name})", f"a stream with a {kind.__name__} objective", got, ())
-        if isinstance(leg, Denoise):
-            _check_walk(recipe, leg, names)
-        if isinstance(leg, Commit):
-            known = leg.observed or leg.stream in settled
-            if not known or "clean" not in [view.kind for view in names[leg.stream].views]:
-                got = "neither or only one"
-                _refuse(recipe, f"Commit({leg.stream})", "a settled stream with a clean view", got, ())
-            committed.add(names[leg.stream].group("clean"))
-        if isinstance(leg, Read):
-            for group in leg.groups:
-                if group not in layout.groups:
-                    _refuse(recipe, place, "a group", repr(group), layout.groups)
-        reads = leg.groups if isinstance(leg, Read) else moved(leg)
-        _check_ready(recipe, place, layout.needed(reads) - set(moved(leg)), layout, settled, committed)
-        settled.update(moved(leg))
-
-
-def _check_walk(recipe: Checked, leg: Denoise, names: Mapping[str, Stream]) -> None:
-    """Velocities that are reused exist; streams that stop early are moved, stop on the way and are not executed."""
-    if isinstance(leg.skipping, Skipping):
-        steps = leg.skipping.evaluated
-        if not steps or steps[0] != 0 or list(steps) != sorted(set(steps)) or steps[-1] >= leg.solver.steps:
-            expected = f"steps from 0 on, in order, each once and below {leg.solver.steps}"
-            _refuse(recipe, "Denoise, skipping", expected, str(steps), ())
-    if isinstance(leg.skipping, SkippingWhileAlike):
-        rules = leg.skipping.rules
-        cosines = [cosine for cosine, _ in rules]
-        if not rules or cosines != sorted(set(cosines), reverse=True) or min(num for _, num in rules) < 1:
-            expected = "cosines from the strictest on, each with at least 1 step"
-            _refuse(recipe, "Denoise, skipping", expected, str(rules), ())
-    for name, level in leg.ends:
-        place = f"Denoise, ends, {name}"
-        if name not in leg.streams or [other for other, _ in leg.ends].count(name) > 1:
-            _refuse(recipe, place, "streams that the leg moves, each once", repr(name), leg.streams)
-        if names[name].carries == "action":
-            _refuse(recipe, place, "no stream of actions: they are executed as they end", repr(name), ())
-        if not leg.solver.stop < level < leg.solver.start:
-            expected = f"a level between {leg.solver.stop:g} and {leg.solver.start:g}"
-            _refuse(recipe, place, expected, f"{level:g}", ())
-
-
-def _check_guidance(recipe: Checked, leg: Denoise, guidance: Guidance, names: Mapping[str, Stream]) -> None:
-    """Guided are streams that the leg moves, away from words that it reads."""
-    texts = [name for name, stream in names.items() if stream.carries == "text" and stream.objective is None]
-    for place, given, known in (("streams", guidance.streams, leg.streams), ("without", guidance.without, texts)):
-        for name in given:
-            if name not in known:
-                _refuse(recipe, f"guidance, {place}", f"some of {sorted(known)}", repr(name), known)
-        if not given:
-            _refuse(recipe, f"guidance, {place}", "at least one", "none", ())
-
-
-def _check_branches(recipe: Checked, names: Mapping[str, Stream]) -> None:
-    """Branches end in a choice, by a stream of values that has been settled since they began."""
-    open_branches, settled = 0, set[str]()
-    for leg in recipe.stage.schedule:
-        settled |= set(moved(leg))
-        if isinstance(leg, Branch):
-            if leg.num < 2:
-                _refuse(recipe, "schedule, Branch", "2 or more branches", str(leg.num), ())
-            settled = settled if open_branches else set()
-            open_branches += 1
-        if isinstance(leg, Rank):
-            values = [name for name, stream in names.items() if stream.carries == "value"]
-            if not open_branches or leg.stream not in values or leg.stream not in settled:
-                got = f"{leg.stream!r} after {open_branches} branches"
-                _refuse(recipe, "schedule, Rank", "a Branch, then a settled stream of values", got, values)
-            open_branches = 0
-    if open_branches:
-        _refuse(recipe, "schedule", "a Rank after Branch", "branches that are never ranked", ())
-
-
-def _check_ready(
-    recipe: Checked, place: str, names: frozenset[str], layout: Layout, settled: set[str], committed: set[str]
-) -> None:
-    """What a leg reads exists by then: clean views are committed, texts are written."""
-    for name in sorted(names):
-        group = layout.groups[name]
-        if group.view.kind == "clean" and name not in committed:
-            _refuse(recipe, place, f"Commit({group.stream.name}) before {name} is read", "no such leg", ())
-        unwritten = isinstance(group.stream.objective, TokenCE) and group.stream.name not in settled
-        if group.view.kind == "noised" and unwritten:
-            _refuse(recipe, place, f"Decode({group.stream.name}) before {name} is read", "no such leg", ())
+            refuse(recipe, place, f"a stream of one block or {own}", f"{stream.told} of {teller}", ())
 
 
 def _check_phases(recipe: Checked, layout: Layout, towers: Mapping[str, Tower]) -> None:
     """A phase trains towers of this stage that its losses reach, by streams that have an objective."""
     if not recipe.phases:
-        _refuse(recipe, "phases", "at least one", "none", ())
+        refuse(recipe, "phases", "at least one", "none", ())
     learned = [stream.name for stream in recipe.stage.streams if stream.objective is not None]
     for phase in recipe.phases:
         place = f"phase {phase.name}"
         for name in phase.losses:
             if name not in learned:
-                _refuse(recipe, f"{place}, losses", "a stream with an objective", repr(name), learned)
+                refuse(recipe, f"{place}, losses", "a stream with an objective", repr(name), learned)
         for mode in phase.modes:
             unknown = [name for name in mode.given if not isinstance(recipe.stage.stream(name).objective, Flow)]
             if unknown or not mode.given or mode.share <= 0 or sum(other.share for other in phase.modes) > 1:
                 expected = "streams with a Flow objective, in shares that add up to 1 at most"
-                _refuse(recipe, f"{place}, mode {mode.name}", expected, f"{mode.given}, share {mode.share:g}", ())
+                refuse(recipe, f"{place}, mode {mode.name}", expected, f"{mode.given}, share {mode.share:g}", ())
         for name in phase.trains:
             if name not in towers:
-                _refuse(recipe, f"{place}, trains", "a tower of this stage", repr(name), towers)
+                refuse(recipe, f"{place}, trains", "a tower of this stage", repr(name), towers)
         reached = {layout.groups[name].tower for name in layout.needed(phase.losses)}
         if not phase.trains or not set(phase.trains) <= reached:
             got = f"trains {list(phase.trains)}, losses reach {sorted(reached)}"
-            _refuse(recipe, place, "at least one tower, each reached by a loss", got, ())
+            refuse(recipe, place, "at least one tower, each reached by a loss", got, ())
 
 
 def _check_posteriors(recipe: Checked, layout: Layout) -> None:
@@ -411,4 +271,4 @@ def _check_posteriors(recipe: Checked, layout: Layout) -> None:
     reached = layout.needed(recipe.stage.outputs())
     posteriors = {name for name, group in layout.groups.items() if group.view.kind == "posterior"}
     if reached & posteriors:
-        _refuse(recipe, "schedule", "no posterior needed to act", str(sorted(reached & posteriors)), ())
+        refuse(recipe, "schedule", "no posterior needed to act", str(sorted(reached & posteriors)), ())

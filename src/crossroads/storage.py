@@ -48,8 +48,7 @@ def appearing(path: Path) -> Iterator[Path]:
     draft = path.with_name(f".{path.name}.{os.getpid()}.{uuid4().hex[:8]}")
     try:
         yield draft
-        with draft.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -20,8 +20,9 @@ class Train:
     """A LeRobot v3 dataset folder."""
     out: Path
     """The folder of this run."""
-    phase: Literal["head", "full"] = "head"
-    """head: frozen backbone and cached features; full: everything is fine-tuned."""
+    phase: str | None = None
+    """One of the recipe's (`crossroads show`). When not given, head (frozen backbone and cached features) where there
+    is one, else the first."""
     steps: int = 2000
     batch_size: int = 16
     learning_rate: float = 1e-3

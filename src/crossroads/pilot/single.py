@@ -37,7 +37,8 @@ class Training:
     batch_size: int = 16
     learning_rate: float = 1e-3
     seed: int = 0
-    phase: str = "head"
+    phase: str | None = None
+    """One of the recipe's; when not given, ``head`` where there is one, else the first."""
     num_draws: int = 2
     keep_latents: bool = False
     """Encode the video of each window once, before training, and keep it in half precision, instead of at each step;
@@ -51,8 +52,8 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
     sized = fit(recipe(name), dataset.space, dataset.cameras)
     policy = build(sized, dataset.space, seed=settings.seed)
     hashes = load_backbones(policy)
-    names = [phase.name for phase in sized.phases]
-    policy.enter(sized.phase(settings.phase if settings.phase in names else names[0]))
+    phases = {phase.name: phase for phase in sized.phases}
+    policy.enter(sized.phase(settings.phase) if settings.phase else phases.get("head", sized.phases[0]))
     labelled = tuple(episode.index for episode in dataset.episodes if not episode.action_free)
     free = tuple(episode.index for episode in dataset.episodes if episode.action_free)
     if not labelled:
@@ -65,7 +66,7 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
     chosen = (*labelled, *(free if "video" in policy.phase.losses else ()))
     windows = Windows(dataset, window, episodes=chosen, cache=cache)
     rows = usable(windows, set(chosen))
-    mark = fingerprint(sized, dataset.content_hash())
+    mark = fingerprint(sized, dataset.content_hash(), policy.phase.name)
     config = _config(settings)
     if policy.phase.name == "head":
         if settings.keep_latents:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from crossroads.codecs.subtask import SubtaskCodec
 from crossroads.codecs.text import TextCodec
 from crossroads.policy import StreamPolicy
 from crossroads.storage import appearing_folder, reserve
@@ -186,7 +187,7 @@ def _fill(
     plain: dict[str, list[Tensor]] = {"state": [], "actions": [], "actions_valid": []}
     text: list[str] = []
     bar = progress_bar(total=len(rows), initial=0, title=f"features {policy.recipe.name}", shown=progress)
-    longest = _longest_text(policy, windows, rows, batch_size)
+    longest = _longest_text(policy, windows, rows)
     with bar:
         for start in range(0, len(rows), batch_size):
             chosen = rows[start : start + batch_size]
@@ -232,17 +233,15 @@ def _noised(policy: StreamPolicy) -> dict[str, bool]:
     return {name: any(own(other) for other in layout.needed([name])) for name in sorted(fixed)}
 
 
-def _longest_text(policy: StreamPolicy, windows: WindowSource, rows: np.ndarray, batch_size: int) -> dict[str, int]:
-    """How many tokens each fixed text group needs for the longest instruction."""
-    groups = [name for name in policy.fixed_groups() if isinstance(policy.net.codec(name), TextCodec)]
-    texts: set[str] = set()
+def _longest_text(policy: StreamPolicy, windows: WindowSource, rows: np.ndarray) -> dict[str, int]:
+    """How many tokens each fixed group of words needs for its longest: an instruction, a prompt that holds a state, a
+    subtask."""
+    groups = [name for name in policy.fixed_groups() if isinstance(policy.net.codec(name), TextCodec | SubtaskCodec)]
+    longest = dict.fromkeys(groups, 0)
     for start in range(0, len(rows), 512):
-        texts.update(windows.batch(rows[start : start + 512]).obs.text)
-    longest = {}
-    for name in groups:
-        codec = policy.net.codec(name)
-        assert isinstance(codec, TextCodec)
-        longest[name] = codec.tokens(tuple(sorted(texts)), ends=False).valid.shape[1]
+        batch = windows.batch(rows[start : start + 512])
+        for name in groups:
+            longest[name] = max(longest[name], policy.net.target(name, batch).valid.shape[1])
     return longest
 
 
