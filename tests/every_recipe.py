@@ -15,7 +15,7 @@ from crossroads.policy import Prepared, StreamPolicy
 from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import RECIPES
 from crossroads.schedule import Denoise
-from crossroads.solvers import Euler
+from crossroads.solvers import Discrete, Euler
 from crossroads.streams import Corrupted
 from crossroads.towers.gemma import AdaptiveNorm
 from crossroads.types import Batch, Observation
@@ -44,8 +44,14 @@ def fresh(recipe: Recipe) -> StreamPolicy:
 def hasty(name: str) -> StreamPolicy:
     """The same whose streams move in one step."""
     recipe = RECIPES[name]()
-    places = [f"stage.schedule.{i}.solver" for i, leg in enumerate(recipe.stage.schedule) if isinstance(leg, Denoise)]
-    return build(recipe.vary(dict.fromkeys(places, Euler(steps=1))), ROBOT, seed=1)
+    legs = {i: leg for i, leg in enumerate(recipe.stage.schedule) if isinstance(leg, Denoise)}
+    quick = {
+        f"stage.schedule.{i}.solver": replace(leg.solver, steps=1)
+        if isinstance(leg.solver, Discrete)
+        else Euler(steps=1)
+        for i, leg in legs.items()
+    }
+    return build(recipe.vary(quick), ROBOT, seed=1)
 
 
 def seeded(seed: int = 3) -> torch.Generator:

@@ -26,7 +26,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("policy", "recipe", "axes", "checks", "schedule_checks", "refusal", "stage"),
     ("net", "history", "schedule", "interpreter"),
     ("codecs", "towers", "objectives"),
-    ("layout", "noise", "solvers", "chunking"),
+    ("layout", "noise", "diffusion", "solvers", "chunking"),
     ("streams", "space"),
     ("types", "errors", "cores", "storage"),
 )

@@ -11,7 +11,7 @@ from crossroads.codecs.slots import CameraSlots
 from crossroads.codecs.text import TextTokens
 from crossroads.errors import InputError
 from crossroads.layout import Layout
-from crossroads.objectives import Flow, TokenCE
+from crossroads.objectives import Diffusion, Flow, TokenCE
 from crossroads.refusal import Checked, refuse
 from crossroads.schedule_checks import check_schedule
 from crossroads.stage import Tower
@@ -207,16 +207,22 @@ def _check_coupled(recipe: Checked, layout: Layout) -> None:
             num = codec.num_tokens(view.kind)
             if view.kind != "now" and num % per_block:
                 refuse(recipe, f"clock, {name}", f"whole blocks of {per_block} tokens", f"{num} tokens", ())
-        if isinstance(recipe.stage.stream(name).objective, Flow) and per_block % layout.clock.levels_per_block:
+        if (
+            isinstance(recipe.stage.stream(name).objective, Flow | Diffusion)
+            and per_block % layout.clock.levels_per_block
+        ):
             expected = f"blocks that {layout.clock.levels_per_block} levels divide"
             refuse(recipe, f"clock, {name}", expected, f"{per_block} tokens", ())
-    flows = {stream.name: stream for stream in recipe.stage.streams if isinstance(stream.objective, Flow)}
+    flows = {stream.name: stream for stream in recipe.stage.streams if isinstance(stream.objective, Flow | Diffusion)}
     seen: set[str] = set()
     for names in recipe.stage.coupled:
         for name in names:
             if name not in flows or name in seen:
-                refuse(recipe, "coupled", "streams with a Flow objective, each once", repr(name), flows)
+                refuse(recipe, "coupled", "streams with a Flow or Diffusion objective, each once", repr(name), flows)
             seen.add(name)
+        processes = {name: getattr(flows[name].objective, "process", None) for name in names}
+        if len({process and process.num_steps for process in processes.values()}) > 1:
+            refuse(recipe, "coupled", "one Flow or as many discrete steps for all", str(processes), ())
         blocks = {name: layout.clock.num_blocks(name, flows[name].codec.num_tokens("noised")) for name in names}
         if len(set(blocks.values())) > 1:
             refuse(recipe, "coupled", "streams with the same number of blocks", str(blocks), ())
@@ -225,13 +231,13 @@ def _check_coupled(recipe: Checked, layout: Layout) -> None:
 def _check_told(recipe: Checked, layout: Layout) -> None:
     """What is told a level is observed; who tells it has levels, one for all or as many blocks of them."""
     streams = {stream.name: stream for stream in recipe.stage.streams}
-    flows = [name for name, stream in streams.items() if isinstance(stream.objective, Flow)]
+    flows = [name for name, stream in streams.items() if isinstance(stream.objective, Flow | Diffusion)]
     for stream in streams.values():
         place = f"stream {stream.name}, told"
         if stream.told is None:
             continue
         if stream.told not in flows:
-            refuse(recipe, place, "a stream with a Flow objective", repr(stream.told), flows)
+            refuse(recipe, place, "a stream with a Flow or Diffusion objective", repr(stream.told), flows)
         if _delays(streams[stream.told]):
             refuse(recipe, place, "a stream without delays: one level for all tokens", "delays", ())
         if "now" not in [view.kind for view in stream.views]:
@@ -253,9 +259,10 @@ def _check_phases(recipe: Checked, layout: Layout, towers: Mapping[str, Tower]) 
             if name not in learned:
                 refuse(recipe, f"{place}, losses", "a stream with an objective", repr(name), learned)
         for mode in phase.modes:
-            unknown = [name for name in mode.given if not isinstance(recipe.stage.stream(name).objective, Flow)]
+            noised = {name: isinstance(recipe.stage.stream(name).objective, Flow | Diffusion) for name in mode.given}
+            unknown = [name for name, found in noised.items() if not found]
             if unknown or not mode.given or mode.share <= 0 or sum(other.share for other in phase.modes) > 1:
-                expected = "streams with a Flow objective, in shares that add up to 1 at most"
+                expected = "streams with a Flow or Diffusion objective, in shares that add up to 1 at most"
                 refuse(recipe, f"{place}, mode {mode.name}", expected, f"{mode.given}, share {mode.share:g}", ())
         for name in phase.trains:
             if name not in towers:

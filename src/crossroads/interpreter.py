@@ -16,8 +16,9 @@ from crossroads.codecs.spec import Latent
 from crossroads.codecs.streaming import EncoderState
 from crossroads.history import History
 from crossroads.net import StreamNet
-from crossroads.objectives import TokenCE
+from crossroads.objectives import Diffusion, Flow, TokenCE
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Guidance, Leg, Predict, Rank, Read, moved
+from crossroads.solvers import Discrete
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Observation
 
@@ -195,7 +196,11 @@ class Interpreter:
 
         start = torch.cat([self.latents[name].values.flatten(1) for name in moving], dim=1)
         asked = leg.skipping.over(velocity) if leg.skipping else velocity
-        place(leg.solver.solve(start, asked), leg.solver.stop)
+        place(leg.solver.solve(start, asked, self.generator), leg.solver.stop)
+        if isinstance(leg.solver, Discrete):  # it may have kept a clean value within bounds, or drawn noise
+            for name in moving:
+                if (known := self._known(name)) is not None:
+                    self.latents[name] = replace(self.latents[name], values=known)
 
     def _under_other_words(self, guidance: Guidance) -> Interpreter:
         """One that has seen and drawn the same, but for what some texts say; what they do not touch is taken over."""
@@ -220,11 +225,21 @@ class Interpreter:
 
     def _velocity(self, name: str, state: GroupState) -> Tensor:
         """What the network answers; for a known stream, what leads straight to its value."""
-        known = self.known.get(self.net.group(name).stream.name)
+        known = self._known(name)
         if known is None:
             return self.net.codec(name).read(state.hidden)
+        objective = self.net.group(name).stream.objective
+        assert isinstance(objective, Flow | Diffusion)
+        x, level = self.latents[name].values, self.levels[name]
+        return objective.towards(x, known, x.new_tensor(level))
+
+    def _known(self, name: str) -> Tensor | None:
+        """The part of a known stream's value that this call is about."""
+        known = self.known.get(self.net.group(name).stream.name)
+        if known is None:
+            return None
         start, num = self._block(name) or (0, known.shape[1])
-        return (self.latents[name].values - known[:, start : start + num]) / self.levels[name]
+        return known[:, start : start + num]
 
     def _kept(self, name: str) -> Kept | None:
         """The promise that a group keeps, if it is noised."""

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from crossroads.diffusion import COSINE, Process
 from crossroads.errors import InputError
 from crossroads.noise import EVEN, PI_LEVELS, LevelSampler, LevelWeight, corrupt, per_token, velocity
 from crossroads.streams import Corrupted
@@ -68,11 +69,43 @@ class Flow:
             valid = valid & (corrupted.level > 0)
         return masked_mean(error * per_token(self.level_weight.at(corrupted.level), valid.shape[1]), valid)
 
+    def towards(self, x: Tensor, clean: Tensor, level: Tensor) -> Tensor:
+        """The answer that leads straight from a state to ``clean``."""
+        return (x - clean) / level
+
     def _begun(self, level: Float[Tensor, "b l"], num: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
         """A level for each token, 0 for those of a drawn delay."""
         shares = torch.tensor(self.delays, device=level.device)
         delay = torch.multinomial(shares, len(level), replacement=True, generator=generator)
         return level.expand(-1, num).masked_fill(torch.arange(num, device=level.device) < delay[:, None], 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diffusion:
+    """Noised by a discrete process at a step drawn evenly; the squared error of what the process owes.
+
+    Source: Ho et al. 2020, arXiv 2006.11239, eq. 14, with the other answers of ``Process``.
+    """
+
+    process: Process = COSINE
+    weight: float = 1.0
+
+    def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
+        drawn = torch.randint(self.process.num_steps, (batch, num), generator=generator, device=generator.device)
+        return self.process.level(drawn)
+
+    def corrupt(self, latent: Tensor, level: Float[Tensor, "b l"], generator: torch.Generator) -> Corrupted:
+        noise = torch.randn(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
+        spread = per_token(level, latent.shape[1]).reshape(len(level), -1, *[1] * (latent.ndim - 2))
+        owed = self.process.owed(latent, noise, spread)
+        return Corrupted(latent=self.process.noised(latent, noise, spread), level=level, target=owed)
+
+    def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
+        return masked_mean(_per_token((output.float() - corrupted.target.float()) ** 2, valid.shape[1]), valid)
+
+    def towards(self, x: Tensor, clean: Tensor, level: Tensor) -> Tensor:
+        """The answer that leads a deterministic solver from a state to ``clean``."""
+        return self.process.towards(x, clean, level)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
 """Solvers: how a leg walks from noise to clean along the network's velocity.
 
 A solver names the levels it visits and turns a velocity into a new state. All speak the house convention (``noise``);
-what a published solver keeps in other variables is converted inside it. ``Skipping`` and ``SkippingWhileAlike`` stand
-between any of them and the network, and ask it at some steps only.
+what a published solver keeps in other variables is converted inside it. Those of discrete processes stand in
+``diffusion``: they are given what the network answers, which is no velocity. ``Skipping`` and ``SkippingWhileAlike``
+stand between any of them and the network, and ask it at some steps only.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from crossroads.diffusion import Ddim, Ddpm
 from crossroads.noise import clean_from_velocity, grid, level_from_edm, unipc, wan_grid
 
 Velocity = Callable[[Tensor, float], Tensor]
-"""The velocity at a state ``b m`` and a level; called once per step, in order."""
+"""The velocity at a state ``b m`` and a level; called once per step, in order. Solvers that draw noise are given a
+generator as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,9 @@ class Euler:
     def levels(self) -> Float[Tensor, " steps_1"]:
         return grid(self.steps, factor=self.factor, start=self.start, stop=self.stop)
 
-    def solve(self, x: Float[Tensor, "b m"], velocity: Velocity) -> Float[Tensor, "b m"]:
+    def solve(
+        self, x: Float[Tensor, "b m"], velocity: Velocity, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b m"]:
         for level, after in pairwise(self.levels().tolist()):
             x = x + (after - level) * velocity(x, level)
         return x
@@ -60,7 +65,9 @@ class UniPC:
     def levels(self) -> Float[Tensor, " steps_1"]:
         return wan_grid(self.steps, self.factor)
 
-    def solve(self, x: Float[Tensor, "b m"], velocity: Velocity) -> Float[Tensor, "b m"]:
+    def solve(
+        self, x: Float[Tensor, "b m"], velocity: Velocity, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b m"]:
         levels = self.levels()
         given = levels.tolist()
 
@@ -101,7 +108,9 @@ class ExponentialMultistep:
     def levels(self) -> Float[Tensor, " steps_1"]:
         return torch.cat([level_from_edm(torch.tensor(self.sigmas(), dtype=torch.float64)), torch.zeros(1).double()])
 
-    def solve(self, x: Float[Tensor, "b m"], velocity: Velocity) -> Float[Tensor, "b m"]:
+    def solve(
+        self, x: Float[Tensor, "b m"], velocity: Velocity, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b m"]:
         sigmas = self.sigmas()
         state, before = sigmas[0] * x.double(), None
 
@@ -124,7 +133,8 @@ class ExponentialMultistep:
         return clean(sigmas[-1]).to(x.dtype)
 
 
-Solver = Euler | UniPC | ExponentialMultistep
+Discrete = Ddim | Ddpm
+Solver = Euler | UniPC | ExponentialMultistep | Ddim | Ddpm
 
 
 @dataclass(frozen=True, kw_only=True)

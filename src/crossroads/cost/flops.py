@@ -16,7 +16,7 @@ from crossroads.codecs.slots import CameraSlots
 from crossroads.cost.passes import LegGroups, legs_of, observed
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
-from crossroads.objectives import Flow
+from crossroads.objectives import Diffusion, Flow
 from crossroads.recipe import Recipe
 from crossroads.schedule import Decode, moved
 from crossroads.stage import Phase, Stage
@@ -178,7 +178,7 @@ class Work:
         """How many levels a group is told."""
         group = self.layout.groups[name]
         told = self.layout.teller(name)
-        noised = group.view.kind == "noised" and isinstance(group.stream.objective, Flow)
+        noised = group.view.kind == "noised" and isinstance(group.stream.objective, Flow | Diffusion)
         blocks = self.training and (noised or group.view.noised_share > 0)
         if told and self.training:
             return self.num_levels(told)

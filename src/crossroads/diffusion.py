@@ -1,0 +1,222 @@
+"""Discrete diffusion in the classic convention: the process, its conversions, and how it is undone.
+
+A process noises in ``num_steps`` steps of variance ``beta`` (Ho et al. 2020, arXiv 2006.11239, DDPM):
+``x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) e`` with ``a_t = prod(1 - beta)``. Step ``t`` of them stands at our level
+``(t + 1) / num_steps``: 1 is the last step, and 0 what was never noised. The path is not the straight one of ``noise``; a level says how far
+along it a token is, and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Answer = Callable[[Tensor, float], Tensor]
+"""What the network answers to a state ``b m`` at a level; called once per step, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearBetas:
+    """Evenly from ``first`` to ``last`` (DDPM, section 4)."""
+
+    first: float = 1e-4
+    last: float = 0.02
+
+    def of(self, num_steps: int) -> Float[Tensor, " t"]:
+        return torch.linspace(self.first, self.last, num_steps, dtype=torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquaredBetas:
+    """Squares of roots that lie evenly (latent diffusion, arXiv 2112.10752; diffusers' ``scaled_linear``)."""
+
+    first: float = 0.00085
+    last: float = 0.012
+
+    def of(self, num_steps: int) -> Float[Tensor, " t"]:
+        return torch.linspace(self.first**0.5, self.last**0.5, num_steps, dtype=torch.float64) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineBetas:
+    """``a(u) = cos^2((u + 0.008) / 1.008 pi / 2)`` over the even grid, each beta at most ``most`` (Nichol and Dhariwal
+    2021, arXiv 2102.09672, eq. 17; diffusers' ``squaredcos_cap_v2``)."""
+
+    most: float = 0.999
+
+    def of(self, num_steps: int) -> Float[Tensor, " t"]:
+        even = torch.linspace(0, 1, num_steps + 1, dtype=torch.float64)
+        kept = torch.cos((even + 0.008) / 1.008 * math.pi / 2) ** 2
+        return (1 - kept[1:] / kept[:-1]).clamp(max=self.most)
+
+
+Betas = LinearBetas | SquaredBetas | CosineBetas
+Spacing = Literal["leading", "trailing", "linspace"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """How clean becomes noise in discrete steps, and what of it a network answers.
+
+    ``answers``: the noise ``epsilon``, the clean ``sample`` or ``v = sqrt(a) e - sqrt(1 - a) x_0`` (Salimans and Ho
+    2022, arXiv 2202.00512).
+    """
+
+    betas: Betas = CosineBetas()
+    num_steps: int = 1000
+    answers: Literal["epsilon", "sample", "v"] = "epsilon"
+
+    def kept(self) -> Float[Tensor, " t"]:
+        """``a_t``, how much of the clean variance is left at each step; in float64."""
+        return _kept(self)
+
+    def level(self, step: Tensor) -> Tensor:
+        """The level at which a step stands; step -1 is clean."""
+        return (step + 1).float() / self.num_steps
+
+    def scales(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """``sqrt(a)`` and ``sqrt(1 - a)`` at some levels: exactly 1 and 0 at level 0."""
+        kept = torch.cat([torch.ones(1, dtype=torch.float64), self.kept()])
+        found = kept.to(level.device)[step_at(level, self.num_steps, clean=True) + 1]
+        return found.sqrt().to(level.dtype), (1 - found).sqrt().to(level.dtype)
+
+    def noised(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """``x_t``; ``level`` must broadcast against the latent."""
+        signal, spread = self.scales(level)
+        return signal * clean + spread * noise
+
+    def owed(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """What a network should answer."""
+        signal, spread = self.scales(level)
+        return {"epsilon": noise, "sample": clean, "v": signal * noise - spread * clean}[self.answers]
+
+    def towards(self, x: Tensor, clean: Tensor, level: Tensor) -> Tensor:
+        """The answer, at a state and a level above 0, by which all noise in the state lies on top of ``clean``."""
+        signal, spread = self.scales(level)
+        return self.owed(clean, (x - signal * clean) / spread, level)
+
+    def parts(self, x: Tensor, answer: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Clean and noise of a state, as an answer at a step says."""
+        kept = self.kept()[step].item()
+        signal, spread = math.sqrt(kept), math.sqrt(1 - kept)
+        if self.answers == "epsilon":
+            return (x - spread * answer) / signal, answer
+        if self.answers == "sample":
+            return answer, (x - signal * answer) / spread
+        return signal * x - spread * answer, signal * answer + spread * x
+
+    def steps(self, num: int, spacing: Spacing) -> list[int]:
+        """``num`` steps to visit, the last one first; the spacings of Lin et al. 2024, arXiv 2305.08891, table 2."""
+        if spacing == "linspace":
+            return torch.linspace(0, self.num_steps - 1, num, dtype=torch.float64).round().long().tolist()[::-1]
+        if spacing == "leading":
+            return [index * (self.num_steps // num) for index in reversed(range(num))]
+        stride = self.num_steps / num
+        return [round(self.num_steps - index * stride) - 1 for index in range(num)]
+
+
+def step_at(level: Tensor, num_steps: int, *, clean: bool = False) -> Tensor:
+    """The step of a process that a network is told at a level, as a whole number. At level 0 it is told the first step,
+    0; with ``clean`` that is -1."""
+    return (level * num_steps).round().long().sub(1).clamp(min=-1 if clean else 0)
+
+
+COSINE = Process()
+
+
+@cache
+def _kept(process: Process) -> Tensor:
+    return (1 - process.betas.of(process.num_steps)).cumprod(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ddim:
+    """Denoising diffusion implicit models (Song et al. 2021, arXiv 2010.02502, eq. 12 and 16).
+
+    ``eta``: 0 is deterministic, 1 as noisy as DDPM. ``clip``: the predicted clean value is kept within plus and minus
+    this; the noise is not predicted anew for that. The last step ends at what is predicted to be clean.
+    """
+
+    process: Process
+    steps: int
+    spacing: Spacing = "leading"
+    eta: float = 0.0
+    clip: float | None = 1.0
+
+    @property
+    def start(self) -> float:
+        return 1.0
+
+    @property
+    def stop(self) -> float:
+        return 0.0
+
+    def levels(self) -> Float[Tensor, " steps_1"]:
+        return self.process.level(torch.tensor([*self.process.steps(self.steps, self.spacing), -1]))
+
+    def solve(
+        self, x: Float[Tensor, "b m"], answer: Answer, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b m"]:
+        kept = [*self.process.kept().tolist(), 1.0]
+        visited = [*self.process.steps(self.steps, self.spacing), -1]
+        for (step, after), level in zip(pairwise(visited), self.levels().tolist(), strict=False):
+            clean, noise = self.process.parts(x, answer(x, level), step)
+            clean = clean if self.clip is None else clean.clamp(-self.clip, self.clip)
+            old, new = kept[step], kept[after]
+            fresh = self.eta * math.sqrt((1 - new) / (1 - old) * (1 - old / new))
+            x = math.sqrt(new) * clean + math.sqrt(max(0.0, 1 - new - fresh**2)) * noise
+            if fresh:
+                x = x + fresh * drawn_like(x, generator)
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ddpm:
+    """Ancestral sampling: a step goes to a draw from what lay before the state if the predicted clean value is right
+    (Ho et al. 2020, arXiv 2006.11239, eq. 7), of the smaller of its two variances; over fewer steps than the process
+    has, as if those were all (Nichol and Dhariwal 2021, arXiv 2102.09672, section 4). ``clip`` as in :class:`Ddim`."""
+
+    process: Process
+    steps: int
+    spacing: Spacing = "leading"
+    clip: float | None = 1.0
+
+    @property
+    def start(self) -> float:
+        return 1.0
+
+    @property
+    def stop(self) -> float:
+        return 0.0
+
+    def levels(self) -> Float[Tensor, " steps_1"]:
+        return self.process.level(torch.tensor([*self.process.steps(self.steps, self.spacing), -1]))
+
+    def solve(
+        self, x: Float[Tensor, "b m"], answer: Answer, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b m"]:
+        kept = [*self.process.kept().tolist(), 1.0]
+        visited = [*self.process.steps(self.steps, self.spacing), -1]
+        for (step, after), level in zip(pairwise(visited), self.levels().tolist(), strict=False):
+            clean, _ = self.process.parts(x, answer(x, level), step)
+            clean = clean if self.clip is None else clean.clamp(-self.clip, self.clip)
+            old, new = kept[step], kept[after]
+            share = 1 - old / new
+            x = math.sqrt(new) * share / (1 - old) * clean + math.sqrt(old / new) * (1 - new) / (1 - old) * x
+            if after >= 0:
+                x = x + math.sqrt((1 - new) / (1 - old) * share) * drawn_like(x, generator)
+        return x
+
+
+def drawn_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Fresh noise of the shape of a state."""
+    assert generator is not None, "a solver that draws noise is given a generator"
+    return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
