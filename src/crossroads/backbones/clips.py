@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossroads.sim.tabletop.record import record_episodes
+from crossroads.sim.tabletop.record import Episode, record_episodes
 from crossroads.sim.tabletop.vector import Options
 
 FAMILIES = ("reach", "push", "press")
@@ -41,21 +41,22 @@ class Clip:
 
 def record(num_episodes: int, seed: int) -> list[Clip]:
     """Clips from consecutive scene seeds (episodes that the expert fails are left out)."""
-    clips = []
-    for episode in record_episodes(Options(families=FAMILIES, cameras=(CAMERA,)), num_episodes=num_episodes, seed=seed):
-        clips.append(
-            Clip(
-                frames=episode.images[CAMERA],
-                text=episode.text,
-                target=episode.task.target,
-                names=episode.names,
-                pixels=episode.pixels[CAMERA],
-                positions=episode.positions,
-                hand=episode.state[:, :3],
-                others=tuple(task.text for task in episode.valid_tasks if task.text != episode.text),
-            )
-        )
-    return clips
+    tables = Options(families=FAMILIES, cameras=(CAMERA,))
+    return [clip_of(episode) for episode in record_episodes(tables, num_episodes=num_episodes, seed=seed)]
+
+
+def clip_of(episode: Episode) -> Clip:
+    """What the front camera and the simulator know of a recorded episode."""
+    return Clip(
+        frames=episode.images[CAMERA],
+        text=episode.text,
+        target=episode.task.target,
+        names=episode.names,
+        pixels=episode.pixels[CAMERA],
+        positions=episode.positions,
+        hand=episode.state[:, :3],
+        others=tuple(task.text for task in episode.valid_tasks if task.text != episode.text),
+    )
 
 
 def load_or_record(path: Path, num_episodes: int, seed: int) -> list[Clip]:

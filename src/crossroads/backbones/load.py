@@ -46,19 +46,46 @@ def _load(policy: StreamPolicy, folder: Path, name: str, towers: list[str]) -> s
             got=", ".join(path.name for path in shards) or "no file",
             do="Run `make backbones`.",
         )
-    _fill(policy, folder, {key: value for path in shards for key, value in load_file(path).items()}, towers)
+    put(policy, f"{folder}", {key: value for path in shards for key, value in load_file(path).items()}, towers)
     return hashlib.sha256(b"".join(path.read_bytes() for path in shards)).hexdigest()[:16]
 
 
-@torch.no_grad()
-def _fill(policy: StreamPolicy, path: Path, stored: Mapping[str, Tensor], towers: list[str]) -> None:
-    state = policy.net.state_dict()
-    robots = {  # set from a robot's data; no backbone carries them
+def weights_on(policy: StreamPolicy, backbone: str) -> dict[str, Tensor]:
+    """The present weights, by public names, of the towers that start from a backbone, and of their streams' codecs.
+
+    Raises:
+        InputError: there is no such tower.
+    """
+    towers = [tower.name for tower in policy.recipe.stage.towers if tower.backbone == backbone]
+    if not towers:
+        raise InputError(
+            where=f"recipe {policy.recipe.name!r}",
+            expected=f"a tower that starts from the shipped {backbone}",
+            got=", ".join(tower.backbone or "random weights" for tower in policy.recipe.stage.towers),
+            do="Ask a policy on that backbone.",
+        )
+    state, robots = policy.net.state_dict(), _of_robots(policy)
+    return {public: state[here] for public, here in policy.net.weight_names(towers).items() if here not in robots}
+
+
+def _of_robots(policy: StreamPolicy) -> set[str]:
+    """What is set from a robot's data; no backbone carries it."""
+    return {
         f"{name}.{buffer}"
         for name, module in policy.net.named_modules()
         if isinstance(module, Normaliser)
         for buffer, _ in module.named_buffers()
     }
+
+
+@torch.no_grad()
+def put(policy: StreamPolicy, path: str, stored: Mapping[str, Tensor], towers: list[str]) -> None:
+    """Weights by public names into some towers of a policy; ``path`` says in errors where they are from.
+
+    Raises:
+        InputError: a weight is missing, unknown, or of another shape.
+    """
+    state, robots = policy.net.state_dict(), _of_robots(policy)
     needed = {public: here for public, here in policy.net.weight_names(towers).items() if here not in robots}
     streams = {stream.name for stream in policy.recipe.stage.streams if stream.tower in towers}
     unused = [key for key in stored if key.startswith("codecs.") and key.split(".")[1] not in streams]
@@ -74,7 +101,7 @@ def _fill(policy: StreamPolicy, path: Path, stored: Mapping[str, Tensor], towers
     ):
         if names:
             raise InputError(
-                where=str(path),
+                where=path,
                 expected=f"exactly the weights of towers {towers} of recipe {policy.recipe.name!r}",
                 got=f"{len(names)} {kind}, first {names[0]!r}",
                 do="Use weights made for this recipe's sizes (`make backbones`).",

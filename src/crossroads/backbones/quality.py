@@ -7,13 +7,14 @@ a part of the training clips, against the same regression from pixels and a bag 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from crossroads.backbones.clips import CAMERA, Clip
-from crossroads.backbones.questions import ask_kind
+from crossroads.backbones.questions import ask_kind, is_right
 from crossroads.backbones.sources import clip_batch, observation
 from crossroads.evaluate.video import VideoScore, compare
 from crossroads.policy import StreamPolicy
@@ -176,29 +177,14 @@ def answers(policy: StreamPolicy, held_out: list[Clip], num: int = 200) -> tuple
             steps = [step for _, step in places]
             right = [_caption_right(*each) for each in zip(given, chosen, steps, strict=True)]
         else:
-            right = [_right(text, wanted) for text, (_, wanted) in zip(given, asked, strict=True)]
+            right = [is_right(text, wanted) for text, (_, wanted) in zip(given, asked, strict=True)]
         chance = {"match": 0.5}.get(kind, 9 / 32**2)
         found.append(Accuracy(kind=kind, right=float(np.mean(right)), chance=chance, num_questions=len(chosen)))
     return tuple(found)
 
 
-def _places(text: str) -> list[tuple[int, int]]:
-    import re
-
-    return [(int(x), int(y)) for x, y in re.findall(r"<x(\d+)> <y(\d+)>", text)]
-
-
-def _right(given: str, wanted: str) -> bool:
-    places, truth = _places(given), _places(wanted)
-    if not truth:
-        return given == wanted
-    return len(places) == 1 and max(abs(places[0][axis] - truth[0][axis]) for axis in (0, 1)) <= 1
-
-
 def _caption_right(given: str, clip: Clip, step: int) -> float:
     """Share of the named things that are there, at that place within one bin."""
-    import re
-
     named = re.findall(r"([a-z ]+?) ?<x(\d+)> <y(\d+)>", given)
     right = 0
     for name, x, y in named:

@@ -31,10 +31,15 @@ class DataRecord:
     """held_out: only compositions of words that `train` never names."""
     paraphrase: bool = False
     """Vary the wording of the instructions."""
+    words: bool = False
+    """Also a question about every frame with its answer, and subtasks, from the simulator's state, in LeRobot's
+    language columns (lerobot 0.6 and later read them)."""
 
     def run(self) -> None:
         from tqdm import tqdm
 
+        from crossroads.backbones.clips import clip_of
+        from crossroads.backbones.questions import words
         from crossroads.cores import usable_cores
         from crossroads.data.writer import LeRobotWriter
         from crossroads.sim.tabletop.env import CAMERAS, TABLETOP_SPACE
@@ -52,7 +57,8 @@ class DataRecord:
         def show(num_done: int) -> None:
             bar.update(num_done - bar.n)
 
-        with bar, LeRobotWriter(self.out, fps=TABLETOP_SPACE.control_hz, cameras=cameras, space=TABLETOP_SPACE) as to:
+        fps = TABLETOP_SPACE.control_hz
+        with bar, LeRobotWriter(self.out, fps=fps, cameras=cameras, space=TABLETOP_SPACE, words=self.words) as to:
             tally = record_dataset(
                 to,
                 tables,
@@ -61,6 +67,7 @@ class DataRecord:
                 seed=self.seed,
                 num_workers=usable_cores(),
                 report=show,
+                more=lambda each: {"words": words(clip_of(each), fps=fps, seed=each.seed)} if self.words else {},
             )
         print(f"{self.out}: {self.episodes + self.action_free} episodes; the expert failed {tally.failed} times more")
 

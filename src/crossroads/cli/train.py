@@ -29,6 +29,11 @@ class Train:
     seed: int = 0
     keep_latents: bool = False
     """With --phase full: encode the video of each window once, before training, and keep it in half precision."""
+    questions: Path | None = None
+    """A dataset with questions about its pictures (LeRobot's language columns), trained on beside the actions, so that
+    the policy keeps what its language model can say; for phases that learn to answer (pi05 and baseline_ki, full)."""
+    questions_share: float = 0.2
+    """The part of each batch that is questions."""
     quiet: bool = False
     """No progress bar."""
 
@@ -43,6 +48,8 @@ class Train:
             seed=self.seed,
             phase=self.phase,
             keep_latents=self.keep_latents,
+            questions=self.questions,
+            questions_share=self.questions_share,
         )
         result = train_recipe(self.recipe, self.data, self.out, settings, progress=not self.quiet)
         print(f"{self.recipe}: {result.steps} steps in {result.seconds:.1f} s, {short(result.final_losses)}")

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from crossroads.data import meta
 from crossroads.data.clips import VideoJoiner, scan
+from crossroads.data.language import EVENTS, FEATURE, NOTHING_SAID, PERSISTENT, EpisodeWords
 from crossroads.data.statistics import PixelCounts, describe
 from crossroads.data.video import CODEC_NAME, PIXEL_FORMAT, VideoWriter
 from crossroads.errors import InputError
@@ -48,7 +49,9 @@ class LeRobotWriter:
         space: ActionSpace,
         data_file_mb: float = float(meta.DATA_FILE_MB),
         video_file_mb: float = float(meta.VIDEO_FILE_MB),
+        words: bool = False,
     ) -> None:
+        """`words`: with LeRobot's two language columns, for what `add_episode` is told in words."""
         self.path, self.fps, self.cameras, self.space = Path(path).absolute(), float(fps), dict(cameras), space
         self._limit_bytes = {"data": data_file_mb * _MEGABYTE, "videos": video_file_mb * _MEGABYTE}
         if self.path.exists():
@@ -71,6 +74,7 @@ class LeRobotWriter:
         self._part.mkdir()
         self._lock = (self._part / _LOCK).open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._words = words
         self._tasks: dict[str, int] = {}
         self._rows: list[dict[str, Any]] = []
         self._tables: list[dict[str, np.ndarray]] = []
@@ -102,11 +106,13 @@ class LeRobotWriter:
         text: str,
         session: int = 0,
         action_free: bool = False,
+        words: EpisodeWords = NOTHING_SAID,
     ) -> int:
         """Append one episode and return its index.
 
         `images[camera]` is `[t, h, w, 3]` uint8; `state` is `[t, s]` and `actions` `[t, a]` in physical units, the
         action of a row being the one commanded at that row's picture. Both are replaced by zeros when `action_free`.
+        `words` are kept by a writer that was asked for them.
         """
         length = len(next(iter(images.values()), ()))
         state, actions = np.asarray(state, np.float32), np.asarray(actions, np.float32)
@@ -123,10 +129,17 @@ class LeRobotWriter:
                     do="Convert to 0..255.",
                 )
         self._check_content(state, actions, text)
+        if words != NOTHING_SAID and not self._words:
+            raise InputError(
+                where=f"{self._where()}: words",
+                expected="none, for a recording without columns of words",
+                got=f"{len(words.subtasks)} subtasks and {len(words.questions)} questions",
+                do="Make the writer with words=True.",
+            )
         places: dict[str, Any] = {}
         for name in self.cameras:
             places |= self._append_frames(name, images[name])
-        return self._append_numbers(places, state, actions, text, session, action_free)
+        return self._append_numbers(places, state, actions, text, session, action_free, words)
 
     def join_episode(
         self,
@@ -159,6 +172,7 @@ class LeRobotWriter:
         text: str,
         session: int,
         action_free: bool,
+        words: EpisodeWords = NOTHING_SAID,
     ) -> int:
         """Write the rows of an episode whose videos lie at `places`."""
         index, length = len(self._rows), len(actions)
@@ -175,7 +189,7 @@ class LeRobotWriter:
             "index": np.arange(self._num_frames, self._num_frames + length),
             "task_index": np.full(length, task_index),
         }
-        row |= self._append_data(column)
+        row |= self._append_data(column, words.columns(length, self.fps) if self._words else {})
         row["dataset_from_index"], row["dataset_to_index"] = self._num_frames, self._num_frames + length
         row["meta/episodes/chunk_index"], row["meta/episodes/file_index"] = 0, 0
         self._rows.append(row)
@@ -202,6 +216,8 @@ class LeRobotWriter:
         meta.write_json(self._part / meta.STATS_PATH, overall)
         videos = {name: (hw, *self._coding[name]) for name, hw in self.cameras.items()}
         info = meta.info_of(space=self.space, fps=self.fps, videos=videos)
+        if self._words:
+            info["features"] |= {PERSISTENT: dict(FEATURE), EVENTS: dict(FEATURE)}
         info |= {"total_episodes": len(self._rows), "total_frames": self._num_frames, "total_tasks": len(self._tasks)}
         meta.write_json(self._part / meta.INFO_PATH, info | {"splits": {"train": f"0:{len(self._rows)}"}})
         if inspect is not None:
@@ -301,14 +317,14 @@ class LeRobotWriter:
             f"videos/{key}/to_timestamp": (start + length) / self.fps,
         }
 
-    def _append_data(self, column: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    def _append_data(self, column: Mapping[str, np.ndarray], words: Mapping[str, pa.Array]) -> dict[str, Any]:
         fields = {
             name: pa.array(values)
             if values.ndim == 1
             else pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
             for name, values in column.items()
         }
-        table = pa.table(fields)
+        table = pa.table(fields | words)
         chunk, file = divmod(self._data_file, meta.CHUNKS_SIZE)
         path = self._part / meta.DATA_PATH.format(chunk_index=chunk, file_index=file)
         if self._data is not None and path.stat().st_size >= self._limit_bytes["data"]:

@@ -9,9 +9,11 @@ import numpy as np
 
 from crossroads.backbones.load import load_backbones
 from crossroads.build import build
+from crossroads.codecs.subtask import SubtaskTokens
 from crossroads.cores import training_device
 from crossroads.data.cache import FrameCache
 from crossroads.data.check import require_sound
+from crossroads.data.language import QuestionBatches, WithSubtasks, says
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
 from crossroads.errors import InputError
@@ -19,10 +21,12 @@ from crossroads.pilot.cell import WindowBatches, usable
 from crossroads.pilot.fitting import fit_to
 from crossroads.pilot.plan import fingerprint, fit
 from crossroads.policy import StreamPolicy
+from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import recipe
 from crossroads.sim.tabletop.env import CAMERAS
 from crossroads.space import ActionSpace
 from crossroads.train.checkpoint import load_weights, read_meta, save_policy
+from crossroads.train.cotraining import CoTraining
 from crossroads.train.features import FeatureSource, HeadTraining, WindowSource, build_store
 from crossroads.train.latent_cache import encoded_windows
 from crossroads.train.loop import TrainResult, train
@@ -43,6 +47,10 @@ class Training:
     keep_latents: bool = False
     """Encode the video of each window once, before training, and keep it in half precision, instead of at each step;
     for phases that train on video (a phase on a frozen backbone keeps its features anyway)."""
+    questions: Path | None = None
+    """A data set with questions about its pictures, trained on beside the actions, for phases that learn to answer."""
+    questions_share: float = 0.2
+    """The part of each batch that is questions."""
 
 
 def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progress: bool = True) -> TrainResult:
@@ -64,10 +72,12 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
     window = sized.window
     cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
     chosen = (*labelled, *(free if "video" in policy.phase.losses else ()))
-    windows = Windows(dataset, window, episodes=chosen, cache=cache)
-    rows = usable(windows, set(chosen))
-    mark = fingerprint(sized, dataset.content_hash(), policy.phase.name)
+    cut = Windows(dataset, window, episodes=chosen, cache=cache)
+    rows = usable(cut, set(chosen))
+    windows = WithSubtasks(cut) if _writers(sized) and says(dataset) else cut
     config = _config(settings)
+    questions, asked = _questions(policy, settings)
+    mark = fingerprint(sized, dataset.content_hash(), policy.phase.name, *asked)
     if policy.phase.name == "head":
         if settings.keep_latents:
             raise InputError(
@@ -85,11 +95,38 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
         given: WindowSource = windows
         if settings.keep_latents:
             given = encoded_windows(policy, windows, rows, device=training_device(), progress=progress)
-        batches = WindowBatches(given, rows, settings.batch_size, settings.seed)
-        result = _train(policy, batches, config, out, name, mark, progress)
+        num = settings.batch_size - (questions.batch_size if questions else 0)
+        batches = WindowBatches(given, rows, num, settings.seed)
+        source = CoTraining(robot=batches, language=questions) if questions else batches
+        result = _train(policy, source, config, out, name, mark, progress)
     meta = {"recipe": name, "space": asdict(dataset.space), "cameras": list(dataset.cameras), "backbones": hashes}
     save_policy(out / "policy", policy, {**meta, "fingerprint": fingerprint(sized)})
     return result
+
+
+def _writers(sized: Recipe) -> tuple[str, ...]:
+    """The streams that write what a sample's answer says: subtasks, and answers to questions."""
+    return tuple(stream.name for stream in sized.stage.streams if isinstance(stream.codec, SubtaskTokens))
+
+
+def _questions(policy: StreamPolicy, settings: Training) -> tuple[QuestionBatches | None, tuple[object, ...]]:
+    """What is asked beside the actions, and what tells this from other questions."""
+    if settings.questions is None:
+        return None, ()
+    writers = [name for name in _writers(policy.recipe) if name in policy.phase.losses]
+    num = round(settings.batch_size * settings.questions_share)
+    if not writers or not 0 < num < settings.batch_size:
+        raise InputError(
+            where="questions",
+            expected="a phase that learns to write answers, and a share that leaves room for both kinds in a batch",
+            got=f"phase {policy.phase.name!r}, which learns {', '.join(policy.phase.losses)}; "
+            f"{num} questions in a batch of {settings.batch_size}",
+            do="Train a recipe that writes subtasks (pi05, baseline_ki) in its phase `full`; choose another share.",
+        )
+    require_sound(settings.questions)
+    dataset = LeRobotDataset.open(settings.questions)
+    found = QuestionBatches.of(dataset, policy.recipe.window, batch_size=num, seed=settings.seed)
+    return found, (dataset.content_hash(), num)
 
 
 def _train(policy, source, config: TrainConfig, out: Path, name: str, mark: str, progress: bool) -> TrainResult:

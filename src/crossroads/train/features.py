@@ -241,7 +241,9 @@ def _longest_text(policy: StreamPolicy, windows: WindowSource, rows: np.ndarray)
     for start in range(0, len(rows), 512):
         batch = windows.batch(rows[start : start + 512])
         for name in groups:
-            longest[name] = max(longest[name], policy.net.target(name, batch).valid.shape[1])
+            seen = policy.net.group(name).view.kind == "now"
+            found = policy.net.observe(name, batch.obs) if seen else policy.net.target(name, batch)
+            longest[name] = max(longest[name], found.valid.shape[1])
     return longest
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -174,6 +174,7 @@ class Writer(Protocol):
         text: str,
         session: int,
         action_free: bool,
+        **more: Any,
     ) -> object: ...
 
     def finalise(self) -> object: ...
@@ -189,8 +190,10 @@ def record_dataset(
     num_action_free: int = 0,
     num_workers: int = 0,
     report: Callable[[int], None] = lambda num_done: None,
+    more: Callable[[Episode], Mapping[str, object]] = lambda episode: {},
 ) -> Tally:
-    """Write labelled demonstrations, then ``num_action_free`` more of which only video and text are kept."""
+    """Write labelled demonstrations, then ``num_action_free`` more of which only video and text are kept; ``more`` is
+    what else the writer is told of an episode."""
     tally = Tally()
     wanted = num_episodes + num_action_free
     episodes = record_episodes(
@@ -204,6 +207,7 @@ def record_dataset(
             text=episode.text,
             session=episode.session,
             action_free=index >= num_episodes,
+            **more(episode),
         )
         report(index + 1)
     writer.finalise()

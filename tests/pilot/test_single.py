@@ -1,0 +1,70 @@
+"""One recipe on one dataset: phases, prompts of different lengths, questions beside the actions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recordings import moving_blocks
+
+from crossroads.data.language import EpisodeWords, Question
+from crossroads.data.writer import LeRobotWriter
+from crossroads.errors import InputError
+from crossroads.pilot.single import Training, restore, train_recipe
+from crossroads.sim.tabletop.env import TABLETOP_SPACE
+
+SETTINGS = Training(steps=1, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three episodes of the tabletop's shape, with words."""
+    path = tmp_path_factory.mktemp("told") / "data"
+    rng = np.random.default_rng(0)
+    fps, cameras = TABLETOP_SPACE.control_hz, {"front": (64, 64)}
+    asked = tuple(Question(frame=at, camera="front", question="what ?", answer="<x1> <y2>") for at in range(6))
+    words = EpisodeWords(subtasks=((0.0, "move to the red ball"),), questions=asked)
+    with LeRobotWriter(path, fps=fps, cameras=cameras, space=TABLETOP_SPACE, words=True) as writer:
+        for index in range(3):
+            writer.add_episode(
+                images={"front": moving_blocks(20, (64, 64), rng)},
+                state=rng.normal(size=(20, 4)).astype(np.float32) * 10.0**index,  # some numbers take more words
+                actions=rng.uniform(-0.01, 0.01, size=(20, 4)).astype(np.float32),
+                text="reach the red ball",
+                words=words,
+            )
+    return path
+
+
+def train(told: Path, out: Path, name: str, **changes: object) -> None:
+    train_recipe(name, told, out, Training(**{**vars(SETTINGS), **changes}), progress=False)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_head_is_trained_on_prompts_of_different_lengths(told: Path, tmp_path: Path) -> None:
+    train(told, tmp_path / "run", "pi05")
+    assert restore(tmp_path / "run").recipe.name == "pi05"
+
+
+def test_a_phase_that_a_recipe_lacks_is_refused(told: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="haed"):
+        train(told, tmp_path / "run", "pi0", phase="haed")
+
+
+def test_another_phase_or_other_questions_need_another_folder(told: Path, tmp_path: Path) -> None:
+    train(told, tmp_path / "run", "baseline_ki", phase="words", questions=told, questions_share=0.5)
+    for changes in ({"phase": "full"}, {"phase": "words"}, {"phase": "words", "questions_share": 0.25}):
+        given = {"questions": told if "questions_share" in changes else None, **changes}
+        with pytest.raises(InputError):
+            train(told, tmp_path / "run", "baseline_ki", **given)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("pi0", {"phase": "full"}), ("baseline_ki", {"phase": "head"}), ("baseline_ki", {"questions_share": 0.01})],
+)
+def test_questions_need_someone_who_learns_to_answer(
+    told: Path, tmp_path: Path, name: str, changes: dict[str, object]
+) -> None:
+    with pytest.raises(InputError, match="learns to write answers"):
+        train(told, tmp_path / "run", name, questions=told, **{"phase": "full", **changes})
