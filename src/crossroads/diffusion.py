@@ -2,8 +2,8 @@
 
 A process noises in ``num_steps`` steps of variance ``beta`` (Ho et al. 2020, arXiv 2006.11239, DDPM):
 ``x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) e`` with ``a_t = prod(1 - beta)``. Step ``t`` of them stands at our level
-``(t + 1) / num_steps``: 1 is the last step, and 0 what was never noised. The path is not the straight one of ``noise``; a level says how far
-along it a token is, and nothing else.
+``(t + 1) / num_steps``: 1 is the last step, and 0 what was never noised. The path is not the straight one of
+``noise``; a level says how far along it a token is, and nothing else.
 """
 
 from __future__ import annotations

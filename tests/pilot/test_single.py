@@ -22,7 +22,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three episodes of the tabletop's shape, with words."""
     path = tmp_path_factory.mktemp("told") / "data"
     rng = np.random.default_rng(0)
-    fps, cameras = TABLETOP_SPACE.control_hz, {"front": (64, 64)}
+    fps = TABLETOP_SPACE.control_hz
+    cameras: dict[str, tuple[int, int]] = {"front": (64, 64)}
     asked = tuple(Question(frame=at, camera="front", question="what ?", answer="<x1> <y2>") for at in range(6))
     words = EpisodeWords(subtasks=((0.0, "move to the red ball"),), questions=asked)
     with LeRobotWriter(path, fps=fps, cameras=cameras, space=TABLETOP_SPACE, words=True) as writer:

@@ -212,35 +212,30 @@ class QuestionBatches:
         )
 
 
-class Cut(Protocol):
-    """Windows that know where they lie (``data.window.Windows``)."""
-
-    @property
-    def window(self) -> Window: ...
-
-    @property
-    def dataset(self) -> LeRobotDataset: ...
+class Windowed(Protocol):
+    """Whatever gives windows by number."""
 
     def __len__(self) -> int: ...
 
-    def places(self) -> list[tuple[int, int]]: ...
-
-    def batch(self, indices: np.ndarray) -> Batch: ...
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch: ...
 
 
+@dataclass(frozen=True)
 class WithSubtasks:
     """Windows whose answer is the subtask of their frame, where one is told."""
 
-    def __init__(self, windows: Cut) -> None:
-        self.windows, self.window, self.dataset = windows, windows.window, windows.dataset
-        words = read_words(self.dataset)
-        self._said = [words[episode].subtask_at(frame / self.dataset.fps) for episode, frame in windows.places()]
+    windows: Windowed
+    subtasks: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.windows)
 
-    def places(self) -> list[tuple[int, int]]:
-        return self.windows.places()
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        answers = tuple(self.subtasks[index] for index in np.asarray(indices).tolist())
+        return replace(self.windows.batch(indices), answer=answers)
 
-    def batch(self, indices: np.ndarray) -> Batch:
-        return replace(self.windows.batch(indices), answer=tuple(self._said[index] for index in indices.tolist()))
+
+def subtasks_at(dataset: LeRobotDataset, places: Sequence[tuple[int, int]]) -> tuple[str, ...]:
+    """The subtask at each episode and frame; empty where none is told."""
+    words = read_words(dataset)
+    return tuple(words[episode].subtask_at(frame / dataset.fps) for episode, frame in places)

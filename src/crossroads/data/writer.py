@@ -324,7 +324,7 @@ class LeRobotWriter:
             else pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
             for name, values in column.items()
         }
-        table = pa.table(fields | words)
+        table = pa.table({**fields, **words})
         chunk, file = divmod(self._data_file, meta.CHUNKS_SIZE)
         path = self._part / meta.DATA_PATH.format(chunk_index=chunk, file_index=file)
         if self._data is not None and path.stat().st_size >= self._limit_bytes["data"]:

@@ -13,7 +13,7 @@ from crossroads.codecs.subtask import SubtaskTokens
 from crossroads.cores import training_device
 from crossroads.data.cache import FrameCache
 from crossroads.data.check import require_sound
-from crossroads.data.language import QuestionBatches, WithSubtasks, says
+from crossroads.data.language import QuestionBatches, WithSubtasks, says, subtasks_at
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
 from crossroads.errors import InputError
@@ -72,9 +72,13 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
     window = sized.window
     cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
     chosen = (*labelled, *(free if "video" in policy.phase.losses else ()))
-    cut = Windows(dataset, window, episodes=chosen, cache=cache)
-    rows = usable(cut, set(chosen))
-    windows = WithSubtasks(cut) if _writers(sized) and says(dataset) else cut
+    windows = Windows(dataset, window, episodes=chosen, cache=cache)
+    rows = usable(windows, set(chosen))
+    subtasks = subtasks_at(dataset, windows.places()) if _writers(sized) and says(dataset) else None
+
+    def told(source: WindowSource) -> WindowSource:
+        return source if subtasks is None else WithSubtasks(source, subtasks)
+
     config = _config(settings)
     questions, asked = _questions(policy, settings)
     mark = fingerprint(sized, dataset.content_hash(), policy.phase.name, *asked)
@@ -86,7 +90,9 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
                 got=f"{policy.phase.name!r}, which keeps the features of its frozen backbone",
                 do="Leave the setting out, or name another phase.",
             )
-        store = build_store(policy, windows, rows, out / "features", num_draws=settings.num_draws, seed=settings.seed)
+        store = build_store(
+            policy, told(windows), rows, out / "features", num_draws=settings.num_draws, seed=settings.seed
+        )
         source = FeatureSource(
             store=store, rows=np.arange(len(rows)), batch_size=settings.batch_size, seed=settings.seed
         )
@@ -96,7 +102,7 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
         if settings.keep_latents:
             given = encoded_windows(policy, windows, rows, device=training_device(), progress=progress)
         num = settings.batch_size - (questions.batch_size if questions else 0)
-        batches = WindowBatches(given, rows, num, settings.seed)
+        batches = WindowBatches(told(given), rows, num, settings.seed)
         source = CoTraining(robot=batches, language=questions) if questions else batches
         result = _train(policy, source, config, out, name, mark, progress)
     meta = {"recipe": name, "space": asdict(dataset.space), "cameras": list(dataset.cameras), "backbones": hashes}

@@ -174,7 +174,6 @@ class Writer(Protocol):
         text: str,
         session: int,
         action_free: bool,
-        **more: Any,
     ) -> object: ...
 
     def finalise(self) -> object: ...
@@ -190,7 +189,7 @@ def record_dataset(
     num_action_free: int = 0,
     num_workers: int = 0,
     report: Callable[[int], None] = lambda num_done: None,
-    more: Callable[[Episode], Mapping[str, object]] = lambda episode: {},
+    more: Callable[[Episode], Mapping[str, Any]] = lambda episode: {},
 ) -> Tally:
     """Write labelled demonstrations, then ``num_action_free`` more of which only video and text are kept; ``more`` is
     what else the writer is told of an episode."""
