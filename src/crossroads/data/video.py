@@ -13,13 +13,12 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
-from av.video.reformatter import VideoReformatter
-from av.video.stream import VideoStream
 
+from crossroads.data.open_video import forget, open_video
 from crossroads.errors import InputError
 
 CODEC = "libx264"
@@ -33,8 +32,6 @@ GROUP_FRAMES = 4
 preset medium: 690 frames/s, 39, 1.1 kB; 4:2:0 instead of 4:4:4: 153, for the colour of a whole object edge is lost."""
 LOSSLESS_CODEC = "libx264rgb"
 """H.264 in the colours of the pictures themselves; with a quantiser of 0 every bit comes back."""
-SEEK_GAP_FRAMES = 48
-"""Read on through a gap shorter than this instead of seeking: decoding 48 small frames costs about one seek."""
 
 
 class VideoWriter:
@@ -80,66 +77,14 @@ def decode(path: Path, times_s: Sequence[float] | np.ndarray, *, tolerance_s: fl
     times = np.asarray(times_s, dtype=np.float64)
     wanted, inverse = np.unique(times, return_inverse=True)
     try:
-        found = _decode_sorted(path, wanted, tolerance_s)
-    except (FFmpegError, IndexError) as error:
+        found = open_video(path).frames(wanted, tolerance_s=tolerance_s)
+    except (FFmpegError, IndexError, FileNotFoundError) as error:
+        forget(path)
         got = "no such file" if not path.is_file() else f"{path.stat().st_size} bytes, {error}"
         raise InputError(
             where=str(path), expected="a readable mp4 file", got=got, do="Copy or record this file again."
         ) from error
-    return found[inverse]
-
-
-def _decode_sorted(path: Path, wanted: np.ndarray, tolerance_s: float) -> np.ndarray:
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        context = stream.codec_context
-        out = np.empty((len(wanted), context.height, context.width, 3), np.uint8)
-        time_base = float(stream.time_base or 0)
-        gap_s = SEEK_GAP_FRAMES / float(stream.average_rate or 30)
-        done = 0
-        while done < len(wanted):
-            container.seek(max(0, round(wanted[done] / time_base) - 1), stream=stream, backward=True)
-            reached = _read_forward(container, stream, wanted, done, out, tolerance_s, gap_s)
-            if reached == done:
-                raise InputError(
-                    where=f"{path} at {wanted[done]:.3f} s",
-                    expected=f"a frame within {tolerance_s:.4f} s",
-                    got="none",
-                    do="The file is truncated or has another frame rate than info.json says; record it again.",
-                )
-            done = reached
-    return out
-
-
-def _read_forward(
-    container: InputContainer,
-    stream: VideoStream,
-    wanted: np.ndarray,
-    done: int,
-    out: np.ndarray,
-    tolerance_s: float,
-    gap_s: float,
-) -> int:
-    """Fill `out` from `done` on until a gap asks for a seek; return the first position not filled."""
-    before: tuple[float, VideoFrame] | None = None
-    convert = VideoReformatter()  # a frame's own `to_ndarray` makes one per frame, at ten times the cost of decoding
-    time_base = float(stream.time_base or 0)
-    for frame in container.decode(stream):
-        if frame.pts is None:
-            continue
-        now = (frame.pts * time_base, frame)
-        start = done
-        while done < len(wanted) and wanted[done] <= now[0]:
-            near = now if before is None or now[0] - wanted[done] <= wanted[done] - before[0] else before
-            if abs(near[0] - wanted[done]) > tolerance_s:
-                return done
-            out[done] = convert.reformat(near[1], format="rgb24").to_ndarray()
-            done += 1
-        if done == len(wanted) or (done > start and wanted[done] - now[0] > gap_s):
-            return done
-        before = now
-    while done < len(wanted) and before is not None and wanted[done] - before[0] <= tolerance_s:
-        out[done] = convert.reformat(before[1], format="rgb24").to_ndarray()
-        done += 1
-    return done
+    except BaseException:  # whatever it was, the decoder is in the middle of something
+        forget(path)
+        raise
+    return found if np.array_equal(times, wanted) else found[inverse]
