@@ -94,6 +94,34 @@ def write_v2(path: Path, recorded: Sequence[Recorded], *, version: str = "v2.1",
     return path
 
 
+MODALITY = {
+    "state": {"arm": {"start": 0, "end": 2}, "gripper": {"start": 2, "end": 3}},
+    "action": {"arm": {"start": 0, "end": 2}},
+    "video": {"ego": {"original_key": "observation.images.wrist"}},
+    "annotation": {"human.validity": {}, "human.action.task_description": {}},
+}
+
+
+def write_groot(path: Path, recorded: Sequence[Recorded]) -> Path:
+    """As GR00T has it: v2 without frame_index, words in an annotation column, short names in modality.json.
+
+    The column of LeRobot itself, task_index, says something else everywhere."""
+    write_v2(path, recorded, frame_index=False)
+    words, tasks = "annotation.human.action.task_description", sorted({one.text for one in recorded})
+    for index, one in enumerate(recorded):
+        file = path / f"data/chunk-000/episode_{index:06d}.parquet"
+        table = pq.read_table(file)
+        other = pa.array(np.full(len(table), (tasks.index(one.text) + 1) % len(tasks)))
+        told = table.append_column(words, table["task_index"])
+        pq.write_table(told.set_column(told.column_names.index("task_index"), "task_index", other), file)
+    info = json.loads((path / "meta/info.json").read_text())
+    for name in (words, "annotation.human.validity"):
+        info["features"][name] = {"dtype": "int64", "shape": [1], "names": None}
+    (path / "meta/info.json").write_text(json.dumps(info))
+    (path / "meta/modality.json").write_text(json.dumps(MODALITY))
+    return path
+
+
 def plain_stats(values: np.ndarray) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: getattr(values, name)(0).tolist() for name in ("min", "max", "mean", "std")}
     found["count"] = [len(values)]

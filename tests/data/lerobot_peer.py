@@ -65,13 +65,14 @@ def write(folder: str, source: str, kind: str) -> None:
 
 
 def convert(folder: str, _file: str, _how: str) -> None:
+    place = root = Path(folder)
     try:
-        from lerobot.datasets.v30.convert_dataset_v21_to_v30 import convert_dataset  # pyright: ignore
-    except ImportError:
         from lerobot.scripts.convert_dataset_v21_to_v30 import convert_dataset  # pyright: ignore
+    except ImportError:  # 0.4.4 has it elsewhere, and is told the folder that holds the dataset's
+        from lerobot.datasets.v30.convert_dataset_v21_to_v30 import convert_dataset  # pyright: ignore
 
-    place = Path(folder)
-    convert_dataset(place.name, root=place.parent, push_to_hub=False)
+        root = place.parent
+    convert_dataset(place.name, root=root, push_to_hub=False)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from foreign_formats import in_hdf5_order, write_hdf5, write_v2
+from foreign_formats import in_hdf5_order, write_groot, write_hdf5, write_rlds, write_v2, write_zarr
 from recordings import FPS, Recorded
 
 from crossroads.data.cache import FrameCache
@@ -134,15 +134,25 @@ def test_lerobots_converter_and_ours_make_the_same_of_a_v21_dataset(
         np.testing.assert_array_equal(ours.frames(episode, camera, None), seen)
 
 
-@pytest.mark.parametrize("kind", ["taken over", "encoded", "lossless"])
+def source(kind: str, path: Path, given: list[Recorded]) -> tuple[Path, list[Recorded], Wanted]:
+    """The recordings in a foreign format, in the order that a reader finds them in, and what must be said to read it."""
+    if kind in ("v2.1", "v2.0"):
+        return write_v2(path, given, version=kind), given, Wanted()
+    if kind == "modality":
+        return write_groot(path, given), given, Wanted()
+    if kind in ("hdf5", "hdf5 lossless"):
+        return write_hdf5(path, given), in_hdf5_order(given), Wanted()
+    if kind == "zarr":
+        told = [replace(one, text="do it") for one in given]
+        return write_zarr(path, told), told, Wanted(fps=FPS, text="do it")
+    return write_rlds(path, given), given, Wanted(fps=FPS)
+
+
+@pytest.mark.parametrize("kind", ["v2.1", "v2.0", "modality", "hdf5", "hdf5 lossless", "zarr", "rlds"])
 @pytest.mark.parametrize("python", PYTHONS)
 def test_lerobot_reads_what_we_converted(python: str, kind: str, recorded: list[Recorded], tmp_path: Path) -> None:
-    given = [one for one in recorded if not one.action_free][:4]
-    if kind == "taken over":
-        path = write_v2(tmp_path / "source", given)
-    else:
-        path, given = write_hdf5(tmp_path / "source", given), in_hdf5_order(given)
-    convert(path, tmp_path / "ours", wanted=Wanted(), lossless=kind == "lossless")
+    path, given, wanted = source(kind, tmp_path / "source", [one for one in recorded if not one.action_free][:4])
+    convert(path, tmp_path / "ours", wanted=wanted, lossless=kind == "hdf5 lossless")
     run(python, "read", tmp_path / "ours", tmp_path / "seen.npz", BACKENDS[0], home=tmp_path)
     seen, dataset = np.load(tmp_path / "seen.npz"), LeRobotDataset.open(tmp_path / "ours")
     np.testing.assert_array_equal(seen["action"], np.concatenate([one.actions for one in given]))
@@ -150,4 +160,4 @@ def test_lerobot_reads_what_we_converted(python: str, kind: str, recorded: list[
     for camera in dataset.cameras:
         theirs = seen[f"observation.images.{camera}"].astype(int)
         ours = np.concatenate([dataset.frames(episode, camera, None) for episode in dataset.episodes]).astype(int)
-        assert np.abs(theirs - ours).max() <= (0 if kind == "lossless" else 3)
+        assert np.abs(theirs - ours).max() <= (0 if kind == "hdf5 lossless" else 3)

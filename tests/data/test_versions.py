@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from foreign_formats import lines, write_v2
+from foreign_formats import MODALITY, lines, write_groot, write_v2
 from recordings import FPS, Recorded, episodes
 
 from crossroads.data.cache import FrameCache
@@ -61,29 +61,9 @@ def test_what_reads_a_dataset_reads_an_old_one(old: Path, tmp_path: Path) -> Non
     assert cache.maps["front"].shape == (dataset.num_frames, 16, 24, 3)
 
 
-MODALITY = {
-    "state": {"arm": {"start": 0, "end": 2}, "gripper": {"start": 2, "end": 3}},
-    "action": {"arm": {"start": 0, "end": 2}},
-    "video": {"ego": {"original_key": "observation.images.wrist"}},
-    "annotation": {"human.validity": {}, "human.action.task_description": {}},
-}
-
-
 @pytest.fixture
 def groot(tmp_path: Path) -> Path:
-    """As GR00T has it: no frame_index, words in an annotation column, short names in modality.json."""
-    path = write_v2(tmp_path / "groot", GIVEN, frame_index=False)
-    for index in range(len(GIVEN)):
-        file = path / f"data/chunk-000/episode_{index:06d}.parquet"
-        table = pq.read_table(file)
-        texts = pa.array(np.full(len(table), (index + 1) % 4))
-        pq.write_table(table.append_column("annotation.human.action.task_description", texts), file)
-    info = json.loads((path / "meta/info.json").read_text())
-    info["features"]["annotation.human.action.task_description"] = {"dtype": "int64", "shape": [1], "names": None}
-    info["features"]["annotation.human.validity"] = {"dtype": "int64", "shape": [1], "names": None}
-    (path / "meta/info.json").write_text(json.dumps(info))
-    (path / "meta/modality.json").write_text(json.dumps(MODALITY))
-    return path
+    return write_groot(tmp_path / "groot", GIVEN)
 
 
 def test_modality_json_names_dimensions_and_cameras_and_says_where_the_words_are(groot: Path) -> None:
@@ -92,7 +72,7 @@ def test_modality_json_names_dimensions_and_cameras_and_says_where_the_words_are
     assert dataset.space.action_names == ("arm_0", "arm_1")
     assert dataset.cameras == ("ego",)
     assert same_frames(dataset, 0, "ego", GIVEN[0].images["wrist"])
-    assert [episode.text for episode in dataset.episodes] == [f"do thing {(index + 1) % 4}" for index in range(4)]
+    assert [episode.text for episode in dataset.episodes] == [one.text for one in GIVEN]
     assert check(groot).findings == ()
 
 
