@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from foreign_formats import MODALITY, lines, write_groot, write_v2
 from recordings import FPS, Recorded, episodes

@@ -62,9 +62,10 @@ def check(dataset_path: str | Path) -> Report:
     root = Path(dataset_path)
     try:
         said = read_meta(root)
+        rows = said.rows
     except InputError as error:
         return Report(path=root, num_episodes=0, num_frames=0, num_videos=0, findings=(_finding(error),))
-    info, tasks, rows, keys = said.info, said.tasks, said.rows, said.camera_keys
+    info, tasks, keys = said.info, said.tasks, said.camera_keys
     findings = list(_counts(root, info, tasks, rows))
     findings += _texts(said)
     findings += _data_files(root, said)

@@ -13,6 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from crossroads.data import meta
 from crossroads.errors import InputError
 
@@ -32,11 +35,10 @@ def info_as_v3(info: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def episode_rows(root: Path, info: Mapping[str, Any]) -> list[dict[str, Any]]:
+def episode_rows(root: Path, info: Mapping[str, Any]) -> pa.Table:
     """One row per line of `episodes.jsonl`, with the columns that `meta/episodes` has in v3.0."""
     chunk_size = int(info.get("chunks_size") or meta.CHUNKS_SIZE)
-    videos = [key for key, feature in info["features"].items() if feature.get("dtype") == "video"]
-    rows = []
+    indices, lengths, texts = [], [], []
     for number, line in enumerate(read_lines(root / EPISODES_PATH)):
         index, length = line.get("episode_index"), line.get("length")
         if not isinstance(index, int) or not isinstance(length, int):
@@ -46,14 +48,18 @@ def episode_rows(root: Path, info: Mapping[str, Any]) -> list[dict[str, Any]]:
                 got=f"{index!r} and {length!r}",
                 do="Copy the dataset again.",
             )
-        place = {"chunk_index": index // chunk_size, "file_index": index}
-        row = {"episode_index": index, "tasks": list(line.get("tasks") or ()), "length": length}
-        row |= {f"data/{name}": value for name, value in place.items()}
-        for key in videos:
-            row |= {f"videos/{key}/{name}": value for name, value in place.items()}
-            row |= {f"videos/{key}/from_timestamp": 0.0, f"videos/{key}/to_timestamp": length / float(info["fps"])}
-        rows.append(row)
-    return rows
+        indices.append(index)
+        lengths.append(length)
+        texts.append([str(text) for text in line.get("tasks") or ()])
+    index, length = np.array(indices, np.int64), np.array(lengths, np.int64)
+    place = {"chunk_index": index // chunk_size, "file_index": index}
+    column: dict[str, Any] = {"episode_index": index, "tasks": pa.array(texts, pa.list_(pa.string())), "length": length}
+    column |= {f"data/{name}": value for name, value in place.items()}
+    for key in (key for key, feature in info["features"].items() if feature.get("dtype") == "video"):
+        column |= {f"videos/{key}/{name}": value for name, value in place.items()}
+        column |= {f"videos/{key}/from_timestamp": np.zeros(len(index))}
+        column |= {f"videos/{key}/to_timestamp": length / float(info["fps"])}
+    return pa.table(column)
 
 
 def tasks(root: Path) -> tuple[str, ...]:

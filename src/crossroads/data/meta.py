@@ -85,8 +85,9 @@ def read_info(root: Path) -> dict[str, Any]:
     return info
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """One parquet file; an `InputError` when it is missing, truncated, or lacks a column."""
+def read_table(path: Path, columns: Sequence[str] | None = None, *, leave_out: str | None = None) -> pa.Table:
+    """One parquet file, without the columns whose names begin with `leave_out`; an `InputError` when it is missing,
+    truncated, or lacks a column."""
     if not path.is_file():
         raise InputError(where=str(path), expected="a parquet file", got="no such file", do=_REMEDY)
     try:
@@ -100,6 +101,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
                     got=f"columns {', '.join(known)}",
                     do="info.json and the data files disagree; record or download the dataset again.",
                 )
+            if leave_out is not None:
+                columns = [name for name in known if not name.startswith(leave_out)]
             return file.read(columns=None if columns is None else list(columns))
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(where=str(path), expected="a readable parquet file", got=str(error), do=_REMEDY) from error
@@ -135,14 +138,13 @@ def read_tasks(root: Path) -> tuple[str, ...]:
     return tuple(str(by_index.get(index) or "") for index in range(max(by_index, default=-1) + 1))
 
 
-def read_episodes(root: Path) -> list[dict[str, Any]]:
+def read_episodes(root: Path) -> pa.Table:
     """The rows of `meta/episodes` of v3.0, without the per-episode statistics."""
-    rows: list[dict[str, Any]] = []
+    parts = []
     paths = sorted((root / "meta/episodes").glob("*/*.parquet"))
     for path in paths or [root / EPISODES_PATH.format(chunk_index=0, file_index=0)]:
-        table = read_table(path)
-        rows += table.select([name for name in table.column_names if not name.startswith("stats/")]).to_pylist()
-    return rows
+        parts.append(read_table(path, leave_out="stats/"))
+    return pa.concat_tables(parts, promote_options="default")
 
 
 def write_tasks(root: Path, tasks: Sequence[str]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from crossroads.data import lerobot_v2, meta
 from crossroads.data.modality import read_modality
+from crossroads.data.rows import Rows
 from crossroads.errors import InputError
 
 
@@ -16,19 +18,26 @@ from crossroads.errors import InputError
 class Meta:
     """What the meta folder says."""
 
+    root: Path
     info: Mapping[str, Any]
     """`info.json`; path templates as v3.0 has them."""
     tasks: tuple[str, ...]
     tasks_path: Path
     """The file that lists them."""
-    rows: tuple[Mapping[str, Any], ...] = field(repr=False)
-    """One per episode, numbered 0, 1, 2 ..., with the columns of v3.0's `meta/episodes` less the statistics."""
     camera_keys: Mapping[str, str]
     """The colour cameras: short name to feature key."""
     text_column: str
     """The column of the data files whose number is the index of the frame's instruction."""
     frame_column: tuple[str, ...]
     """`frame_index`, or nothing in a v2 dataset that lacks it (GR00T's do not need it): its rows are in order."""
+
+    @cached_property
+    def rows(self) -> Rows:
+        """One per episode, numbered 0, 1, 2 ..., with the columns of v3.0's `meta/episodes` less the statistics; read
+        when first asked for. Raises `InputError` where they cannot be."""
+        old = str(self.info["codebase_version"]).startswith("v2.")
+        table = lerobot_v2.episode_rows(self.root, self.info) if old else meta.read_episodes(self.root)
+        return Rows(self.root, table)
 
 
 def read_meta(root: Path) -> Meta:
@@ -42,27 +51,14 @@ def read_meta(root: Path) -> Meta:
         named = {key: info["features"][key] | {"names": list(names)} for key, names in modality.names.items()}
         info = info | {"features": info["features"] | named}
     return Meta(
+        root=root,
         info=info,
         tasks=lerobot_v2.tasks(root) if old else meta.read_tasks(root),
         tasks_path=root / (lerobot_v2.TASKS_PATH if old else meta.TASKS_PATH),
-        rows=tuple(_numbered(root, lerobot_v2.episode_rows(root, info) if old else meta.read_episodes(root))),
         camera_keys=(modality.cameras if modality else {}) or camera_keys(root, info),
         text_column=modality.text_column if modality else "task_index",
         frame_column=() if old and "frame_index" not in info["features"] else ("frame_index",),
     )
-
-
-def _numbered(root: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows in order; their indices must be 0, 1, 2 ..."""
-    rows.sort(key=lambda row: row["episode_index"])
-    if [row["episode_index"] for row in rows] != list(range(len(rows))) or not rows:
-        raise InputError(
-            where=str(root / "meta/episodes"),
-            expected="episodes numbered 0, 1, 2 ... without gaps",
-            got=f"{len(rows)} rows, numbered {[row['episode_index'] for row in rows[:8]]} ...",
-            do="Download the whole dataset; a part of one must be renumbered first.",
-        )
-    return rows
 
 
 def camera_keys(root: Path, info: Mapping[str, Any]) -> dict[str, str]:

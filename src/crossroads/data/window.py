@@ -21,6 +21,9 @@ from crossroads.types import Batch, Observation, Window
 class Windows:
     """The windows of some episodes, one for every `stride`-th frame, in the order of `episodes`.
 
+    Windows that reach `inside_s` ahead and so behind the end of their episode are left out, but for the first of each.
+    What is kept per window is nothing, and per episode one number.
+
     Raises `InputError` when the data set cannot fill the window (cameras, sizes, rate) or holds what must not be
     trained on (numbers that are not finite, an empty instruction).
     """
@@ -30,49 +33,54 @@ class Windows:
         dataset: LeRobotDataset,
         window: Window,
         *,
-        episodes: Sequence[int],
+        episodes: Sequence[int] | np.ndarray,
         cache: FrameCache | None,
         stride: int = 1,
+        inside_s: float = 0.0,
     ) -> None:
-        self.dataset, self.window, self.cache = dataset, window, cache
-        self.episodes = tuple(dataset.episode(index).index for index in episodes)
+        self.dataset, self.window, self.cache, self.stride = dataset, window, cache, stride
+        self.episodes = _indices(dataset, episodes)
         _check_window(dataset, window, cache, stride)
         _check_episodes(dataset, self.episodes)
-        chosen = [dataset.episodes[index] for index in self.episodes]
-        frames = [np.arange(0, episode.length, stride) for episode in chosen]
-        counts = [len(part) for part in frames]
-        self._frame = np.concatenate([np.zeros(0, np.int64), *frames]).astype(np.int64)
-        self._episode = np.repeat([episode.index for episode in chosen], counts).astype(np.int64)
-        self._start = np.repeat([episode.start for episode in chosen], counts).astype(np.int64)
-        self._length = np.repeat([episode.length for episode in chosen], counts).astype(np.int64)
-        self._free = np.repeat([episode.action_free for episode in chosen], counts).astype(bool)
+        lengths = np.asarray(dataset.episodes.columns.length)[self.episodes]
+        last = np.maximum(lengths - 1 - round(inside_s * dataset.fps), 0)
+        self._ends = np.cumsum(last // stride + 1)
         # The nearest frame: at most half a frame from the time asked for.
         self._ahead = np.floor(np.asarray(window.future_s, np.float64) * dataset.fps + 0.5).astype(np.int64)
         self._valued = int(np.floor(window.value_after_s * dataset.fps + 0.5))
         self._later = np.floor(np.asarray(window.later_state_s, np.float64) * dataset.fps + 0.5).astype(np.int64)
 
     def __len__(self) -> int:
-        return len(self._frame)
+        return int(self._ends[-1]) if len(self._ends) else 0
 
-    def places(self) -> list[tuple[int, int]]:
-        """The episode and frame of each window."""
-        return list(zip(self._episode.tolist(), self._frame.tolist(), strict=True))
-
-    def batch(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> Batch:
-        """The windows with these indices as one batch, pictures uint8, numbers in physical units."""
+    def locate(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The episode and the frame of each of these windows."""
         chosen = np.asarray(indices, np.int64)
         if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):
             raise IndexError(f"Windows.batch: expected indices from 0 to {len(self) - 1}, got {chosen.tolist()}.")
-        tables, window = self.dataset.tables, self.window
-        frame, start, last = self._frame[chosen], self._start[chosen], self._length[chosen] - 1
+        place = np.searchsorted(self._ends, chosen, side="right")
+        before = np.where(place > 0, self._ends[place - 1], 0)
+        return self.episodes[place], (chosen - before) * self.stride
+
+    def places(self) -> list[tuple[int, int]]:
+        """The episode and frame of each window."""
+        episode, frame = self.locate(np.arange(len(self)))
+        return list(zip(episode.tolist(), frame.tolist(), strict=True))
+
+    def batch(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> Batch:
+        """The windows with these indices as one batch, pictures uint8, numbers in physical units."""
+        tables, window, columns = self.dataset.tables, self.window, self.dataset.episodes.columns
+        episode, frame = self.locate(indices)
+        start, last = columns.start[episode], columns.length[episode] - 1
         rows = start + frame
         steps = frame[:, None] + np.arange(window.num_actions)
         ahead = frame[:, None] + self._ahead
-        images, future = self._pictures(chosen, frame, np.minimum(ahead, last[:, None]))
-        size = len(chosen)
+        images, future = self._pictures(episode, frame, np.minimum(ahead, last[:, None]))
+        size = len(episode)
         left = np.maximum(last - frame - self._valued, 0)
         times = frame[:, None] + self._later
         later = start[:, None] + np.minimum(times, last[:, None])
+        labelled = ~columns.action_free[episode]
         return Batch(
             obs=Observation(
                 images=images,
@@ -82,7 +90,7 @@ class Windows:
                 time_s=torch.from_numpy((frame / self.dataset.fps).astype(np.float32)),
             ),
             actions=torch.from_numpy(tables.actions[start[:, None] + np.minimum(steps, last[:, None])]),
-            actions_valid=torch.from_numpy((steps <= last[:, None]) & ~self._free[chosen][:, None]),
+            actions_valid=torch.from_numpy((steps <= last[:, None]) & labelled[:, None]),
             future=future,
             future_valid=torch.from_numpy(ahead <= last[:, None]),
             later_state=torch.from_numpy(tables.state[later]),
@@ -93,16 +101,17 @@ class Windows:
         )
 
     def _pictures(
-        self, chosen: np.ndarray, frame: np.ndarray, ahead: np.ndarray
+        self, episode: np.ndarray, frame: np.ndarray, ahead: np.ndarray
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """The observed and the future pictures of each camera; the future is empty when the window asks for none."""
         wanted = np.concatenate([frame[:, None], ahead], axis=1)
         images, future = {}, {}
         for camera in self.window.cameras:
             if self.cache is not None:
-                pictures = self.cache.rows(camera, self._start[chosen][:, None] + wanted)
+                start = self.dataset.episodes.columns.start[episode]
+                pictures = self.cache.rows(camera, start[:, None] + wanted)
             else:
-                pictures = self._decode(camera, self._episode[chosen], wanted)
+                pictures = self._decode(camera, episode, wanted)
             whole = torch.from_numpy(pictures)
             images[camera] = whole[:, 0].contiguous()
             if len(self._ahead):
@@ -173,24 +182,30 @@ def _check_window(dataset: LeRobotDataset, window: Window, cache: FrameCache | N
         )
 
 
-def _check_episodes(dataset: LeRobotDataset, episodes: Sequence[int]) -> None:
-    tables = dataset.tables
-    finite = np.asarray(np.isfinite(np.concatenate([tables.actions, tables.state], axis=1)).all(axis=1))
-    told = np.array([bool(task.strip()) for task in dataset.tasks])
-    for index in episodes:
-        rows = dataset.episodes[index].rows
-        if not finite[rows].all():
-            frame = int(np.argmin(finite[rows]))
-            raise InputError(
-                where=f"{dataset.path}: episode {index}, frame {frame}",
-                expected="finite actions and states",
-                got=f"action {dataset.actions(index)[frame].tolist()}, state {dataset.state(index)[frame].tolist()}",
-                do="Leave this episode out or repair it; `crossroads data check` lists all of them.",
-            )
-        if not told[tables.task_index[rows]].all():
-            raise InputError(
-                where=f"{dataset.path}: episode {index}",
-                expected="an instruction",
-                got="an empty text",
-                do="Write what the episode does into meta/tasks.parquet; a policy cannot be told nothing.",
-            )
+def _indices(dataset: LeRobotDataset, episodes: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The indices of episodes that exist."""
+    found = np.asarray(episodes, np.int64).reshape(-1)
+    for index in (found.min(), found.max()) if len(found) else ():
+        dataset.episode(int(index))
+    return found
+
+
+def _check_episodes(dataset: LeRobotDataset, episodes: np.ndarray) -> None:
+    columns = dataset.episodes.columns
+    if len(bad := episodes[~columns.finite[episodes]]):
+        index = int(bad[0])
+        numbers = np.concatenate([dataset.actions(index), dataset.state(index)], axis=1)
+        frame = int(np.argmin(np.isfinite(numbers).all(axis=1)))
+        raise InputError(
+            where=f"{dataset.path}: episode {index}, frame {frame}",
+            expected="finite actions and states",
+            got=f"action {dataset.actions(index)[frame].tolist()}, state {dataset.state(index)[frame].tolist()}",
+            do="Leave this episode out or repair it; `crossroads data check` lists all of them.",
+        )
+    if len(bad := episodes[~columns.told[episodes]]):
+        raise InputError(
+            where=f"{dataset.path}: episode {bad[0]}",
+            expected="an instruction",
+            got="an empty text",
+            do="Write what the episode does into meta/tasks.parquet; a policy cannot be told nothing.",
+        )

@@ -156,15 +156,9 @@ def usable(windows: Windows, episodes: set[int]) -> np.ndarray:
     trained on the same windows, whether it looks ahead or not.
     """
     chunk = round(windows.window.chunk_s * windows.dataset.fps)
-    lengths = {index: windows.dataset.episodes[index].length for index in episodes}
-    places = windows.places()
-    return np.array(
-        [
-            row
-            for row, (episode, frame) in enumerate(places)
-            if episode in episodes and (frame == 0 or frame + chunk <= lengths[episode] - 1)
-        ]
-    )
+    episode, frame = windows.locate(np.arange(len(windows)))
+    inside = frame + chunk <= windows.dataset.episodes.columns.length[episode] - 1
+    return np.flatnonzero(np.isin(episode, list(episodes)) & ((frame == 0) | inside))
 
 
 def _train(task: Task, policy: StreamPolicy, opened: Opened, report: Report) -> TrainResult:
