@@ -135,7 +135,7 @@ def test_lerobots_converter_and_ours_make_the_same_of_a_v21_dataset(
 
 
 def source(kind: str, path: Path, given: list[Recorded]) -> tuple[Path, list[Recorded], Wanted]:
-    """The recordings in a foreign format, in the order in which they are found there, and what must be said to read it."""
+    """The recordings in a foreign format, in the order in which they lie there, and what must be said to read it."""
     if kind in ("v2.1", "v2.0"):
         return write_v2(path, given, version=kind), given, Wanted()
     if kind == "modality":
