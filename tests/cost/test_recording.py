@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from recordings import episodes, write
 
 from crossroads.cost.recording import recording
+from crossroads.data.index import Episodes
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
 from crossroads.errors import InputError
@@ -56,6 +58,7 @@ def test_an_instruction_longer_than_the_recipe_reads_is_refused(dataset: LeRobot
 
 
 def test_a_dataset_without_actions_cannot_train_a_policy(dataset: LeRobotDataset) -> None:
-    silent = replace(dataset, episodes=tuple(one for one in dataset.episodes if one.action_free))
+    columns = replace(dataset.episodes.columns, action_free=np.ones(len(dataset.episodes), bool))
+    silent = replace(dataset, episodes=Episodes(columns, dataset.tasks))
     with pytest.raises(InputError, match="expected episodes with actions, got none"):
         recording(silent, sized("pi0", silent), None)

@@ -12,18 +12,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossroads.data.lerobot import Episode, LeRobotDataset
+from crossroads.data.index import Columns, Episodes
+from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.split import hold_out, nested_subsets
 from crossroads.errors import InputError
 
 
 def with_episodes(dataset: LeRobotDataset, described: Sequence[tuple[str, int, bool]]) -> LeRobotDataset:
     """The same folder, but with episodes of these texts, sessions and labels (splitting reads nothing else)."""
-    episodes = tuple(
-        Episode(index=index, length=10, text=text, session=session, action_free=free, start=10 * index)
-        for index, (text, session, free) in enumerate(described)
+    texts = sorted({text for text, _, _ in described})
+    num = len(described)
+    columns = Columns(
+        length=np.full(num, 10),
+        start=10 * np.arange(num),
+        task=np.array([texts.index(text) for text, _, _ in described]),
+        session=np.array([session for _, session, _ in described]),
+        action_free=np.array([free for _, _, free in described]),
+        finite=np.ones(num, bool),
+        told=np.ones(num, bool),
     )
-    return replace(dataset, episodes=episodes)
+    return replace(dataset, episodes=Episodes(columns, tuple(texts)))
 
 
 described = st.lists(
