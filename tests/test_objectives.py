@@ -119,3 +119,21 @@ def test_without_delays_a_flow_draws_what_it_drew_before_there_were_any() -> Non
 def test_delays_that_are_no_shares_are_refused(delays: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match=r"Flow\.delays"):
         Flow(delays=delays)
+
+
+def test_a_binary_number_is_learned_by_cross_entropy_beside_the_others() -> None:
+    objective = Regress(error="smooth", binary=1, binary_weight=0.5)
+    owed = objective.corrupt(torch.tensor([[[0.0, 3.0, 1.0]]]), torch.zeros(1, 1), seeded())
+    output = torch.tensor([[[0.5, 0.0, 0.0]]], requires_grad=True)
+    loss = objective.loss(output, owed, torch.tensor([[True]]))
+    assert loss.item() == pytest.approx((0.125 + 2.5) / 2 + 0.5 * math.log(2))
+    loss.sum().backward()
+    assert output.grad is not None
+    assert output.grad[0, 0, 2].item() == pytest.approx(-0.25)  # towards "above zero"
+
+
+def test_a_row_that_several_tokens_answer_counts_if_all_of_them_do() -> None:
+    owed = Regress(error="squared").corrupt(torch.zeros(2, 2, 3), torch.zeros(2, 1), seeded())
+    output = torch.tensor([1.0, 2.0]).reshape(1, 2, 1).expand(2, 2, 3)
+    valid = torch.tensor([[True] * 4, [False, True, True, True]])
+    assert Regress(error="squared").loss(output, owed, valid).tolist() == [2.5, 4.0]

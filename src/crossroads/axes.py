@@ -62,7 +62,7 @@ def _integration(recipe: Recipe) -> Integration:
     if not actions:
         return "none"
     kinds: dict[str, Integration] = {
-        **{"ActionTokens": "tokens", "ActionSlices": "tokens", "DiscreteActions": "tokens"},
+        **{"ActionQueries": "tokens", "ActionTokens": "tokens", "ActionSlices": "tokens", "DiscreteActions": "tokens"},
         **{"ActionFrame": "image", "ActionLatent": "latent"},
     }
     return kinds[type(actions[0].codec).__name__]

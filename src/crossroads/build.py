@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from crossroads.codecs.action_queries import ActionQueries, ActionQueryCodec
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
 from crossroads.codecs.discrete_actions import DiscreteActionCodec, DiscreteActions
+from crossroads.codecs.foreseen import FuturePatchCodec, FuturePatches
 from crossroads.codecs.frames import (
     ActionFrame,
     ActionFrameCodec,
@@ -21,6 +23,7 @@ from crossroads.codecs.frames import (
     ValueFrameCodec,
 )
 from crossroads.codecs.fused_pixels import FusedPatchCodec, FusedPatches
+from crossroads.codecs.gripper_state import GripperState, GripperStateCodec
 from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
@@ -28,7 +31,9 @@ from crossroads.codecs.pixels import PatchCodec, Patches, ShuffledPatches
 from crossroads.codecs.prompt import PromptCodec, PromptTokens
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
 from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
+from crossroads.codecs.resampled import ResampledCodec, ResampledImages
 from crossroads.codecs.scene import SceneCodec, SceneFeatures
+from crossroads.codecs.sentence import SentenceCodec, SentenceTokens
 from crossroads.codecs.slices import ActionSlices, BlankTokens, SliceCodec
 from crossroads.codecs.slots import CameraSlots, SlotCodec
 from crossroads.codecs.state import EmbodiedState, StateCodec, StateToken
@@ -37,7 +42,7 @@ from crossroads.codecs.text import TextCodec, TextTokens
 from crossroads.errors import InputError
 from crossroads.layout import Layout
 from crossroads.net import StreamNet
-from crossroads.policy import StreamPolicy
+from crossroads.policy import ACTS, StreamPolicy
 from crossroads.recipe import Recipe
 from crossroads.space import ActionSpace, Statistics
 from crossroads.stage import Stage
@@ -48,11 +53,12 @@ from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead, GrootN1He
 from crossroads.towers.joint import Joint, JointLayer
 from crossroads.towers.llama import Llama, LlamaBlock, LlamaFrame, SmolBlock, SmolExpert, SmolFrame
 from crossroads.towers.motus import MotusBlock, MotusExpert, MotusFrame
-from crossroads.towers.plain import Adapter, AdapterFrame, Plain, PlainBlock, PlainFrame
+from crossroads.towers.plain import Adapter, AdapterFrame, Gpt, GptBlock, GptFrame, Plain, PlainBlock, PlainFrame
 from crossroads.towers.wan import Wan, WanBlock, WanFrame
 
 CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionFrame: ActionFrameCodec,
+    ActionQueries: ActionQueryCodec,
     ActionSlices: SliceCodec,
     ActionTokens: ActionCodec,
     BlankTokens: LearnedCodec,
@@ -60,12 +66,16 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     DiscreteActions: DiscreteActionCodec,
     EmbodiedState: StateCodec,
     FusedPatches: FusedPatchCodec,
+    FuturePatches: FuturePatchCodec,
+    GripperState: GripperStateCodec,
     ImageFeatures: ImageFeatureCodec,
     LearnedTokens: LearnedCodec,
     Patches: PatchCodec,
     PromptTokens: PromptCodec,
     ReasonFeatures: ReasonCodec,
+    ResampledImages: ResampledCodec,
     SceneFeatures: SceneCodec,
+    SentenceTokens: SentenceCodec,
     ShuffledPatches: PatchCodec,
     StateFrame: StateFrameCodec,
     StateToken: StateCodec,
@@ -82,6 +92,7 @@ TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Modul
     Cosmos: (CosmosFrame, CosmosBlock),
     Gemma: (GemmaFrame, GemmaBlock),
     Given: (GivenFrame, nn.Identity),
+    Gpt: (GptFrame, GptBlock),
     GrootHead: (GrootFrame, GrootBlock),
     GrootN1Head: (GrootFrame, GrootBlock),
     Llama: (LlamaFrame, LlamaBlock),
@@ -143,9 +154,9 @@ def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> J
 def fit_normalisers(policy: StreamPolicy, *, state: Statistics | None, actions: Statistics | None) -> None:
     """Set the policy's normalisers from statistics of the labelled frames it may see."""
     for codec in policy.net.codecs.values():
-        if isinstance(codec, StateCodec | StateFrameCodec | PromptCodec) and state is not None:
+        if isinstance(codec, StateCodec | StateFrameCodec | PromptCodec | GripperStateCodec) and state is not None:
             codec.normaliser.fit(state, codec.spec.normaliser)
-        if isinstance(codec, ActionCodec | ActionFrameCodec | DiscreteActionCodec | SliceCodec) and actions is not None:
+        if isinstance(codec, ACTS) and actions is not None:
             codec.normaliser.fit(actions, codec.spec.normaliser)
 
 

@@ -29,6 +29,8 @@ class Settled:
 
     streams: Mapping[str, Tensor]
     observed: Mapping[str, Latent]
+    moment: int = 0
+    """The number of the present step among those observed, where a policy looks back."""
 
 
 class Interpreter:
@@ -84,7 +86,7 @@ class Interpreter:
         }
         observed = {name: latent for name, latent in self.latents.items() if self.net.group(name).view.kind == "now"}
         observed |= {name: self.history.latents[name] for name in self.remembered} if self.history else {}
-        return Settled(streams=streams, observed=observed)
+        return Settled(streams=streams, observed=observed, moment=len(self.obs.before))
 
     def _principal(self, stream: str) -> str:
         return next(
@@ -105,10 +107,12 @@ class Interpreter:
             return
         assert kind != "clean", f"group {name} is read before Commit: validate() should have refused the schedule"
         num, *rest = self.net.codec(name).latent_shape(kind)
-        start, num = self._block(name) or (0, num)
+        block = self._block(name)
+        start, num = block or (0, num)
         device = self.obs.state.device
         noise = torch.randn((self.obs.batch_size, num, *rest), generator=self.generator, device=device)
-        valid = torch.ones(len(noise), num, dtype=torch.bool, device=device)
+        num_tokens = num if block else group.stream.codec.num_tokens(kind)  # a row may be answered by several tokens
+        valid = torch.ones(len(noise), num_tokens, dtype=torch.bool, device=device)
         beside = self.net.beside(name, self.history.first if self.history else self.obs, start, num)
         self.latents[name], self.levels[name] = Latent(values=noise, valid=valid, beside=beside), 1.0
 

@@ -110,10 +110,17 @@ class Diffusion:
 
 @dataclass(frozen=True, kw_only=True)
 class Regress:
-    """Predict the latent itself from learned queries; absolute or squared error."""
+    """Predict the latent itself from learned queries. ``smooth``: squared below 1 and absolute above it, by halves
+    (Huber's). Of each row the last ``binary`` numbers are scores for "above zero", learned by cross-entropy, which
+    counts ``binary_weight`` times (the gripper of GR-1, arXiv 2312.13139, and of Seer, arXiv 2412.15109).
 
-    error: Literal["absolute", "squared"] = "absolute"
+    A row that several tokens answer together (a picture) counts if all of them do.
+    """
+
+    error: Literal["absolute", "squared", "smooth"] = "absolute"
     weight: float = 1.0
+    binary: int = 0
+    binary_weight: float = 1.0
 
     def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
         return torch.zeros(batch, 1, device=generator.device)
@@ -122,9 +129,21 @@ class Regress:
         return Corrupted(latent=torch.zeros_like(latent), level=level, target=latent)
 
     def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
-        gap = output.float() - corrupted.target.float()
-        error = gap.abs() if self.error == "absolute" else gap**2
-        return masked_mean(_per_token(error, valid.shape[1]), valid)
+        output, target = output.float(), corrupted.target.float()
+        if valid.shape[1] > output.shape[1]:
+            valid = reduce(valid.float(), "b (n m) -> b n", "min", n=output.shape[1]) > 0
+        num = output.shape[-1] - self.binary
+        error = _per_token(self._error(output[..., :num], target[..., :num]), valid.shape[1])
+        if self.binary:
+            above = (target[..., num:] > 0).float()
+            told = functional.binary_cross_entropy_with_logits(output[..., num:], above, reduction="none")
+            error = error + self.binary_weight * _per_token(told, valid.shape[1])
+        return masked_mean(error, valid)
+
+    def _error(self, output: Tensor, target: Tensor) -> Tensor:
+        if self.error == "smooth":
+            return functional.smooth_l1_loss(output, target, reduction="none")
+        return (output - target).abs() if self.error == "absolute" else (output - target) ** 2
 
 
 @dataclass(frozen=True, kw_only=True)

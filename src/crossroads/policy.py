@@ -16,6 +16,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from crossroads.chunking import Given, Kept, Promised
+from crossroads.codecs.action_queries import ActionQueryCodec
 from crossroads.codecs.action_tokens import ActionCodec
 from crossroads.codecs.discrete_actions import DiscreteActionCodec
 from crossroads.codecs.frames import ActionFrameCodec
@@ -24,7 +25,7 @@ from crossroads.codecs.slices import SliceCodec
 from crossroads.codecs.spec import Latent, NeverTrained
 from crossroads.codecs.video_autoencoder import TIME_FACTOR
 from crossroads.errors import InputError
-from crossroads.history import History, continued
+from crossroads.history import History, continued, looking_back
 from crossroads.interpreter import Interpreter, Settled
 from crossroads.net import StreamNet
 from crossroads.noise import corrupt, per_token
@@ -37,6 +38,9 @@ from crossroads.streams import Corrupted, Group, Stream
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Actions, Batch, Losses, Observation
 
+ACTS = (ActionCodec, ActionFrameCodec, ActionQueryCodec, DiscreteActionCodec, SliceCodec)
+"""What turns a settled latent into actions in physical units."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
@@ -45,10 +49,13 @@ class Memory:
 
     num_chunks: int = 0
     history: History | None = None
+    seen: tuple[Observation, ...] = ()
+    """What was observed at the calls so far, as far as a policy looks back."""
 
     def rows(self, rows: Tensor) -> Memory:
         """What is remembered of some of the robots: the others are not asked about any more."""
-        return self if self.history is None else replace(self, history=self.history.rows(rows))
+        history = None if self.history is None else self.history.rows(rows)
+        return replace(self, history=history, seen=tuple(earlier.rows(rows) for earlier in self.seen))
 
 
 class Policy(Protocol):
@@ -242,7 +249,10 @@ class StreamPolicy(nn.Module):
     @property
     def passed_s(self) -> tuple[float, ...]:
         """The times of the frames of one block, where acting goes on block by block."""
-        return self.recipe.chunk.future_s if self.recipe.stage.by_block else ()
+        stage = self.recipe.stage
+        if stage.looks_back > 1:
+            return (stage.clock.block_s,)
+        return self.recipe.chunk.future_s if stage.by_block else ()
 
     def start(self, batch_size: int) -> Memory:
         return Memory()
@@ -277,9 +287,11 @@ class StreamPolicy(nn.Module):
         if stage.by_block:
             stream = self.net.group(stage.remembered[0]).stream
             history = continued(memory.history, obs, stream, self.net)
+        obs = looking_back(obs, memory.seen, stage.looks_back)
         run = Interpreter(self.net, obs, generator, caching=caching, known=known, promised=kept, history=history)
         settled = run.run(stage.schedule)
-        return settled, Memory(num_chunks=memory.num_chunks + 1, history=run.behind(obs))
+        seen = (*obs.before, replace(obs, passed={}, before=())) if stage.looks_back > 1 else ()
+        return settled, Memory(num_chunks=memory.num_chunks + 1, history=run.behind(obs), seen=seen)
 
     def _kept(self, promised: Promised) -> dict[str, Kept]:
         """A promise in the units of the stream of actions.
@@ -328,8 +340,11 @@ class StreamPolicy(nn.Module):
         """The settled action stream in physical units within the robot's limits, ``b n a``."""
         for name, latent in settled.streams.items():
             codec = self.net.own_codec(name)
-            if isinstance(codec, ActionCodec | ActionFrameCodec | DiscreteActionCodec | SliceCodec):
-                return self.space.clamp(codec.decode(latent))
+            if isinstance(codec, ACTS):
+                chunk, num = codec.decode(latent), self.recipe.chunk.num_actions
+                if self.recipe.stage.looks_back > 1:  # those of the present step
+                    chunk = chunk[:, settled.moment * num : (settled.moment + 1) * num]
+                return self.space.clamp(chunk)
         raise AssertionError(f"recipe {self.recipe.name} settles no action")
 
     def imagined_streams(self) -> tuple[str, ...]:

@@ -71,6 +71,16 @@ class Stage:
         observed = [leg.stream for leg in self.schedule if isinstance(leg, Commit) and leg.observed]
         return tuple(self.stream(name).group("clean") for name in observed)
 
+    @property
+    def looks_back(self) -> int:
+        """How many observed steps, the present one among them, acting reads: the blocks of what is observed and never
+        predicted, where they are some seconds apart and acting does not go on block by block. Nothing is cached between
+        calls: as the window slides, every step gets another place in it (GR-1, arXiv 2312.13139)."""
+        if self.by_block or not self.clock.block_s:
+            return 1
+        observed = [stream for stream in self.streams if stream.principal == "now"]
+        return max((self.clock.num_blocks(one.name, one.codec.num_tokens("now")) for one in observed), default=1)
+
     def most_written(self, leg: Decode) -> int:
         """How many tokens a leg writes, if no end mark comes before."""
         return leg.max_tokens or self.stream(leg.stream).codec.num_tokens("noised")

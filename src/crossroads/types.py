@@ -33,6 +33,9 @@ class Observation:
     passed: Mapping[str, UInt8[Tensor, "*b f h w 3"]] = field(default_factory=dict)
     """The frames since the last call of a policy that remembers, at the times that it names (``Policy.passed_s``), the
     present one last; empty where it is to start anew, and for all other policies."""
+    before: tuple[Observation, ...] = ()
+    """What was observed at the calls before this one, the oldest first, for a policy that looks back
+    (``Stage.looks_back``); it is put here by the policy itself, from its memory."""
     encoded: Mapping[str, Float[Tensor, "*b t rows columns c"]] = field(default_factory=dict)
     """Latents kept from before, of these images and the frames that followed them, by clip; what is not here is encoded
     when it is needed. Only training batches have any (``train.latent_cache``)."""
@@ -48,6 +51,7 @@ class Observation:
             state=self.state.to(device),
             time_s=self.time_s.to(device),
             passed={name: frames.to(device) for name, frames in self.passed.items()},
+            before=tuple(earlier.to(device) for earlier in self.before),
             encoded={name: latents.to(device) for name, latents in self.encoded.items()},
         )
 
@@ -66,6 +70,7 @@ class Observation:
             robot=tuple(self.robot[row] for row in chosen),
             time_s=self.time_s[rows],
             passed={name: frames[rows] for name, frames in self.passed.items()},
+            before=tuple(earlier.rows(rows) for earlier in self.before),
             encoded={name: latents[rows] for name, latents in self.encoded.items()},
         )
 
@@ -73,7 +78,7 @@ class Observation:
         """The same scene under other words (the swap probe)."""
         if len(text) != len(self.text):
             raise ValueError(f"Observation.told: expected {len(self.text)} instructions, got {len(text)}.")
-        return replace(self, text=text)
+        return replace(self, text=text, before=tuple(earlier.told(text) for earlier in self.before))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,8 @@ every_published = pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_a_published_recipe_is_valid_and_is_what_it_says(name: str) -> None:
     large = recipe(name, "published")
     large.validate()
-    assert computed(large) == large.axes == recipe(name).axes
+    assert large.axes == recipe(name).axes
+    assert computed(large) == large.axes or large.because
     assert large.departs
     assert large.departs != recipe(name).departs
 

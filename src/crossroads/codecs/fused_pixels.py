@@ -123,17 +123,25 @@ class VisionTransformer(nn.Module):
         self.layers = nn.ModuleList([ExactLayer(spec) for _ in range(spec.depth)])
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+        return self.with_marks(pixels)[:, self.spec.marks :]
+
+    def with_marks(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+        """The states of the marks, then those of the patches."""
         mean, std = (pixels.new_tensor(part).view(3, 1, 1) for part in (self.spec.mean, self.spec.std))
-        return self.states((pixels - mean) / std)
+        return self.all_states((pixels - mean) / std)
 
     def states(self, normalised: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
         """The states of the patches."""
+        return self.all_states(normalised)[:, self.spec.marks :]
+
+    def all_states(self, normalised: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+        """The same of pixels that are normalised."""
         x = rearrange(self.enter(normalised), "b w h1 w1 -> b (h1 w1) w") + self.position
         marks = [repeat(mark, "n w -> b n w", b=len(x)) for mark in self.marks.values()]
         x = torch.cat([*marks, x], dim=1) if marks else x
         for layer in self.layers:
             x = layer(x)
-        return x[:, self.spec.marks :]
+        return x
 
 
 class FusedPatchCodec(InputCodec):

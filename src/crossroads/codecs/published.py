@@ -101,6 +101,26 @@ def image_encoder(source: str, subfolder: str) -> Any:
 
 
 @cache
+def sentence_encoder(source: str) -> Any:
+    """The text encoder of a published CLIP, with its projection."""
+    with _loading("transformers", "text encoder", source):
+        from transformers import CLIPTextModelWithProjection  # pyright: ignore[reportMissingImports]
+
+        model = CLIPTextModelWithProjection.from_pretrained(source)
+    return model.eval().requires_grad_(False)
+
+
+@cache
+def masked_autoencoder(source: str) -> Any:
+    """The encoder of a published masked autoencoder (He et al. 2022, arXiv 2111.06377), which masks nothing here."""
+    with _loading("transformers", "image encoder", source):
+        from transformers import ViTMAEModel  # pyright: ignore[reportMissingImports]
+
+        model = ViTMAEModel.from_pretrained(source, mask_ratio=0.0)
+    return model.eval().requires_grad_(False)
+
+
+@cache
 def image_text_model(source: str, layers: int = 0) -> Any:
     """A published vision-language model, in bfloat16; ``layers``: cut behind so many, with the last norm."""
     with _loading("transformers", "vision-language model", source):

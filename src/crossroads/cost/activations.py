@@ -13,11 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from crossroads.codecs.action_queries import ActionQueries
 from crossroads.codecs.action_tokens import ActionTokens
 from crossroads.codecs.discrete_actions import DiscreteActions
+from crossroads.codecs.foreseen import FuturePatches
 from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
+from crossroads.codecs.fused_pixels import VisionTower
+from crossroads.codecs.gripper_state import GripperState
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.pixels import Patches
+from crossroads.codecs.resampled import ResampledImages
+from crossroads.codecs.sentence import SentenceTokens
 from crossroads.codecs.slices import ActionSlices
 from crossroads.codecs.slots import CameraSlots
 from crossroads.codecs.state import StateToken
@@ -31,7 +37,7 @@ from crossroads.towers.given import Given
 from crossroads.towers.groot import GrootHead, GrootN1Head
 from crossroads.towers.llama import Llama, SmolExpert
 from crossroads.towers.motus import MotusExpert
-from crossroads.towers.plain import Adapter, Plain
+from crossroads.towers.plain import Adapter, Gpt, Plain
 from crossroads.towers.wan import Wan
 
 
@@ -211,6 +217,7 @@ _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     Cosmos: _cosmos_layer,
     Gemma: _gemma_layer,
     Given: _given_layer,
+    Gpt: _plain_layer,
     GrootHead: _groot_layer,
     GrootN1Head: _groot_n1_layer,
     Llama: _gemma_layer,
@@ -230,6 +237,8 @@ def _frame(spec: Any, given: Pass) -> Kept:
         return Kept(wide=n * 3 * w)
     if isinstance(spec, MotusExpert):
         return Kept(wide=n * 3 * w if spec.acts else 0)
+    if isinstance(spec, Gpt):  # a norm on entry, too
+        return Kept(wide=n * 3 * w)
     return Kept(wide=n * 2 * w) if isinstance(spec, Gemma | Plain) else Kept()
 
 
@@ -241,6 +250,12 @@ def _embedding(name: str, work: Work) -> Kept:
         pixels = len(codec.shown) * 3 * codec.image_hw[0] * codec.image_hw[1]
         ends = Kept(narrow=pixels + num * codec.vision_width, wide=num * codec.vision_width)
         return _vision_layer(codec).times(codec.depth) + ends
+    if isinstance(codec, ResampledImages):
+        return _resampled(codec)
+    if isinstance(codec, SentenceTokens):
+        return Kept(narrow=num * codec.source.width)
+    if isinstance(codec, GripperState):
+        return Kept(narrow=num * (codec.num_state + 1 + 2 * width))
     if isinstance(codec, StateToken):
         return Kept(narrow=num * (codec.num_state + 2 * sum(codec.hidden)))
     if isinstance(codec, ActionTokens):
@@ -254,8 +269,32 @@ def _embedding(name: str, work: Work) -> Kept:
 
 def _vision_layer(codec: Patches) -> Kept:
     """A plain layer whose queries, keys and values stay together."""
-    w, n = codec.vision_width, len(codec.shown) * codec.patches_per_camera
-    return Kept(narrow=n * (2 * w + 4 * w + 2 * codec.vision_mlp), wide=n * 2 * w)
+    return _transformer(codec.vision_width, codec.vision_mlp, len(codec.shown) * codec.patches_per_camera)
+
+
+def _transformer(w: int, mlp: int, n: int) -> Kept:
+    """One layer of a codec's own transformer over ``n`` tokens."""
+    return Kept(narrow=n * (2 * w + 4 * w + 2 * mlp), wide=n * 2 * w)
+
+
+def _resampled(codec: ResampledImages) -> Kept:
+    """The vision transformer, if it is trained, then each layer that reads its states; both for every picture."""
+    w, m, inner = codec.vision.width, codec.resampler.num, codec.resampler.inner
+    n, kept = codec.num_patches, Kept()
+    if isinstance(codec.vision, VisionTower):
+        kept += _transformer(w, codec.vision.mlp, n + codec.vision.marks).times(codec.vision.depth)
+        kept += Kept(narrow=3 * codec.image_hw[0] * codec.image_hw[1])
+    read = Kept(narrow=(n + m) * (w + 2 * inner) + m * (2 * w + 3 * inner + 8 * w), wide=2 * m * w)
+    ends = Kept(narrow=m * w + codec.class_width, wide=n * w + m * w)
+    return (kept + read.times(codec.resampler.depth) + ends).times(codec.steps.num * len(codec.cameras))
+
+
+def _foreseen(codec: FuturePatches, width: int) -> Kept:
+    """The decoder over each camera's queries and masks, and what is compared."""
+    told = codec.decoder
+    layer = _transformer(width, 4 * width, told.num_queries + told.num_masks)
+    ends = Kept(narrow=(told.num_queries + told.num_masks) * width, wide=told.num_masks * (width + told.size))
+    return (layer.times(told.depth) + ends).times(codec.steps.num * len(codec.cameras))
 
 
 def _answers(names: frozenset[str], work: Work) -> Kept:
@@ -266,6 +305,10 @@ def _answers(names: frozenset[str], work: Work) -> Kept:
         codec, num = group.stream.codec, work.num(name)
         if isinstance(codec, TextTokens | DiscreteActions):
             total += Kept(wide=num * codec.vocabulary.size)
+        elif isinstance(codec, FuturePatches):
+            total += _foreseen(codec, work.width(group))
+        elif isinstance(codec, ActionQueries):
+            total += Kept(narrow=num * (work.width(group) + sum(codec.hidden)), wide=num * 2 * codec.action_size)
         elif isinstance(codec, ActionSlices):  # norms of what is joined and of each block, and what they give
             joined, inside = num * work.width(group), codec.num_actions * codec.hidden
             total += Kept(narrow=joined + (2 + 2 * codec.blocks) * inside, wide=joined + (1 + codec.blocks) * inside)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from crossroads.codecs.foreseen import FuturePatches
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Leg, Predict, Rank, Read, moved
 from crossroads.stage import Stage
 from crossroads.streams import Group
@@ -130,6 +131,8 @@ def embedding_weights(group: Group, width: int) -> int:
 
 
 def answer_weights(group: Group, width: int) -> int:
-    """Weights of a codec that reading an answer multiplies by: one linear map of the hidden states."""
+    """Weights of a codec that reading an answer multiplies by: linear maps of the hidden states, or a decoder."""
     codec, kind = group.stream.codec, group.view.kind
+    if isinstance(codec, FuturePatches):
+        return codec.decoder.num_parameters(width)
     return codec.read_flops(kind, width) // (2 * codec.num_tokens(kind))

@@ -19,6 +19,7 @@ from crossroads.recipes import (
     pi05_sizes,
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
+from crossroads.recipes import gr1 as gr1_sizes
 from crossroads.recipes import openvla_oft as openvla_oft_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import pi0_fast as pi0_fast_sizes
@@ -30,6 +31,7 @@ from crossroads.recipes.dit4dit import dit4dit
 from crossroads.recipes.dreamzero import dreamzero, dreamzero_flash
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.gigaworld import gigaworld_policy
+from crossroads.recipes.gr1 import gr1
 from crossroads.recipes.groot_n1 import groot_n15, groot_n17
 from crossroads.recipes.inverse import inverse_motion, inverse_scene
 from crossroads.recipes.lingbot_va import lingbot_va, lingbot_va_towers
@@ -54,6 +56,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam_idm": fast_wam_idm,
     "fast_wam_joint": fast_wam_joint,
     "gigaworld_policy": gigaworld_policy,
+    "gr1": gr1,
     "groot_n15": groot_n15,
     "groot_n17": groot_n17,
     "inverse_motion": inverse_motion,
@@ -82,6 +85,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam_idm": partial(fast_wam_idm, fast_wam_sizes.PUBLISHED),
     "fast_wam_joint": partial(fast_wam_joint, fast_wam_sizes.PUBLISHED),
     "gigaworld_policy": partial(gigaworld_policy, gigaworld_sizes.PUBLISHED),
+    "gr1": partial(gr1, gr1_sizes.PUBLISHED),
     "groot_n15": partial(groot_n15, groot_sizes.N15),
     "groot_n17": partial(groot_n17, groot_sizes.N17),
     "lingbot_va": partial(lingbot_va, lingbot_va_sizes.PUBLISHED),

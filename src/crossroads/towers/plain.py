@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -48,6 +49,18 @@ class Plain:
 class Adapter(Plain):
     """The same layers behind a norm and without places, over states of a vision-language model (GR00T N1,
     arXiv 2503.14734: ``vlln`` and ``vl_self_attention``)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpt(Plain):
+    """The same layers behind a norm, with a learned vector for each of ``num_steps`` steps of time instead of places;
+    a token without a time is given none (GR-1, arXiv 2312.13139; Seer, arXiv 2412.15109)."""
+
+    num_steps: int
+    activation: Literal["gelu", "relu"] = "gelu"
+
+    def num_parameters(self) -> int:
+        return super().num_parameters() + (2 + self.num_steps) * self.width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +115,31 @@ class AdapterFrame(PlainFrame):
         return x
 
 
+class GptFrame(PlainFrame):
+    """Steps and a layer norm on entry, another at the end."""
+
+    def __init__(self, spec: Gpt) -> None:
+        super().__init__(spec)
+        self.steps = nn.Parameter(0.02 * torch.randn(spec.num_steps, spec.width))
+        self.norm_in = nn.LayerNorm(spec.width)
+
+    def condition(
+        self,
+        level: Tensor,
+        counts: tuple[int, ...],
+        places: Places,
+        contexts: tuple[Context, ...],
+        modulation: Tensor | None,
+    ) -> PlainCondition:
+        super().condition(level, counts, places, contexts, modulation)
+        step = places.grid[:, 0]
+        position = self.steps[step.nan_to_num().long()] * ~step.isnan().unsqueeze(-1)
+        return PlainCondition(position=position.unsqueeze(0))
+
+    def enter(self, x: Float[Tensor, "b n w"], condition: PlainCondition) -> Float[Tensor, "b n w"]:
+        return self.norm_in(x + condition.position)
+
+
 class PlainBlock(nn.Module):
     """One layer, cut in two around the softmax."""
 
@@ -121,4 +159,16 @@ class PlainBlock(nn.Module):
         self, x: Float[Tensor, "b n w"], attended: Float[Tensor, "b n e"], carry: None, condition: PlainCondition
     ) -> Float[Tensor, "b n w"]:
         x = x + self.out(attended)
-        return x + self.down(functional.gelu(self.up(self.norm_mlp(x)), approximate="tanh"))
+        return x + self.down(self.bend(self.up(self.norm_mlp(x))))
+
+    def bend(self, x: Float[Tensor, "b n m"]) -> Float[Tensor, "b n m"]:
+        return functional.gelu(x, approximate="tanh")
+
+
+class GptBlock(PlainBlock):
+    """The same with the activation of its tower."""
+
+    spec: Gpt
+
+    def bend(self, x: Float[Tensor, "b n m"]) -> Float[Tensor, "b n m"]:
+        return functional.relu(x) if self.spec.activation == "relu" else super().bend(x)

@@ -1,0 +1,81 @@
+"""The names of GR-1's weights (bytedance/GR-1), and of what Seer has in common with it, against ours."""
+
+from __future__ import annotations
+
+from crossroads.codecs.foreseen import FuturePatches
+from crossroads.codecs.resampler import Resampler
+from crossroads.recipes.gr1 import Gr1Size
+from crossroads.recipes.names import Renamed, linear, weight_of
+from crossroads.towers.plain import Gpt
+
+GR1_UNUSED = (r"transformer\.wte\.weight", r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
+"""Patterns: an empty table of words, and masks."""
+GR1_CAMERAS = (("embed_patch", "embed_img"), ("embed_hand_patch", "embed_hand_img"))
+"""The maps of each camera's patches and of its class token."""
+
+
+def gr1_names(size: Gr1Size) -> tuple[Renamed, ...]:
+    """GR-1's trained weights; its frozen encoders are loaded from their own releases."""
+    found = [
+        *linear("codecs.text.enter", "embed_lang"),
+        *linear("codecs.state.arm", "embed_arm_state"),
+        *linear("codecs.state.gripper", "embed_gripper_state"),
+        *linear("codecs.state.enter", "embed_state"),
+        *resampler_names(size.image.resampler),
+        Renamed(ours="towers.policy.frame.steps", theirs=("embed_timestep.weight",)),
+        *linear("towers.policy.frame.norm_in", "embed_ln"),
+        *gpt_names(size.tower, "transformer"),
+    ]
+    for number, (patches, whole) in enumerate(GR1_CAMERAS[: len(size.image.cameras)]):
+        found += linear(f"codecs.image.patches.{number}", patches) + linear(f"codecs.image.classes.{number}", whole)
+    if size.action:
+        found.append(Renamed(ours="codecs.action.queries", theirs=("action_queries.weight",)))
+        for layer in range(len(size.action.hidden)):
+            found += linear(f"codecs.action.layers.{layer}", f"pred_act_mlps.{layer}")
+        found += linear("codecs.action.arm", "pred_arm_act") + linear("codecs.action.gripper", "pred_gripper_act")
+    if size.video:
+        queries = ("obs_queries.weight", "obs_hand_queries.weight")[: len(size.video.cameras)]
+        found.append(Renamed(ours="codecs.video.queries", theirs=queries))
+        found.append(Renamed(ours="codecs.video.decoder.mask", theirs=("mask_token",), shape="1 1 1 w -> w"))
+        found += decoder_names(size.video, "decoder_embed", "decoder_blocks", "decoder_norm", "decoder_pred")
+    return tuple(found)
+
+
+def gpt_names(tower: Gpt, theirs: str) -> list[Renamed]:
+    """GPT-2's blocks, whose maps are stored the other way round (transformers' ``Conv1D``)."""
+    found = [*linear("towers.policy.frame.norm", f"{theirs}.ln_f")]
+    maps = {"qkv": "attn.c_attn", "out": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}
+    for layer in range(tower.depth):
+        here, there = f"towers.policy.layers.{layer}", f"{theirs}.h.{layer}"
+        found += linear(f"{here}.norm_attention", f"{there}.ln_1") + linear(f"{here}.norm_mlp", f"{there}.ln_2")
+        for ours, name in maps.items():
+            found.append(Renamed(ours=f"{here}.{ours}.weight", theirs=(f"{there}.{name}.weight",), shape="i o -> o i"))
+            found.append(Renamed(ours=f"{here}.{ours}.bias", theirs=(f"{there}.{name}.bias",)))
+    return found
+
+
+def resampler_names(spec: Resampler) -> list[Renamed]:
+    """Flamingo's resampler as flamingo-pytorch and OpenFlamingo name it."""
+    ours, theirs = "codecs.image.resampler", "perceiver_resampler"
+    found = [Renamed(ours=f"{ours}.latents", theirs=(f"{theirs}.latents",)), *linear(f"{ours}.norm", f"{theirs}.norm")]
+    if spec.marked:
+        found.append(Renamed(ours=f"{ours}.mark", theirs=(f"{theirs}.media_pos_emb",), shape="1 1 w -> w"))
+    for layer in range(spec.depth):
+        here, there = f"{ours}.layers.{layer}", f"{theirs}.layers.{layer}"
+        found += linear(f"{here}.norm_features", f"{there}.0.norm_media")
+        found += linear(f"{here}.norm_latents", f"{there}.0.norm_latents") + linear(f"{here}.norm_mlp", f"{there}.1.0")
+        maps = {"q": "0.to_q", "kv": "0.to_kv", "out": "0.to_out", "up": "1.1", "down": "1.3"}
+        found += [weight_of(f"{here}.{name}", f"{there}.{part}") for name, part in maps.items()]
+    return found
+
+
+def decoder_names(spec: FuturePatches, enter: str, blocks: str, norm: str, leave: str) -> list[Renamed]:
+    """The decoder over masks, with timm's blocks; its fixed places are no weights."""
+    ours = "codecs.video.decoder"
+    found = [*linear(f"{ours}.enter", enter), *linear(f"{ours}.norm", norm), *linear(f"{ours}.leave", leave)]
+    for layer in range(spec.depth):
+        here, there = f"{ours}.layers.{layer}", f"{blocks}.{layer}"
+        found += linear(f"{here}.norm_attention", f"{there}.norm1") + linear(f"{here}.norm_mlp", f"{there}.norm2")
+        found += linear(f"{here}.qkv", f"{there}.attn.qkv") + linear(f"{here}.out", f"{there}.attn.proj")
+        found += linear(f"{here}.up", f"{there}.mlp.fc1") + linear(f"{here}.down", f"{there}.mlp.fc2")
+    return found

@@ -1,0 +1,113 @@
+"""Policies that look back at observed steps and foresee a frame at each: GR-1."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from every_recipe import close, gradients, policy_of, prepared_batch, seeded
+from nano_batch import nano_batch
+
+from crossroads.history import looking_back
+from crossroads.policy import StreamPolicy
+from crossroads.recipes.catalogue import RECIPES
+from crossroads.schedule import Predict
+from crossroads.types import Batch, Observation
+
+NAMES = ("gr1",)
+every_name = pytest.mark.parametrize("name", NAMES)
+
+
+def lived(policy: StreamPolicy, batch: Batch) -> list[Observation]:
+    """A recorded window as its robot would have lived it: an observation at each step."""
+    found = [replace(batch.obs, images={camera: batch.obs.images[camera] for camera in batch.future})]
+    for step in range(policy.recipe.stage.looks_back - 1):
+        images = {camera: frames[:, step] for camera, frames in batch.future.items()}
+        passed = {camera: frames[:, step : step + 1] for camera, frames in batch.future.items()}
+        found.append(replace(batch.obs, images=images, state=batch.later_state[:, step], passed=passed))
+    return found
+
+
+def whole_window(policy: StreamPolicy, batch: Batch) -> torch.Tensor:
+    """The actions of every step, from one pass over the window as in training: ``b t n a``."""
+    prepared = policy.prepare(batch, policy.groups(), seeded())
+    with torch.no_grad():
+        states = policy.net(policy.inputs(prepared, frozenset(prepared.latents), {}), {})
+        actions = policy.net.own_codec("action").decode(policy.net.codec("action").read(states["action"].hidden))  # pyright: ignore
+    return policy.space.clamp(actions.unflatten(1, (policy.recipe.stage.looks_back, -1)))
+
+
+@every_name
+def test_acting_step_by_step_is_one_pass_over_the_window(name: str) -> None:
+    policy = policy_of(name)
+    batch = nano_batch(policy.recipe)
+    together, memory = whole_window(policy, batch), policy.start(2)
+    for step, obs in enumerate(lived(policy, batch)):
+        chunk, memory = policy.act(obs, memory, generator=seeded())
+        close(chunk.values, together[:, step])
+    assert not torch.allclose(together[:, -1], policy.act(obs, policy.start(2), generator=seeded())[0].values)
+
+
+@every_name
+def test_the_window_slides_and_rows_that_end_leave_it(name: str) -> None:
+    policy = policy_of(name)
+    steps = policy.recipe.stage.looks_back
+    first, *rest = lived(policy, nano_batch(policy.recipe))
+    memory = policy.start(2)
+    for obs in (first, *rest, rest[0]):
+        _, memory = policy.act(obs, memory, generator=seeded())
+    looked = looking_back(rest[1], memory.seen, steps).before
+    assert [one.state.tolist() for one in looked] == [one.state.tolist() for one in (rest[-1], rest[0])]
+    row = torch.tensor([1])
+    alone, _ = policy.act(rest[1].rows(row), memory.rows(row), generator=seeded())
+    both, _ = policy.act(rest[1], memory, generator=seeded())
+    close(alone.values, both.values[1:])
+
+
+@every_name
+def test_other_words_and_calls_at_other_distances_start_anew(name: str) -> None:
+    policy = policy_of(name)
+    first, second, *_ = lived(policy, nano_batch(policy.recipe))
+    _, memory = policy.act(first, policy.start(2), generator=seeded())
+    for obs in (replace(second, passed={}), second.told(("close the drawer", "reach the ball"))):
+        after, fresh = (policy.act(obs, start, generator=seeded())[0].values for start in (memory, policy.start(2)))
+        assert torch.equal(after, fresh)
+    assert policy.passed_s == (policy.recipe.stage.clock.block_s,)
+
+
+@every_name
+def test_steps_behind_the_end_change_nothing_before_it(name: str) -> None:
+    policy = policy_of(name)
+    batch = nano_batch(policy.recipe)
+    ended = replace(batch, future_valid=torch.arange(batch.future_valid.shape[1]).expand(2, -1) < 1)
+    changed = {
+        camera: torch.cat([frames[:, :1], 255 - frames[:, 1:]], dim=1) for camera, frames in ended.future.items()
+    }
+    ours, theirs = (whole_window(policy, one) for one in (ended, replace(ended, future=changed)))
+    assert torch.equal(ours[:, :2], theirs[:, :2])
+    with torch.no_grad():
+        whole, cut = (policy.loss(one, generator=seeded()).terms["video"] for one in (batch, ended))
+    assert bool((cut == 0).all()) == (policy.recipe.stage.stream("video").codec.steps.ahead > 1)  # pyright: ignore
+    assert bool((whole > 0).all())
+
+
+def test_the_future_of_gr1_is_dropped_for_free() -> None:
+    policy = policy_of("gr1")
+    obs = nano_batch(policy.recipe).obs
+    stage = replace(policy.recipe.stage, schedule=(Predict(streams=("action", "video")),))
+    both = StreamPolicy(replace(policy.recipe, stage=stage), policy.net, policy.space)
+    alone, beside = (one.settle(obs, generator=seeded()).streams for one in (policy, both))
+    close(alone["action"], beside["action"])
+    assert "video" in beside
+    assert "video" not in policy.net.layout.needed(["action"])
+
+
+def test_the_actions_of_gr1_teach_its_future_nothing() -> None:
+    policy = policy_of("gr1")
+    policy.enter(replace(policy.recipe.phases[0], losses=("action",)))
+    found = gradients(policy, prepared_batch(policy))
+    policy.enter(RECIPES["gr1"]().phases[0])
+    taught = {name for name, grad in found.items() if grad is not None and bool((grad != 0).any())}
+    assert taught
+    assert not [name for name in taught if ".video." in name]
