@@ -43,10 +43,11 @@ def test_acting_step_by_step_is_one_pass_over_the_window(name: str) -> None:
     policy = policy_of(name)
     batch = nano_batch(policy.recipe)
     together, memory = whole_window(policy, batch), policy.start(2)
-    for step, obs in enumerate(lived(policy, batch)):
+    seen = lived(policy, batch)
+    for step, obs in enumerate(seen):
         chunk, memory = policy.act(obs, memory, generator=seeded())
         close(chunk.values, together[:, step])
-    assert not torch.allclose(together[:, -1], policy.act(obs, policy.start(2), generator=seeded())[0].values)
+    assert not torch.allclose(together[:, -1], policy.act(seen[-1], policy.start(2), generator=seeded())[0].values)
 
 
 @every_name

@@ -77,7 +77,7 @@ class ResamplerNet(nn.Module):
 
     def forward(self, features: Float[Tensor, "b n w"]) -> Float[Tensor, "b m w"]:
         features = features if self.mark is None else features + self.mark
-        latents = torch.stack([self.latents] * len(features))
+        latents = torch.stack((self.latents,) * len(features))
         for layer in self.layers:
             latents = layer(features, latents)
         return self.norm(latents)

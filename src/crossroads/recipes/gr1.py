@@ -7,6 +7,7 @@ so the future teaches what is observed and may be left out when acting.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from crossroads.codecs.action_queries import ActionQueries
 from crossroads.codecs.foreseen import FuturePatches
@@ -18,7 +19,7 @@ from crossroads.recipe import Axes, Recipe
 from crossroads.recipes import foresight_sizes as sizes
 from crossroads.schedule import Predict
 from crossroads.stage import Phase, Stage, Tower
-from crossroads.streams import NOISED, Clock, Edge, Stream, reads
+from crossroads.streams import NOISED, Clock, CodecSpec, Edge, Stream, reads
 from crossroads.towers.plain import Gpt
 
 OBSERVED = ("text", "state", "image")
@@ -69,9 +70,9 @@ PUBLISHED = Gr1Size(  # CALVIN: two cameras, ten steps, one action
 
 def gr1(size: Gr1Size = NANO) -> Recipe:
     """GR-1 at one of its sizes."""
-    asked = {"action": size.action, "video": size.video}
+    asked: dict[Literal["action", "video"], CodecSpec | None] = {"action": size.action, "video": size.video}
     per_step = {name: codec.num_tokens("noised") // size.tower.num_steps for name, codec in asked.items() if codec}
-    per_step |= {"text": 1, "state": 1, "image": size.image.per_step}
+    tokens = {"text": 1, "state": 1, "image": size.image.per_step, **per_step}
     learned = {
         "action": Regress(error="smooth", binary=size.action.binary if size.action else 0),
         "video": Regress(error="squared", weight=float(len(size.video.cameras)) if size.video else 1.0),
@@ -95,7 +96,7 @@ def gr1(size: Gr1Size = NANO) -> Recipe:
             edges=(*in_order(), *(edge for stream in queries for edge in reads(stream.name, *OBSERVED, when="upto"))),
             towers=(Tower(name="policy", spec=size.tower),),
             schedule=(Predict(streams=("action",)),),
-            clock=Clock(block_s=size.image.steps.apart_s, tokens_per_block=tuple(per_step.items())),
+            clock=Clock(block_s=size.image.steps.apart_s, tokens_per_block=tuple(tokens.items())),
         ),
         phases=(Phase(name="full", trains=("policy",), losses=tuple(stream.name for stream in queries)),),
         axes=Axes(paradigm="joint_prediction", architecture="monolithic", integration="tokens"),
