@@ -82,7 +82,7 @@ class Pilot:
 class Study:
     """One of three matched experiments: label efficiency, video loss against imagination, grounding."""
 
-    design: Positional[Literal["labels", "video-loss", "grounding"]]
+    design: Positional[Literal["labels", "video-loss", "grounding", "forgetting"]]
     profile: str = "laptop"
     """smoke or laptop."""
     out: Path | None = None

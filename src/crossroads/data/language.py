@@ -8,7 +8,7 @@ time on (style ``subtask``); ``language_events`` holds what is said at one frame
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -156,8 +156,16 @@ class QuestionBatches:
     seed: int
 
     @classmethod
-    def of(cls, dataset: LeRobotDataset, window: Window, *, batch_size: int, seed: int) -> QuestionBatches:
-        """All questions of a data set about the cameras that a policy has.
+    def of(
+        cls,
+        dataset: LeRobotDataset,
+        window: Window,
+        *,
+        batch_size: int,
+        seed: int,
+        episodes: Collection[int] | None = None,
+    ) -> QuestionBatches:
+        """All questions about the cameras that a policy has, of some episodes or of all.
 
         Raises:
             InputError: there are none.
@@ -167,7 +175,7 @@ class QuestionBatches:
             (index, asked)
             for index, words in enumerate(read_words(dataset))
             for asked in words.questions
-            if asked.camera in cameras
+            if asked.camera in cameras and (episodes is None or index in episodes)
         ]
         if not found:
             raise InputError(

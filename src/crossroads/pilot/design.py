@@ -11,12 +11,11 @@ from typing import Literal
 from crossroads.errors import InputError, nearest
 from crossroads.pilot.inverse import Sees
 from crossroads.pilot.plan import FAMILIES
-from crossroads.pilot.study import Currency
+from crossroads.pilot.study import Currency, Key
 from crossroads.sim.tabletop.perturb import NONE, Perturbation
 from crossroads.sim.tabletop.tasks import Pairing
 
-Key = Literal["labels", "video-loss", "grounding"]
-Role = Literal["labels", "video", "answers"]
+Role = Literal["labels", "video", "answers", "questions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +36,8 @@ class Route:
     """The inverse model that labels the action-free episodes, or that acts on what was imagined."""
     ceiling: bool = False
     """Trained on the true labels of the episodes that the others see as video only."""
+    questions: float = 0.0
+    """The part of each batch that is questions about the labelled episodes' pictures, instead of actions."""
 
     @property
     def num_networks(self) -> int:
@@ -55,12 +56,14 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """One kind of closed-loop trial."""
+    """One kind of closed-loop trial, or an examination."""
 
     name: str
     pairing: Pairing = "any"
     swapped: bool = False
     perturbation: Perturbation = NONE
+    questions: int = 0
+    """So many questions about pictures never trained on, in place of trials; a right answer is a success."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,11 @@ class Design:
     @property
     def all_labels(self) -> int:
         return sum(part.num for part in self.parts if part.role == "labels")
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything is asked, of the policies or while they train."""
+        return any(c.questions for c in self.conditions) or any(route.questions for route in self.routes)
 
     @property
     def num_video(self) -> int:

@@ -1,6 +1,7 @@
-"""The three matched experiments: everything is fixed here before anything is trained.
+"""The matched experiments: everything is fixed here before anything is trained.
 
-Evidence page, section 6: P1 label efficiency, P2 the 2x2 of video loss and imagined future, P3 grounding.
+Evidence page, section 6: P1 label efficiency, P2 the 2x2 of video loss and imagined future, P3 grounding; P4 what a
+language model forgets (knowledge insulation, arXiv 2505.23705).
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import replace
 
 from crossroads.errors import InputError, nearest
 from crossroads.pilot.design import Condition, Contrast, Crossing, Design, Part, Route
+from crossroads.recipes.baseline_ki import baseline_ki
+from crossroads.schedule import Decode
 from crossroads.sim.tabletop.perturb import Perturbation
 
 FEW = (20, 60)
@@ -244,19 +247,100 @@ GROUNDING = Design(
 )
 
 
-def _smoke(design: Design) -> Design:
-    """The same code in a minute: few episodes, few steps, one seed."""
-    parts = tuple(replace(part, num=8 if part.role == "labels" else 4) for part in design.parts)
-    small = {20: 4, 60: 6 if design.key == "labels" else 8, 100: 8, 300: 8}
-    routes = tuple(replace(route, labels=tuple(small[num] for num in route.labels)) for route in design.routes)
-    return replace(
-        design, parts=parts, routes=routes, seeds=(0, 1), steps=12, batch_size=4, num_trials=4, window_stride=4
+def _forgetting() -> Design:
+    """Flow alone, tokens alone, both, and both with the flow's gradient kept from the language model.
+
+    All arms are the baseline without its subtask, so that none of them acts on words that it does not learn to write.
+    """
+    base = baseline_ki()
+    edges = tuple(edge for edge in base.stage.edges if edge.src != "subtask" or edge.dst == "subtask")
+    opened = tuple(replace(edge, grad=True) for edge in edges)
+    flow = (base.stage.schedule[-1],)
+
+    def arm(name: str, summary: str, losses: tuple[str, ...], *, phase: str = "full", **changes: object) -> Route:
+        given = {"edges": edges, "schedule": flow, **changes}
+        return Route(
+            name=name,
+            summary=summary,
+            recipe="baseline_ki",
+            phase=phase,
+            losses=losses,
+            changes=tuple((f"stage.{key}", value) for key, value in given.items()),
+            labels=(100,),
+        )
+
+    both = ("fast", "action")
+    insulated = arm("both, insulated", "the flow's gradient stops before the language model", both)
+    return Design(
+        key="forgetting",
+        title="P4. Forgetting",
+        question="What does learning to act cost a vision-language model of what it could say?",
+        routes=(
+            arm("flow only", "the flow trains the language model", ("action",), edges=opened),
+            arm(
+                "tokens only",
+                "actions as tokens, which are also what is executed",
+                ("fast",),
+                phase="words",
+                schedule=(Decode(stream="fast"),),
+            ),
+            arm("both", "tokens and flow both train the language model", both, edges=opened),
+            insulated,
+            replace(
+                insulated,
+                name="both, insulated, with questions",
+                summary="a quarter of each batch are questions about the same pictures",
+                losses=("subtask", *both),
+                questions=0.25,
+            ),
+        ),
+        contrasts=(
+            Contrast(name="insulation", first="both, insulated", second="both"),
+            Contrast(name="tokens beside the flow", first="both", second="flow only"),
+            Contrast(name="flow beside the tokens", first="both", second="tokens only"),
+            Contrast(name="questions", first="both, insulated, with questions", second="both, insulated"),
+        ),
+        parts=(
+            Part(role="labels", num=100, first_seed=3_000_000),
+            Part(role="questions", num=40, first_seed=3_400_000),
+        ),
+        conditions=(Condition(name="success"), Condition(name="answers", questions=200)),
+        seeds=(0, 1, 2),
+        steps=400,
+        batch_size=8,
+        learning_rate=5e-4,
+        trained_parameters=0,
+        match=("samples", "steps"),
+        num_trials=40,
     )
 
 
+FORGETTING = _forgetting()
+
+
+def _smoke(design: Design) -> Design:
+    """The same code in a minute: few episodes, few steps, one seed."""
+    parts = tuple(replace(part, num=8 if part.role == "labels" else 4) for part in design.parts)
+    conditions = tuple(replace(each, questions=min(each.questions, 8)) for each in design.conditions)
+    small = {20: 4, 60: 6 if design.key == "labels" else 8, 100: 8, 300: 8}
+    routes = tuple(replace(route, labels=tuple(small[num] for num in route.labels)) for route in design.routes)
+    return replace(
+        design,
+        parts=parts,
+        conditions=conditions,
+        routes=routes,
+        seeds=(0, 1),
+        steps=12,
+        batch_size=4,
+        num_trials=4,
+        window_stride=4,
+    )
+
+
+EVERY = (LABELS, VIDEO_LOSS, GROUNDING, FORGETTING)
 DESIGNS: Mapping[str, Mapping[str, Design]] = {
-    "laptop": {design.key: design for design in (LABELS, VIDEO_LOSS, GROUNDING)},
-    "smoke": {design.key: _smoke(design) for design in (LABELS, VIDEO_LOSS, GROUNDING)},
+    "laptop": {design.key: design for design in EVERY},
+    "smoke": {design.key: _smoke(design) for design in EVERY},
 }
 
 

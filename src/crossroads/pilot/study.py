@@ -13,6 +13,7 @@ from crossroads.pilot.verdict import Guard
 
 ALPHA = 0.05
 """What a corrected p-value may be at most where something is called settled."""
+Key = Literal["labels", "video-loss", "grounding", "forgetting"]
 Currency = Literal["samples", "steps", "flops", "seconds", "device_hours", "money", "parameters"]
 Longer = Literal["keeps its sign", "turns", "not checked"]
 """What becomes of an effect when its arms train with twice the steps; asked only of effects that would be settled."""
@@ -158,7 +159,7 @@ class Measure:
 class Study:
     """One design: what was asked, what was measured, what may be said."""
 
-    key: Literal["labels", "video-loss", "grounding"]
+    key: Key
     title: str
     question: str
     arms: tuple[StudyArm, ...]

@@ -17,10 +17,12 @@ import numpy as np
 
 from crossroads.axes import imagines
 from crossroads.backbones.load import SHIPPED, load_backbones, load_weights_of
+from crossroads.backbones.retention import graded, language_of
 from crossroads.build import build
 from crossroads.cores import training_device
 from crossroads.cost.flops import parameters
 from crossroads.data.cache import FrameCache
+from crossroads.data.language import QuestionBatches
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
 from crossroads.evaluate.closed_loop import Trials, run_trials
@@ -47,6 +49,7 @@ from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import recipe
 from crossroads.recipes.nano_video import nano_video
 from crossroads.space import ActionSpace
+from crossroads.train.cotraining import CoTraining
 from crossroads.train.features import FeatureSource, FeatureStore, HeadTraining
 from crossroads.train.loop import train
 from crossroads.train.optim import TrainConfig, finetuning
@@ -65,6 +68,8 @@ class StudyTask:
     """Labelled episodes by number of labels, nested."""
     video: tuple[int, ...]
     answers: tuple[int, ...]
+    questions: tuple[int, ...] = ()
+    """Episodes whose pictures policies are asked about and never trained on."""
 
     @property
     def name(self) -> str:
@@ -106,6 +111,11 @@ class StudyTask:
             "conditions": {name: [int(record.success) for record in found] for name, found in records.items()},
             "words": self._words(dataset, policy, inverse),
         }
+        for condition in self.design.conditions:
+            if condition.questions:
+                asked = self._asked(dataset, policy, condition)
+                result["conditions"][condition.name] = asked["after"]
+                result["asked"] = asked
         write_json(self.result, result)
         report(1.0)
         return result
@@ -125,9 +135,21 @@ class StudyTask:
             found["reader"] = reader_check(reader, dataset, self.answers)
         return found
 
+    def _asked(self, dataset: LeRobotDataset, policy: Policy, condition: Condition) -> dict[str, Any]:
+        """What the language model under the policy answers, with its weights of before training and of after."""
+        assert isinstance(policy, StreamPolicy)
+        model = language_of(policy)
+        untouched = build(model.recipe, dataset.space, seed=0)
+        load_weights_of(untouched, SHIPPED)
+        source = QuestionBatches.of(dataset, model.recipe.window, batch_size=1, seed=0, episodes=set(self.questions))
+        before, after = (graded(each, source, condition.questions) for each in (untouched, model))
+        return {"kinds": after.kinds, "before": [int(r) for r in before.right], "after": [int(r) for r in after.right]}
+
     def _trials(self, policy: Policy, report: Report) -> dict[str, tuple[EpisodeRecord, ...]]:
         found = {}
         for index, condition in enumerate(self.design.conditions):
+            if condition.questions:
+                continue
             found[condition.name] = run_trials(
                 policy,
                 trials_of(self.design, condition),
@@ -229,8 +251,13 @@ def _train(
     else:
         cache = FrameCache.open(dataset, cameras=sized.window.cameras, image_hw=sized.window.image_hw)
         windows = Windows(dataset, sized.window, episodes=own, cache=cache, stride=design.window_stride)
-        batches = WindowBatches(windows, usable(windows, set(own)), design.batch_size, cell.seed)
-        result = train(policy, batches, config, task.folder / "policy", **settings)
+        num = round(design.batch_size * route.questions)
+        batches = WindowBatches(windows, usable(windows, set(own)), design.batch_size - num, cell.seed)
+        source = batches
+        if num:
+            asked = QuestionBatches.of(dataset, sized.window, batch_size=num, seed=cell.seed, episodes=set(own))
+            source = CoTraining(robot=batches, language=asked)
+        result = train(policy, source, config, task.folder / "policy", **settings)
     policy.to("cpu")
     return policy, [{"step": line.step, **line.losses} for line in result.curve], inverse
 

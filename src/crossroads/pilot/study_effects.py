@@ -103,7 +103,7 @@ def _plateaus(design: Design, results: Sequence[dict[str, Any]], arm: str, label
     own = {r["seed"]: r for r in results if (r["route"], r["labels"]) == (arm, labels) and not r.get("doubled")}
     if set(own) != set(design.seeds):
         return None
-    losses = [own[seed].get("losses") or [] for seed in design.seeds]
+    losses = [[line for line in own[seed].get("losses") or [] if "action" in line] for seed in design.seeds]
     return plateaus_of([[(line["step"], line["action"]) for line in one] for one in losses])
 
 

@@ -43,7 +43,9 @@ def study_of(
     """The whole study. Nothing is filled in for cells that have not run."""
     table = table_of(results, design)
     found = compared(design, results)
-    guards = (_floor(table), _ceiling(table), _runs(design), _plateau(found))
+    asked = {condition.name for condition in design.conditions if condition.questions}
+    played = {key: found for key, found in table.items() if key[2] not in asked}
+    guards = (_floor(played), _ceiling(played), _runs(design), _plateau(found))
     return Study(
         key=design.key,
         title=design.title,

@@ -18,6 +18,7 @@ Records = Mapping[str, Sequence[EpisodeRecord]]
 """The trials of finished cells, by the name of the cell."""
 ACHIEVED = "goal achieved: "
 SHIFT = "motion changed by other words"
+ANSWERS, BEFORE = "right answers", "right answers before training"
 NOTES = {
     "first touch on the named object": "trials whose first object touched is the named one",
     "first touch on another object": "trials whose first object touched is not the named one",
@@ -34,20 +35,24 @@ NOTES = {
     "video right, decoder wrong": "the imagined hand goes to the named thing and the motion does not",
     "video wrong, motion right": "the motion goes to the named thing and the imagined hand does not",
     "reader on real clips": "instrument: real expert clips whose way it reads within 45 degrees",
+    ANSWERS: "questions about unseen pictures that the language model under the policy answers rightly, by their form",
+    BEFORE: "the same questions, before any robot data",
 }
 
 
 def measures_of(design: Design, results: Sequence[dict[str, Any]], records: Records) -> tuple[Measure, ...]:
-    """Every measure of every arm whose seeds are all finished; empty for a design without swapped trials."""
-    if not any(condition.swapped for condition in design.conditions):
-        return ()
+    """Every measure of every arm whose seeds are all finished: of swapped trials and of questions, if there are any."""
+    swapped = any(condition.swapped for condition in design.conditions)
     found: list[Measure] = []
     for route in design.routes:
         for labels in route.labels:
             mine = [r for r in results if (r["route"], r["labels"]) == (route.name, labels) and not r.get("doubled")]
             if {result["seed"] for result in mine} == set(design.seeds):
-                found += _of_trials(design, route, [record for r in mine for record in records[cell_name(r)]])
-                found += _of_words(route, [result["words"] for result in mine])
+                if swapped:
+                    found += _of_trials(design, route, [record for r in mine for record in records[cell_name(r)]])
+                    found += _of_words(route, [result["words"] for result in mine])
+                if "asked" in mine[0]:
+                    found += _of_questions(route, [result["asked"] for result in mine])
     order = list(NOTES)
     return tuple(sorted(found, key=lambda measure: order.index(measure.name)))
 
@@ -104,6 +109,17 @@ def _of_words(route: Route, words: Sequence[dict[str, Any]]) -> Iterator[Measure
     if "reader" in words[0]:
         values = [found["reader"] for found in words]
         yield _over_runs("reader on real clips", route, "real clips", values, "share", 0)
+
+
+def _of_questions(route: Route, asked: Sequence[dict[str, Any]]) -> Iterator[Measure]:
+    """Right answers by kind of question, and before training."""
+    kinds = np.array(asked[0]["kinds"])
+    for name, key in ((ANSWERS, "after"), (BEFORE, "before")):
+        right = np.array([each[key] for each in asked], dtype=float)
+        for kind in dict.fromkeys(kinds.tolist()):
+            hits = right[:, kinds == kind]
+            found = Rate(successes=int(hits.sum()), trials=hits.size, interval=success_interval(hits))
+            yield _rate(name, route, kind, found)
 
 
 def _share(name: str, route: Route, outcomes: np.ndarray) -> Measure:

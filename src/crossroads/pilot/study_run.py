@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tqdm import tqdm
 
+from crossroads.backbones.clips import clip_of
+from crossroads.backbones.questions import words
 from crossroads.cost.price import Device
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.split import nested_subsets
@@ -75,6 +77,7 @@ def prepare_study(out: Path, design: Design, *, num_workers: int) -> StudyRun:
         subsets=subsets,
         video=roles["video"],
         answers=roles["answers"],
+        questions=roles["questions"],
     )
     return StudyRun(out=out, design=design, data=data, tasks=tuple(replace(task, cell=c) for c in study_cells(design)))
 
@@ -98,7 +101,7 @@ def run_study(run: StudyRun, *, executor: Executor, device: Device) -> Study:
 
 def _roles(design: Design) -> dict[Role, tuple[int, ...]]:
     """Episode indices by role; parts lie one behind the other."""
-    found: dict[Role, tuple[int, ...]] = {"labels": (), "video": (), "answers": ()}
+    found: dict[Role, tuple[int, ...]] = dict.fromkeys(get_args(Role), ())
     start = 0
     for part in design.parts:
         found[part.role] = (*found[part.role], *range(start, start + part.num))
@@ -109,7 +112,8 @@ def _roles(design: Design) -> dict[Role, tuple[int, ...]]:
 def _record(where: Path, design: Design, num_workers: int) -> None:
     cameras = dict.fromkeys(CAMERAS, IMAGE_HW)
     bar = tqdm(total=sum(part.num for part in design.parts), desc="record demonstrations", unit="episode")
-    with bar, LeRobotWriter(where, fps=TABLETOP_SPACE.control_hz, cameras=cameras, space=TABLETOP_SPACE) as writer:
+    fps = TABLETOP_SPACE.control_hz
+    with bar, LeRobotWriter(where, fps=fps, cameras=cameras, space=TABLETOP_SPACE, words=design.asks) as writer:
         for part in design.parts:
             for episode in _played(design, part, num_workers):
                 writer.add_episode(
@@ -119,6 +123,7 @@ def _record(where: Path, design: Design, num_workers: int) -> None:
                     text=episode.text,
                     session=episode.session,
                     action_free=part.role == "video",
+                    **({"words": words(clip_of(episode), fps=fps, seed=episode.seed)} if design.asks else {}),
                 )
                 bar.update()
         writer.finalise()
