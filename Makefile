@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GL := $(VENV)/.gl
 
-.PHONY: setup gl pilot decision video-dit-family test kills lint check backbones clean help
+.PHONY: setup gl pilot decision forgetting video-dit-family vla-family test kills lint check backbones clean help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -5; echo; echo "targets: setup gl pilot decision video-dit-family test kills lint check backbones clean"
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -5; echo; echo "targets: setup gl pilot decision forgetting video-dit-family vla-family test kills lint check backbones clean"
 
 setup: $(STAMP)
 
@@ -61,6 +61,26 @@ video-dit-family: $(STAMP) $(GL)
 	for recipe in $(filter-out $(ACTS_UNIMAGINED),$(FAMILY)); do \
 	  $(BIN)/crossroads video $(FAMILY_DIR)/$$recipe --data $(FAMILY_DIR)/held-out || exit; \
 	done
+
+# Every recipe on a vision-language model, under the same budget; and what each can still say.
+VLA := pi0 pi0_fast pi05 baseline_ki groot_n15 groot_n17 smolvla openvla_oft
+VLA_DIR := runs/vla-family
+
+vla-family: $(STAMP) $(GL)
+	[ -d $(VLA_DIR)/data ] || MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads data record tabletop --out $(VLA_DIR)/data \
+	  --families reach press --episodes 300 --words
+	[ -d $(VLA_DIR)/held-out ] || MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads data record tabletop --out $(VLA_DIR)/held-out \
+	  --families reach press --episodes 40 --seed 1000 --words
+	for recipe in $(VLA); do \
+	  $(BIN)/crossroads train $$recipe --data $(VLA_DIR)/data --out $(VLA_DIR)/$$recipe --phase full \
+	    --steps $(FAMILY_STEPS) --batch-size 8 || exit; \
+	done
+	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads eval $(VLA:%=--arm $(VLA_DIR)/%) --env tabletop --families reach press \
+	  --trials 100 --out $(VLA_DIR)/eval
+	$(BIN)/crossroads language $(VLA:%=$(VLA_DIR)/%) --data $(VLA_DIR)/held-out --out $(VLA_DIR)/answers.json
+
+forgetting: $(STAMP) $(GL)
+	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads study forgetting --out runs/study/forgetting
 
 TEST_WORKERS ?= 2
 

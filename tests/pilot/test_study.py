@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from nano_batch import nano_batch
 
+from crossroads.build import build, fit_tokenisers
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.errors import InputError
 from crossroads.evaluate.records import EpisodeRecord
@@ -17,10 +20,10 @@ from crossroads.pilot.design import Design, study_cells
 from crossroads.pilot.designs import DESIGNS, design_of
 from crossroads.pilot.plain import from_plain
 from crossroads.pilot.study import Study
-from crossroads.pilot.study_cell import trainings_of, trials_of
+from crossroads.pilot.study_cell import recipe_of, trainings_of, trials_of
 from crossroads.pilot.study_effects import compared, significant, table_of, to_double
 from crossroads.pilot.study_found import as_text, study_of
-from crossroads.pilot.study_measures import cell_name
+from crossroads.pilot.study_measures import ANSWERS, BEFORE, cell_name
 from crossroads.pilot.study_run import StudyRun, plan_of, prepare_study, write_study
 from crossroads.recipes.nano import CAMERAS
 from crossroads.sim.tabletop.env import TABLETOP_SPACE, TabletopEnv
@@ -41,7 +44,9 @@ def test_contrasts_name_arms_that_share_a_number_of_labels(design: Design) -> No
 @every_design
 def test_all_arms_are_equal_in_summed_samples_steps_and_parameters(design: Design) -> None:
     table = plan_of(design, this_device())
-    assert table.matched == ("samples", "steps", "parameters")
+    assert table.matched == design.match
+    assert {"samples", "steps"} <= set(design.match)
+    assert "parameters" in design.match or design.key == "forgetting"  # one arm has no expert to train
     assert {row.planned.steps for row in table.rows} == {design.steps}
 
 
@@ -63,6 +68,55 @@ def test_video_loss_arms_differ_in_the_loss_and_in_nothing_else_that_is_trained(
     assert with_loss.recipe.phase("full").trains == without.recipe.phase("full").trains
     assert with_loss.recipe.phase("full").losses == ("video", "action")
     assert without.recipe.phase("full").losses == ("action",)
+
+
+@pytest.mark.parametrize(
+    ("arm", "moves"),
+    [
+        ("flow only", {"action": True}),
+        ("tokens only", {"fast": True}),
+        ("both", {"fast": True, "action": True}),
+        ("both, insulated", {"fast": True, "action": False}),
+        ("both, insulated, with questions", {"subtask": True, "fast": True, "action": False}),
+    ],
+)
+def test_arms_of_forgetting_differ_in_what_moves_the_language_model(arm: str, moves: dict[str, bool]) -> None:
+    design = design_of("forgetting", "laptop")
+    sized = recipe_of(design, design.route(arm), TABLETOP_SPACE, CAMERAS)
+    policy = build(sized, TABLETOP_SPACE, seed=0)
+    batch = replace(nano_batch(sized, size=2), answer=("yes", "no"))
+    fit_tokenisers(policy, lambda: batch.actions)
+    with torch.no_grad():  # gates that start shut let no gradient through
+        for parameter in policy.net.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    policy.enter(sized.phase(design.route(arm).phase))
+    terms = policy.loss(batch, generator=torch.Generator().manual_seed(0)).terms
+    assert terms.keys() == moves.keys()
+    weight = policy.net.codec("image").get_parameter("project.weight")
+    for name, expected in moves.items():
+        (found,) = torch.autograd.grad(terms[name].sum(), weight, retain_graph=True, allow_unused=True)
+        assert (found is not None and bool(found.any())) == expected, name
+
+
+def test_right_answers_are_compared_like_successes_and_do_not_raise_the_floor() -> None:
+    design = design_of("forgetting", "laptop")
+    results = results_of(design, {"both": 0.2, "both, insulated": 0.9}, noise=0.02)
+    asked = {"kinds": ["place", "yes or no"] * 20, "before": [1] * 40, "after": [1, 0] * 20}
+    for result in results:
+        result["conditions"]["success"] = [0] * design.num_trials
+        result["asked"] = asked
+    found = study(design, results)
+    effect = next(each for each in found.effects if (each.name, each.condition) == ("insulation", "answers"))
+    assert effect.value > 0.5
+    assert (effect.p_value or 1) < 0.05
+    assert next(guard for guard in found.guards if guard.name == "floor").status == "fail"
+    shares = {(each.name, each.condition): each.value for each in found.measures if each.arm == "both"}
+    assert shares == {
+        (ANSWERS, "place"): 1.0,
+        (ANSWERS, "yes or no"): 0.0,
+        (BEFORE, "place"): 1.0,
+        (BEFORE, "yes or no"): 1.0,
+    }
 
 
 def test_an_unknown_design_suggests_the_nearest() -> None:

@@ -16,7 +16,7 @@ from crossroads.cli.data import Audit, Backbones, Data, DataCheck, DataConvert, 
 from crossroads.cli.parity import Parity
 from crossroads.cli.pilot import Pilot, Study
 from crossroads.cli.recipes import Cost, Diff, Export, Import, Recipes, Show
-from crossroads.cli.train import Eval, Train, Video
+from crossroads.cli.train import Eval, Language, Train, Video
 from crossroads.errors import InputError, nearest
 
 COMMANDS: Mapping[str, type] = {
@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, type] = {
     "train": Train,
     "eval": Eval,
     "video": Video,
+    "language": Language,
     "pilot": Pilot,
     "study": Study,
     "data": Data,

@@ -144,3 +144,25 @@ class Video:
             self.run_folder, self.data, num_windows=self.windows, lpips=self.lpips, features=self.features
         )
         print(scores_text(found))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    """Ask trained policies about pictures: what their language model can still say, beside what it could before."""
+
+    runs: Positional[tuple[Path, ...]]
+    """What `crossroads train` wrote, of recipes that stand on the shipped language model."""
+    data: Path
+    """A LeRobot v3 dataset with questions (its language columns) that the policies were not trained on."""
+    questions: int = 400
+    """At most so many questions, evenly spread."""
+    out: Path | None = None
+    """A JSON file to write as well."""
+
+    def run(self) -> None:
+        from crossroads.pilot.retention import answers_text, ask, write_answers
+
+        found = ask(self.runs, self.data, num=self.questions)
+        print(answers_text(found))
+        if self.out is not None:
+            print(write_answers(found, self.out))
