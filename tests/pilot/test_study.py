@@ -92,7 +92,7 @@ def test_arms_of_forgetting_differ_in_what_moves_the_language_model(arm: str, mo
     policy.enter(sized.phase(design.route(arm).phase))
     terms = policy.loss(batch, generator=torch.Generator().manual_seed(0)).terms
     assert terms.keys() == moves.keys()
-    weight = policy.net.codec("image").get_parameter("project.weight")
+    weight = dict(policy.net.named_parameters())["codecs.image.project.weight"]
     for name, expected in moves.items():
         (found,) = torch.autograd.grad(terms[name].sum(), weight, retain_graph=True, allow_unused=True)
         assert (found is not None and bool(found.any())) == expected, name

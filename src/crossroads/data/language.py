@@ -97,8 +97,7 @@ def read_words(dataset: LeRobotDataset) -> tuple[EpisodeWords, ...]:
     lasting: dict[int, tuple[tuple[float, str], ...]] = {}
     asked: dict[int, list[Question]] = {}
     cameras = {key: name for name, key in dataset.camera_keys.items()}
-    places = sorted({(int(row["data/chunk_index"]), int(row["data/file_index"])) for row in dataset.files})
-    for chunk, file in places:
+    for chunk, file in dataset.data_files.distinct():
         path = dataset.path / dataset.info["data_path"].format(chunk_index=chunk, file_index=file)
         table = meta.read_table(path, ["episode_index", "frame_index", PERSISTENT, EVENTS])
         episodes, frames = (table[name].to_numpy() for name in ("episode_index", "frame_index"))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from crossroads.backbones.load import SHIPPED, load_weights_of
 from crossroads.backbones.retention import Graded, graded, language_of
 from crossroads.build import build
@@ -61,7 +63,7 @@ def _rows(arm: str, found: Graded, before: Graded | None) -> list[Answered]:
         right = found.of_kind(kind)
         p_value = None
         if before is not None:
-            counts = paired_counts(right, before.of_kind(kind))
+            counts = paired_counts(np.array(right), np.array(before.of_kind(kind)))
             p_value = mcnemar_exact(counts.both, counts.only_a, counts.only_b, counts.neither)
         hits = sum(right)
         rows.append(
