@@ -88,7 +88,7 @@ def test_incremental_equals_teacher_forced(name: str) -> None:
     interpreter.run((leg,))
     read = interpreter.latents[leg.stream]
     assert read.values.shape[1] == len(interpreter.seen) > 3
-    policy.enter(policy.recipe.phases[0])
+    policy.enter(next(phase for phase in policy.recipe.phases if leg.stream in phase.losses))
     prepared = policy.prepare(batch, policy.groups(), seeded())
     prepared = replace(prepared, latents={**prepared.latents, leg.stream: read})
     states = policy.net(policy.inputs(prepared, frozenset(prepared.latents), {}), {})
@@ -157,12 +157,22 @@ def owner(recipe: Recipe, parameter: str) -> str | None:
     return parts[parts.index("frames" if "frames" in parts else "blocks") + 1]
 
 
+def _reached(recipe: Recipe, phase: Phase, stream: str) -> bool:
+    layout = recipe.stage.layout
+    sharing = {stream, *(other.name for other in recipe.stage.streams if other.shares == stream)}
+    return bool(sharing & {layout.groups[name].stream.name for name in layout.needed(phase.losses)})
+
+
 def may_be_idle(recipe: Recipe, phase: Phase, parameter: str) -> bool:
     """Whether a trained weight sits behind the last keys and values of a tower whose hidden states nobody uses."""
     layout = recipe.stage.layout
     tower = owner(recipe, parameter)
     answered = {layout.groups[name].tower for name in phase.losses}
     answered |= {layout.groups[edge.src].tower for edge in layout.edges if edge.via != "joint" and edge.tap is None}
+    if ".codecs." in parameter and not _reached(recipe, phase, parameter.split(".")[2]):
+        return True  # a stream of a trained tower that another phase's losses reach
+    if parameter.endswith(".model.convolutions.2.bias"):  # the same for both frames, of which the difference is taken
+        return True
     if parameter.endswith(".enter.weight"):  # the queries of a regression are zeros: only their bias learns
         return isinstance(recipe.stage.stream(parameter.split(".")[2]).objective, Regress)
     if tower in answered or ".codecs." in parameter:

@@ -27,6 +27,7 @@ from crossroads.codecs.gripper_state import GripperState, GripperStateCodec
 from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
+from crossroads.codecs.motion import MotionClip, MotionClipCodec, MotionCodeCodec, MotionCodes
 from crossroads.codecs.pixels import PatchCodec, Patches, ShuffledPatches
 from crossroads.codecs.prompt import PromptCodec, PromptTokens
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
@@ -70,6 +71,8 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     GripperState: GripperStateCodec,
     ImageFeatures: ImageFeatureCodec,
     LearnedTokens: LearnedCodec,
+    MotionClip: MotionClipCodec,
+    MotionCodes: MotionCodeCodec,
     Patches: PatchCodec,
     PromptTokens: PromptCodec,
     ReasonFeatures: ReasonCodec,
@@ -126,6 +129,9 @@ def build_net(stage: Stage) -> StreamNet:
         if isinstance(codec, FrameCodec | DiscreteActionCodec | SubtaskCodec):
             assert stream.shares is not None, f"stream {stream.name}: validate() should have asked for what it shares"
             codec.through(codecs[stream.shares])
+        if isinstance(codec, MotionCodeCodec):
+            assert stream.labelled_by is not None, f"stream {stream.name}: validate() should have asked for its labels"
+            codec.labelled(codecs[stream.labelled_by])
     joints = [_joint(layout, names, specs) for names in layout.joints()]
     return StreamNet(layout=layout, sequence=stage.sequence, codecs=codecs, joints=joints)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from crossroads.codecs.discrete_actions import DiscreteActions
 from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
+from crossroads.codecs.motion import MotionClip, MotionCodes
 from crossroads.codecs.slots import CameraSlots
 from crossroads.codecs.text import TextTokens
 from crossroads.errors import InputError
@@ -32,6 +33,7 @@ def check(recipe: Checked) -> None:
         _check_views(recipe, stream)
         _check_frame(recipe, stream)
         _check_written(recipe, stream)
+        _check_labelled(recipe, stream)
     for joint in layout.joints():
         geometries = {name: towers[name].spec.geometry for name in joint}
         if len(set(geometries.values())) > 1:
@@ -130,6 +132,20 @@ def _check_written(recipe: Checked, stream: Stream) -> None:
         refuse(recipe, f"{place}, shares", expected, repr(stream.shares), texts)
     if not isinstance(stream.objective, TokenCE) or stream.objective.end_token != vocabulary.end:
         refuse(recipe, f"{place}, objective", "TokenCE with the vocabulary's end", repr(stream.objective), ())
+
+
+def _check_labelled(recipe: Checked, stream: Stream) -> None:
+    """Latent actions are labelled by the model that learns them, and nothing else is labelled by one."""
+    clips = {other.name: other.codec for other in recipe.stage.streams if isinstance(other.codec, MotionClip)}
+    place = f"stream {stream.name}, labelled_by"
+    if not isinstance(stream.codec, MotionCodes):
+        if stream.labelled_by is not None:
+            refuse(recipe, place, "none: this codec finds its own targets", repr(stream.labelled_by), ())
+        return
+    if clips.get(stream.labelled_by or "") != stream.codec.clip:
+        refuse(recipe, place, "the stream of its own model of motion", repr(stream.labelled_by), clips)
+    if stream.codec.start and not isinstance(stream.objective, TokenCE):
+        refuse(recipe, f"stream {stream.name}, objective", "TokenCE", repr(stream.objective), ())
 
 
 def _check_layers(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[str, Tower]) -> None:

@@ -115,18 +115,25 @@ class Regress:
     counts ``binary_weight`` times (the gripper of GR-1, arXiv 2312.13139, and of Seer, arXiv 2412.15109).
 
     A row that several tokens answer together (a picture) counts if all of them do.
+
+    ``drawn``: standard normals are shown instead of zeros, for a network that makes its draws of them (the bottleneck
+    of a model of motion: LAPA's, arXiv 2410.11758, and DreamDojo's, arXiv 2602.06949).
     """
 
     error: Literal["absolute", "squared", "smooth"] = "absolute"
     weight: float = 1.0
     binary: int = 0
     binary_weight: float = 1.0
+    drawn: bool = False
 
     def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
         return torch.zeros(batch, 1, device=generator.device)
 
     def corrupt(self, latent: Tensor, level: Float[Tensor, "b l"], generator: torch.Generator) -> Corrupted:
-        return Corrupted(latent=torch.zeros_like(latent), level=level, target=latent)
+        shown = torch.zeros_like(latent)
+        if self.drawn:
+            shown = torch.randn(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
+        return Corrupted(latent=shown, level=level, target=latent)
 
     def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
         output, target = output.float(), corrupted.target.float()

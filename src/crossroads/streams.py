@@ -118,6 +118,8 @@ class Stream:
     """Name of the stream whose codec weights this one uses (an answer shares the prompt's vocabulary)."""
     told: str | None = None
     """Name of the stream whose noise level the towers are told for this one's observed tokens, block by block."""
+    labelled_by: str | None = None
+    """Name of the stream whose model makes this one's targets of frames (latent actions of video without actions)."""
 
     @property
     def principal(self) -> ViewKind:

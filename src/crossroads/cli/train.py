@@ -34,6 +34,8 @@ class Train:
     the policy keeps what its language model can say; for phases that learn to answer (pi05 and baseline_ki, full)."""
     questions_share: float = 0.2
     """The part of each batch that is questions."""
+    start: Path | None = None
+    """A run of the same recipe whose weights this one starts from: phases that follow each other, as lapa's."""
     quiet: bool = False
     """No progress bar."""
 
@@ -50,6 +52,7 @@ class Train:
             keep_latents=self.keep_latents,
             questions=self.questions,
             questions_share=self.questions_share,
+            start=self.start,
         )
         result = train_recipe(self.recipe, self.data, self.out, settings, progress=not self.quiet)
         print(f"{self.recipe}: {result.steps} steps in {result.seconds:.1f} s, {short(result.final_losses)}")

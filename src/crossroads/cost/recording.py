@@ -39,7 +39,8 @@ def recording(dataset: LeRobotDataset, recipe: Recipe, phase: str | None) -> Rec
         InputError: no episode can be used, or an instruction is longer than the recipe reads.
     """
     losses = (recipe.phases[0] if phase is None else recipe.phase(phase)).losses
-    video = any(recipe.stage.stream(name).carries == "video" for name in losses)
+    learned = [recipe.stage.stream(name) for name in losses]
+    video = any(stream.carries == "video" or stream.labelled_by for stream in learned)
     chosen = [episode for episode in dataset.episodes if video or not episode.action_free]
     if not chosen:
         raise InputError(

@@ -18,9 +18,9 @@ PICTURES_PER_EPISODE = 16
 
 def describe(values: np.ndarray) -> dict[str, list[Any]]:
     """Minimum, maximum, mean, deviation, quantiles and count over the first axis of `[t]` or `[t, d]`."""
-    table = np.asarray(values, np.float64).reshape(len(values), -1)
+    size = int(np.prod(values.shape[1:], dtype=int))
+    table = np.asarray(values, np.float64).reshape(len(values), size)
     if len(table) == 0:
-        size = int(np.prod(values.shape[1:], dtype=int))
         return {name: [0.0] * size for name in ("min", "max", "mean", "std", *QUANTILES)} | {"count": [0]}
     out: dict[str, list[Any]] = {
         "min": table.min(0).tolist(),

@@ -28,6 +28,12 @@ def load_published(
     net: StreamNet, names: Iterable[Renamed], published: Mapping[str, Tensor], *, unused: frozenset[str] = frozenset()
 ) -> None:
     """Put published tensors into our network; apart from the ``unused``, each of them must have a place there."""
+    renamed = _placed(names, published, unused)
+    load_weights(net, imported(renamed, published))
+
+
+def _placed(names: Iterable[Renamed], published: Mapping[str, Tensor], unused: frozenset[str]) -> tuple[Renamed, ...]:
+    """The names, once each published tensor has a place."""
     renamed = tuple(names)
     if homeless := sorted(published.keys() - unused - {name for entry in renamed for name in entry.theirs}):
         raise InputError(
@@ -36,7 +42,21 @@ def load_published(
             got=f"{len(homeless)} without one, such as {homeless[:3]}",
             do="Check that meta.json and weights.safetensors are of one case.",
         )
-    load_weights(net, imported(renamed, published))
+    return renamed
+
+
+def load_module(
+    module: nn.Module,
+    names: Iterable[Renamed],
+    published: Mapping[str, Tensor],
+    *,
+    unused: frozenset[str] = frozenset(),
+) -> None:
+    """The same for a network that is no :class:`StreamNet`: every parameter is there, and nothing else."""
+    renamed = _placed(names, published, unused)
+    weights, wanted = imported(renamed, published), dict(module.named_parameters())
+    assert weights.keys() == wanted.keys(), sorted(weights.keys() ^ wanted.keys())[:5]
+    module.load_state_dict(weights, strict=False)
 
 
 @contextmanager

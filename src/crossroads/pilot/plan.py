@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from typing import Any
 
+from crossroads.codecs.motion import MotionCodes
 from crossroads.codecs.prompt import PromptTokens
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
@@ -200,6 +201,8 @@ def fit(recipe: Recipe, space: ActionSpace, cameras: tuple[str, ...]) -> Recipe:
             changes[f"{here}.num_state"] = space.num_state
         elif stream.carries in ("image", "video"):
             changes[f"{here}.cameras"] = _camera(recipe, cameras)
+        elif isinstance(stream.codec, MotionCodes):
+            changes[f"{here}.clip.cameras"] = _camera(recipe, cameras)
     return recipe.vary(changes)
 
 

@@ -19,6 +19,7 @@ from crossroads.data.window import Windows
 from crossroads.errors import InputError
 from crossroads.pilot.cell import WindowBatches, usable
 from crossroads.pilot.fitting import fit_to
+from crossroads.pilot.phases import leaves_for_others, needs_actions, start_from, watches
 from crossroads.pilot.plan import fingerprint, fit
 from crossroads.policy import StreamPolicy
 from crossroads.recipe import Recipe
@@ -51,6 +52,8 @@ class Training:
     """A data set with questions about its pictures, trained on beside the actions, for phases that learn to answer."""
     questions_share: float = 0.2
     """The part of each batch that is questions."""
+    start: Path | None = None
+    """A run of the same recipe whose weights this one starts from: phases that follow each other."""
 
 
 def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progress: bool = True) -> TrainResult:
@@ -62,16 +65,18 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
     hashes = load_backbones(policy)
     phases = {phase.name: phase for phase in sized.phases}
     policy.enter(sized.phase(settings.phase) if settings.phase else phases.get("head", sized.phases[0]))
+    started = () if settings.start is None else (start_from(settings.start, policy),)
     labelled = tuple(episode.index for episode in dataset.episodes if not episode.action_free)
     free = tuple(episode.index for episode in dataset.episodes if episode.action_free)
-    if not labelled:
+    if not labelled and needs_actions(sized, policy.phase):
         raise InputError(
             where=str(data), expected="episodes with actions", got="none", do="Record or add labelled episodes."
         )
-    fit_to(policy, dataset, labelled)
+    if labelled:
+        fit_to(policy, dataset, labelled)
     window = sized.window
     cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
-    chosen = (*labelled, *(free if "video" in policy.phase.losses else ()))
+    chosen = (*labelled, *(free if watches(sized, policy.phase) else ()))
     windows = Windows(dataset, window, episodes=chosen, cache=cache)
     rows = usable(windows, set(chosen))
     subtasks = subtasks_at(dataset, windows.places()) if _writers(sized) and says(dataset) else None
@@ -81,7 +86,7 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
 
     config = _config(settings)
     questions, asked = _questions(policy, settings)
-    mark = fingerprint(sized, dataset.content_hash(), policy.phase.name, *asked)
+    mark = fingerprint(sized, dataset.content_hash(), policy.phase.name, *asked, *started)
     if policy.phase.name == "head":
         if settings.keep_latents:
             raise InputError(
@@ -106,7 +111,8 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
         source = CoTraining(robot=batches, language=questions) if questions else batches
         result = _train(policy, source, config, out, name, mark, progress)
     meta = {"recipe": name, "space": asdict(dataset.space), "cameras": list(dataset.cameras), "backbones": hashes}
-    save_policy(out / "policy", policy, {**meta, "fingerprint": fingerprint(sized)})
+    whole = settings.start is not None or leaves_for_others(policy)
+    save_policy(out / "policy", policy, {**meta, "fingerprint": fingerprint(sized)}, include_frozen=whole)
     return result
 
 

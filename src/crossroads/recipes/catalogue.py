@@ -20,6 +20,7 @@ from crossroads.recipes import (
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import gr1 as gr1_sizes
+from crossroads.recipes import lapa as lapa_sizes
 from crossroads.recipes import openvla_oft as openvla_oft_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import pi0_fast as pi0_fast_sizes
@@ -34,6 +35,7 @@ from crossroads.recipes.gigaworld import gigaworld_policy
 from crossroads.recipes.gr1 import gr1
 from crossroads.recipes.groot_n1 import groot_n15, groot_n17
 from crossroads.recipes.inverse import inverse_motion, inverse_scene
+from crossroads.recipes.lapa import lapa
 from crossroads.recipes.lingbot_va import lingbot_va, lingbot_va_towers
 from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
@@ -61,6 +63,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "groot_n17": groot_n17,
     "inverse_motion": inverse_motion,
     "inverse_scene": inverse_scene,
+    "lapa": lapa,
     "lingbot_va": lingbot_va,
     "lingbot_va_towers": lingbot_va_towers,
     "motus": motus,
@@ -88,6 +91,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "gr1": partial(gr1, gr1_sizes.PUBLISHED),
     "groot_n15": partial(groot_n15, groot_sizes.N15),
     "groot_n17": partial(groot_n17, groot_sizes.N17),
+    "lapa": partial(lapa, lapa_sizes.PUBLISHED),
     "lingbot_va": partial(lingbot_va, lingbot_va_sizes.PUBLISHED),
     "lingbot_va_towers": partial(lingbot_va_towers, lingbot_va_sizes.PUBLISHED),
     "motus": partial(motus, motus_sizes.PUBLISHED),
