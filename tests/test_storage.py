@@ -12,8 +12,19 @@ from types import SimpleNamespace
 
 import pytest
 
+from crossroads import storage
 from crossroads.errors import InputError
-from crossroads.storage import Filling, appearing_folder, reserve
+from crossroads.storage import (
+    SETTLED,
+    WRITTEN,
+    Filling,
+    appearing_folder,
+    cache_limit,
+    filling_lock,
+    in_use,
+    reserve,
+    room,
+)
 
 
 @pytest.fixture
@@ -67,18 +78,83 @@ def test_another_fault_of_the_disk_is_not_taken_for_a_full_one(tmp_path: Path) -
         reserve(tmp_path / "nowhere" / "file", 10, do="Free space.")
 
 
-def test_a_file_that_is_filled_again_goes_on_where_it_was_noted_and_asks_for_no_more(
+def test_a_file_that_is_filled_again_goes_on_where_it_was_and_asks_for_no_more(
     tmp_path: Path, counted: list[int]
 ) -> None:
-    file = Filling(path=tmp_path / "kept.u8", num_bytes=64)
-    assert file.begin() == 0
-    file.note(3)
-    assert Filling(path=file.path, num_bytes=64).begin() == 3
+    file = Filling(path=tmp_path / "kept.u8", num_bytes=64, num_units=4)
+    marks = file.begin()
+    assert marks.tolist() == [0, 0, 0, 0]
+    marks[[0, 2]] = WRITTEN
+    assert file.follow().tolist() == [1, 0, 1, 0], "one who reads along sees it at once"
+    assert file.begin().tolist() == [1, 0, 1, 0]
     assert counted == [64]
-    assert Filling(path=file.path, num_bytes=128).begin() == 0  # of another length: not this file
+    other = Filling(path=file.path, num_bytes=128, num_units=4)
+    assert other.begin().tolist() == [0, 0, 0, 0], "of another length: not this file"
     assert counted == [64, 128]
-    file.end()
+    other.end()
     assert [path.name for path in tmp_path.iterdir()] == ["kept.u8"]
+
+
+def test_after_the_machine_stopped_only_what_was_settled_on_disk_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot = tmp_path / "boot"
+    boot.write_text("first")
+    monkeypatch.setattr(storage, "_BOOT", boot)
+    file = Filling(path=tmp_path / "kept.u8", num_bytes=64, num_units=4)
+    marks = file.begin()
+    marks[0] = WRITTEN
+    file.settle(marks)
+    marks[1] = WRITTEN
+    assert file.begin().tolist() == [SETTLED, WRITTEN, 0, 0]
+    boot.write_text("second")
+    assert file.begin().tolist() == [SETTLED, 0, 0, 0]
+    boot.unlink()  # nobody knows
+    marks[2] = WRITTEN
+    assert file.begin().tolist() == [SETTLED, 0, 0, 0]
+
+
+def _stored(root: Path, name: str, num_bytes: int, used_s: float) -> Path:
+    path = root / "frames" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(num_bytes))
+    path.with_suffix(".used").touch()
+    os.utime(path.with_suffix(".used"), (used_s, used_s))
+    return path
+
+
+def test_what_was_not_used_for_longest_makes_room_but_nothing_that_is_in_use_or_being_filled(tmp_path: Path) -> None:
+    class User:
+        pass
+
+    oldest, older, new = (_stored(tmp_path, f"{name}.u8", 100, used) for name, used in (("c", 1), ("a", 2), ("b", 3)))
+    half = _stored(tmp_path, "half.part", 100, 0)
+    user, path = User(), tmp_path / "frames" / "next.u8"
+    in_use(oldest, user)
+    with filling_lock(half.with_suffix(".u8"), wait=True), room(tmp_path, path, 150, 500) as free:
+        assert free == 150
+        assert [file.exists() for file in (oldest, older, new, half)] == [True, False, True, True]
+    with filling_lock(half.with_suffix(".u8"), wait=True), room(tmp_path, path, 400, 500) as free:
+        assert free == 300, "what cannot be removed is in the way"
+        assert [file.exists() for file in (oldest, new, half)] == [True, False, True]
+    del user
+    with room(tmp_path, path, 400, 500) as free:
+        assert free == 400
+    with room(tmp_path, path, 501, 500) as free:
+        assert free == 500
+    with room(tmp_path, path, 501, None) as free:
+        assert free == 501
+    assert not oldest.exists()
+    assert not half.exists()
+
+
+@pytest.mark.parametrize("told", ["much", "-1", "inf", "nan"])
+def test_a_limit_that_is_no_number_is_refused(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSROADS_CACHE_GB", "1.5")
+    assert cache_limit() == 1_500_000_000
+    monkeypatch.setenv("CROSSROADS_CACHE_GB", told)
+    with pytest.raises(InputError, match="expected a number of gigabytes"):
+        cache_limit()
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, ValueError])

@@ -56,7 +56,7 @@ def test_an_old_dataset_is_read_as_a_new_one(version: str, tmp_path: Path) -> No
 def test_what_reads_a_dataset_reads_an_old_one(old: Path, tmp_path: Path) -> None:
     dataset = LeRobotDataset.open(old)
     cache = FrameCache.open(dataset, cameras=("front",), image_hw=(16, 24), root=tmp_path)
-    assert cache.maps["front"].shape == (dataset.num_frames, 16, 24, 3)
+    assert cache.shelves["front"].frames.shape == (dataset.num_frames, 16, 24, 3)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -110,16 +109,6 @@ def test_there_is_a_window_for_each_frame_of_each_episode(dataset: LeRobotDatase
     assert windows.places() == [(number, frame) for number in (3, 1) for frame in range(lengths[number])]
     with pytest.raises(IndexError, match="expected indices"):
         windows.batch([len(windows)])
-
-
-def test_random_access_from_the_cache_is_fast(dataset: LeRobotDataset, cache: FrameCache) -> None:
-    windows = Windows(dataset, WINDOW, episodes=range(12), cache=cache)
-    order = np.random.default_rng(0).integers(0, len(windows), (20, 32))
-    started_s = time.process_time()
-    for chosen in order:
-        windows.batch(chosen)
-    per_s = order.size / (time.process_time() - started_s)
-    assert per_s > 2000, f"{per_s:.0f} windows/s"
 
 
 @pytest.mark.parametrize(

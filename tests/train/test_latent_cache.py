@@ -119,7 +119,7 @@ def test_an_interrupted_encoding_is_not_readable_and_goes_on_where_it_was_noted(
     assert not list(own_cache.rglob("*.f16"))
     kept = encoded_windows(policy, windows, rows, progress=False)
     assert seen == [2, 2, 2, -1, 2, 1]
-    assert not list(own_cache.rglob("*.json"))
+    assert not list(own_cache.rglob("*.done"))
     monkeypatch.undo()
     batch = windows.batch(rows)
     live = video(policy).encode(batch.obs.images, batch.future)
@@ -132,7 +132,7 @@ def test_a_full_disk_is_told_before_anything_is_encoded(
     forbid(monkeypatch)
     with pytest.raises(InputError, match=r"\.part: expected .* GB free.*set CROSSROADS_CACHE"):
         encoded_windows(*made(dataset), np.array([0]), progress=False)
-    assert {path.suffix for path in (own_cache / "latents").glob("*/*")} == {".lock"}
+    assert {path.suffix for path in (own_cache / "latents").glob("*/*")} == {".lock", ".used"}
 
 
 def test_latents_beyond_half_precision_are_refused(dataset: LeRobotDataset, own_cache: Path) -> None:

@@ -195,11 +195,9 @@ class QuestionBatches:
     def asked(self, chosen: np.ndarray) -> Batch:
         """The questions with these numbers."""
         some = [self.questions[number] for number in chosen.tolist()]
-        rows = np.array([[self.dataset.episodes[episode].start + one.frame] for episode, one in some])
+        episodes, frames = np.array([(episode, one.frame) for episode, one in some]).T
         num = len(some)
-        images = {
-            camera: torch.from_numpy(self.cache.rows(camera, rows))[:, 0].contiguous() for camera in self.cache.maps
-        }
+        images = {camera: torch.from_numpy(self.cache.take(camera, episodes, frames)) for camera in self.cache.cameras}
         none = torch.zeros(num, 0)
         return Batch(
             obs=Observation(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from crossroads.data.cache import FrameCache, resize
+from crossroads.data.direct import Direct, Pictures, Request
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.errors import InputError, nearest
 from crossroads.types import Batch, Observation, Window
@@ -34,7 +34,7 @@ class Windows:
         window: Window,
         *,
         episodes: Sequence[int] | np.ndarray,
-        cache: FrameCache | None,
+        cache: Pictures | None,
         stride: int = 1,
         inside_s: float = 0.0,
     ) -> None:
@@ -42,6 +42,7 @@ class Windows:
         self.episodes = _indices(dataset, episodes)
         _check_window(dataset, window, cache, stride)
         _check_episodes(dataset, self.episodes)
+        self._source: Pictures = cache or Direct(dataset=dataset, image_hw=(window.image_hw[0], window.image_hw[1]))
         lengths = np.asarray(dataset.episodes.columns.length)[self.episodes]
         last = np.maximum(lengths - 1 - round(inside_s * dataset.fps), 0)
         self._ends = np.cumsum(last // stride + 1)
@@ -103,30 +104,28 @@ class Windows:
     def _pictures(
         self, episode: np.ndarray, frame: np.ndarray, ahead: np.ndarray
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """The observed and the future pictures of each camera; the future is empty when the window asks for none."""
-        wanted = np.concatenate([frame[:, None], ahead], axis=1)
-        images, future = {}, {}
-        for camera in self.window.cameras:
-            if self.cache is not None:
-                start = self.dataset.episodes.columns.start[episode]
-                pictures = self.cache.rows(camera, start[:, None] + wanted)
-            else:
-                pictures = self._decode(camera, episode, wanted)
-            whole = torch.from_numpy(pictures)
-            images[camera] = whole[:, 0].contiguous()
-            if len(self._ahead):
-                future[camera] = whole[:, 1:].contiguous()
-        return images, future
+        """The observed and the future pictures of each camera; the future is empty when the window asks for none.
 
-    def _decode(self, camera: str, episode: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """The pictures straight from the files: each episode of the batch is opened once, each frame decoded once."""
-        out = np.empty((*wanted.shape, *self.window.image_hw, 3), np.uint8)
-        for index in np.unique(episode):
-            here = episode == index
-            frames, inverse = np.unique(wanted[here], return_inverse=True)
-            pictures = resize(self.dataset.frames(int(index), camera, frames), self.window.image_hw)
-            out[here] = pictures[inverse.reshape(wanted[here].shape)]
-        return out
+        They are written where the batch has them; nothing is copied afterwards.
+        """
+        size, num_future, image = len(frame), ahead.shape[1], (*self.window.image_hw, 3)
+        images = {camera: np.empty((size, *image), np.uint8) for camera in self.window.cameras}
+        future = {camera: np.empty((size, num_future, *image), np.uint8) for camera in images if num_future}
+        requests = [Request(camera=camera, episode=episode, frame=frame, out=out) for camera, out in images.items()]
+        requests += [
+            Request(
+                camera=camera,
+                episode=np.repeat(episode, num_future),
+                frame=ahead.reshape(-1),
+                out=out.reshape(-1, *image),
+            )
+            for camera, out in future.items()
+        ]
+        self._source.read(requests)
+        return (
+            {camera: torch.from_numpy(out) for camera, out in images.items()},
+            {camera: torch.from_numpy(out) for camera, out in future.items()},
+        )
 
 
 def action_chunks(
@@ -142,10 +141,10 @@ def action_chunks(
     return torch.from_numpy(dataset.tables.actions[rows])
 
 
-def _check_window(dataset: LeRobotDataset, window: Window, cache: FrameCache | None, stride: int) -> None:
+def _check_window(dataset: LeRobotDataset, window: Window, cache: Pictures | None, stride: int) -> None:
     where = f"{dataset.path}: window"
     for camera in window.cameras:
-        known = dataset.cameras if cache is None else tuple(cache.maps)
+        known = dataset.cameras if cache is None else cache.cameras
         if camera not in known:
             raise InputError(
                 where=where, expected=f"cameras out of {', '.join(known)}", got=repr(camera), do=nearest(camera, known)

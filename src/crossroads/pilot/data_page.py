@@ -18,11 +18,11 @@ from markupsafe import Markup
 from PIL import Image
 
 from crossroads.data import audit as auditing
-from crossroads.data.cache import resize
 from crossroads.data.check import check
 from crossroads.data.findings import IMPACT, stretches
 from crossroads.data.indicators import told as told_of
 from crossroads.data.lerobot import Episode, LeRobotDataset
+from crossroads.data.resize import resize
 from crossroads.data.statistics import QUANTILES, describe
 from crossroads.errors import InputError
 from crossroads.pilot.page import environment

@@ -8,7 +8,6 @@ on where the last note says, and a second one waits.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -25,7 +24,7 @@ from crossroads.codecs.latents import LatentCodec
 from crossroads.data.window import Windows
 from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
-from crossroads.storage import Filling, default_root
+from crossroads.storage import WRITTEN, Filling, cache_limit, default_root, filling_lock, in_use, room
 from crossroads.train.log import progress_bar
 from crossroads.types import Batch
 
@@ -82,21 +81,23 @@ def encoded_windows(
             do="Train without kept latents.",
         )
     chosen = np.unique(rows)
-    folder = (root or default_root()) / "latents" / windows.dataset.content_hash()[:24]
+    place = root or default_root()
+    folder = place / "latents" / windows.dataset.content_hash()[:24]
     folder.mkdir(parents=True, exist_ok=True)
-    maps = {}
+    maps: dict[str, np.ndarray] = {}
+    encoded = EncodedWindows(windows=windows, rows=chosen, maps=maps)
     for clip, codec in codecs.items():
         path = folder / f"{_name(codec, windows, chosen)}.f16"
         (height, width), spec = codec.spec.latent_hw, codec.spec
         shape = (len(chosen), 1 + spec.num_future, height, width, spec.autoencoder.channels)
+        in_use(path, encoded)
         if not path.is_file():
-            with path.with_suffix(".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with filling_lock(path, wait=True):
                 if not path.is_file():
                     codec.to(device)
-                    _build(codec, windows, chosen, path, shape, device, progress)
+                    _build(codec, windows, chosen, path, place, shape, device, progress)
         maps[clip] = np.memmap(path, np.float16, "r", shape=shape)
-    return EncodedWindows(windows=windows, rows=chosen, maps=maps)
+    return encoded
 
 
 def _name(codec: LatentCodec, windows: Windows, rows: np.ndarray) -> str:
@@ -111,24 +112,36 @@ def _build(
     windows: Windows,
     rows: np.ndarray,
     path: Path,
+    root: Path,
     shape: tuple[int, ...],
     device: str,
     progress: bool,
 ) -> None:
-    """Encode into ``<name>.part``, noting every few batches how many windows are safely on disk."""
-    file = Filling(path=path, num_bytes=2 * math.prod(shape))
-    done = file.begin()
+    """Encode batch by batch into ``<name>.part``, marking those that are there."""
+    starts = range(0, len(rows), _BATCH)
+    file = Filling(path=path, num_bytes=2 * math.prod(shape), num_units=len(starts))
+    with room(root, path, file.num_bytes, cache_limit()) as free:
+        if free < file.num_bytes:
+            raise InputError(
+                where=str(path),
+                expected=f"{file.num_bytes / 1e9:.3g} GB for latents inside CROSSROADS_CACHE_GB",
+                got=f"{free / 1e9:.3g} GB that are not in use",
+                do="Raise the limit, or train without kept latents.",
+            )
+        marks = file.begin()
     kept = np.memmap(file.part, np.float16, "r+", shape=shape)
+    left = np.flatnonzero(marks == 0)
+    done = min(_BATCH * (len(starts) - len(left)), len(rows))
     with progress_bar(total=len(rows), initial=done, title="encode video", shown=progress) as bar:
-        for number, start in enumerate(range(done, len(rows), _BATCH), start=1):
+        for number, unit in enumerate(left.tolist(), start=1):
+            start = starts[unit]
             chosen = rows[start : start + _BATCH]
             batch = windows.batch(chosen).to(device)
             kept[start : start + len(chosen)] = _half(codec.encode(batch.obs.images, batch.future))
+            marks[unit] = WRITTEN
             bar.update(len(chosen))
             if number % _SAVE_EVERY_BATCHES == 0:
-                kept.flush()  # the latents must be on disk before the note that says so
-                file.note(start + len(chosen))
-    kept.flush()
+                file.settle(marks)
     del kept
     file.end()
 
