@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from recordings import moving_blocks
 from crossroads.data.language import EpisodeWords, Question
 from crossroads.data.writer import LeRobotWriter
 from crossroads.errors import InputError
+from crossroads.pilot.retention import UNTOUCHED, answers_text, ask, write_answers
 from crossroads.pilot.single import Training, restore, train_recipe
 from crossroads.sim.tabletop.env import TABLETOP_SPACE
 
@@ -58,6 +60,16 @@ def test_another_phase_or_other_questions_need_another_folder(told: Path, tmp_pa
         given = {"questions": told if "questions_share" in changes else None, **changes}
         with pytest.raises(InputError):
             train(told, tmp_path / "run", "baseline_ki", **given)
+
+
+def test_a_trained_policy_is_asked_beside_the_language_model_it_started_from(told: Path, tmp_path: Path) -> None:
+    train(told, tmp_path / "run", "pi0")  # its head alone: the language model is as it was
+    found = ask([tmp_path / "run"], told, num=6)
+    assert [row.arm for row in found] == [UNTOUCHED, str(tmp_path / "run")]
+    assert {(row.kind, row.right, row.questions) for row in found} == {("place", found[0].right, 6)}
+    assert found[1].p_value == 1
+    assert "of 6, p 1 against before" in answers_text(found)
+    assert json.loads(write_answers(found, tmp_path / "a" / "answers.json").read_text())[1]["questions"] == 6
 
 
 @pytest.mark.parametrize(

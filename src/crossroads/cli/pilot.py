@@ -80,7 +80,7 @@ class Pilot:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """One of three matched experiments: label efficiency, video loss against imagination, grounding."""
+    """One of four matched experiments: label efficiency, video loss against imagination, grounding, forgetting."""
 
     design: Positional[Literal["labels", "video-loss", "grounding", "forgetting"]]
     profile: str = "laptop"
