@@ -1,4 +1,4 @@
-"""Policies that look back at observed steps and foresee a frame at each: GR-1."""
+"""Policies that look back at observed steps and foresee a frame at each: GR-1 and Seer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from crossroads.history import looking_back
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import RECIPES
 from crossroads.schedule import Predict
+from crossroads.streams import reads
 from crossroads.types import Batch, Observation
 
-NAMES = ("gr1",)
+NAMES = ("gr1", "seer")
 every_name = pytest.mark.parametrize("name", NAMES)
 
 
@@ -104,11 +105,18 @@ def test_the_future_of_gr1_is_dropped_for_free() -> None:
     assert "video" not in policy.net.layout.needed(["action"])
 
 
-def test_the_actions_of_gr1_teach_its_future_nothing() -> None:
-    policy = policy_of("gr1")
+@pytest.mark.parametrize(("name", "taught"), [("gr1", False), ("seer", True), ("seer_auxiliary", False)])
+def test_actions_teach_the_future_only_where_they_read_it(name: str, taught: bool) -> None:
+    policy = policy_of(name)
     policy.enter(replace(policy.recipe.phases[0], losses=("action",)))
     found = gradients(policy, prepared_batch(policy))
-    policy.enter(RECIPES["gr1"]().phases[0])
-    taught = {name for name, grad in found.items() if grad is not None and bool((grad != 0).any())}
-    assert taught
-    assert not [name for name in taught if ".video." in name]
+    policy.enter(policy.recipe.phases[0])
+    reached = {weight for weight, grad in found.items() if grad is not None and bool((grad != 0).any())}
+    assert ("codecs.video.queries" in {weight.removeprefix("net.") for weight in reached}) == taught
+    assert not [weight for weight in reached if ".video.decoder." in weight]
+
+
+def test_seer_and_its_control_differ_in_one_edge() -> None:
+    seer, control = (RECIPES[name]().stage for name in ("seer", "seer_auxiliary"))
+    assert set(seer.edges) - set(control.edges) == set(reads("action", "video", when="same"))
+    assert replace(seer, edges=control.edges) == control

@@ -26,7 +26,8 @@ from crossroads.parity.compare import Produced
 from crossroads.parity.recorded import load_published
 from crossroads.parity.windows import RecordedWindow
 from crossroads.recipes.foresight_names import GR1_UNUSED, gr1_names
-from crossroads.recipes.gr1 import OBSERVED, Gr1Size, gr1
+from crossroads.recipes.foresight_sizes import OBSERVED, ForesightSize
+from crossroads.recipes.gr1 import gr1
 from crossroads.towers.plain import Gpt
 
 CAMERAS = ("static", "hand")
@@ -50,7 +51,7 @@ def run(case: GoldenCase) -> Produced:
 
 
 @torch.no_grad()
-def _answers(case: GoldenCase, size: Gr1Size, net: StreamNet, states: dict[str, Tensor]) -> dict[str, Tensor]:
+def _answers(case: GoldenCase, size: ForesightSize, net: StreamNet, states: dict[str, Tensor]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     if size.action:
         arm, gripper = net.codec("action").read(states["action"]).split([size.action.action_size - 1, 1], dim=-1)
@@ -66,7 +67,7 @@ def _answers(case: GoldenCase, size: Gr1Size, net: StreamNet, states: dict[str, 
     return found
 
 
-def size_of(case: GoldenCase) -> Gr1Size:
+def size_of(case: GoldenCase) -> ForesightSize:
     """The sizes that the constructor was given, and those that only the weights tell."""
     made, weights = case.meta["constructor_arguments"], case.weights
     made.demand(ONE_FORM)
@@ -87,7 +88,7 @@ def size_of(case: GoldenCase) -> Gr1Size:
             depth=_count(weights, r"decoder_blocks\.(\d+)\."),
             even=None if made["without_norm_pixel_loss"] else "deviation",
         )
-    return Gr1Size(
+    return ForesightSize(
         text=SentenceTokens(source=ClipSentences(source="none", width=made["lang_feat_dim"]), steps=steps, unit=True),
         state=GripperState(num_state=made["state_dim"], steps=steps),
         image=ResampledImages(
@@ -127,7 +128,7 @@ def _count(names: object, pattern: str) -> int:
     return len({found[1] for name in names if (found := re.match(pattern, name))})  # pyright: ignore[reportGeneralTypeIssues]
 
 
-def loaded(case: GoldenCase, size: Gr1Size) -> StreamNet:
+def loaded(case: GoldenCase, size: ForesightSize) -> StreamNet:
     """Our network with the published weights."""
     net = build_net(gr1(size).stage)
     places = frozenset({"decoder_pos_embed"} & set(case.weights))
@@ -138,14 +139,14 @@ def loaded(case: GoldenCase, size: Gr1Size) -> StreamNet:
     return net
 
 
-def unasked(case: GoldenCase, size: Gr1Size) -> frozenset[str]:
+def unasked(case: GoldenCase, size: ForesightSize) -> frozenset[str]:
     """Weights of the constructor that the case's targets do not use: the decoder, where no frame is asked for."""
     idle = () if size.video else (r"decoder_.*", r"mask_token")
     return frozenset(name for name in case.weights if any(re.fullmatch(part, name) for part in idle))
 
 
 @torch.no_grad()
-def window_of(case: GoldenCase, size: Gr1Size, net: StreamNet) -> RecordedWindow:
+def window_of(case: GoldenCase, size: ForesightSize, net: StreamNet) -> RecordedWindow:
     """The recorded features, as our codecs embed them."""
     given = case.inputs
     t, level = size.image.steps.num, torch.zeros(1, 1)

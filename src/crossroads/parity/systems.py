@@ -25,6 +25,7 @@ from crossroads.parity import (
     pi0_fast,
     rtc,
     schedules,
+    seer,
     smolvla,
     wan_block,
 )
@@ -51,6 +52,7 @@ SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     "pi0_fast": pi0_fast.run,
     "rtc": rtc.run,
     "schedules": schedules.run,
+    "seer": seer.run,
     "smolvla": smolvla.run,
     "wan_block": wan_block.run,
 }

@@ -13,6 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from crossroads.layout import Layout
 from crossroads.net import StreamNet
 from crossroads.parity.recorded import by_group, hearing, joint_of, mask_between
 from crossroads.towers.joint import GroupInput
@@ -51,14 +52,8 @@ class RecordedWindow:
 
     def mask(self) -> Bool[Tensor, "m m"]:
         """Who reads whom where every step is present, in the recording's order."""
-        num = {name: tokens.shape[1] for name, tokens in self.tokens.items()}
-        order = [
-            (name, step * self.per_step(name) + number)
-            for step in range(self.present.shape[1])
-            for name in self.groups
-            for number in range(self.per_step(name))
-        ]
-        return mask_between(self.net.layout, num, order)
+        per_step = {name: self.per_step(name) for name in self.groups}
+        return stepwise_mask(self.net.layout, per_step, self.present.shape[1])
 
     def visible(self) -> Bool[Tensor, "b m m"]:
         """The same without what is padded."""
@@ -73,3 +68,14 @@ class RecordedWindow:
         with hearing(norm) as heard:
             states = {name: state.hidden for name, state in self.net(inputs, {}).items()}
         return states, self.by_step(by_group(self.net, inputs, tower, heard[0])), self.by_step(states)
+
+
+def stepwise_mask(layout: Layout, per_step: Mapping[str, int], num_steps: int) -> Bool[Tensor, "m m"]:
+    """Who reads whom, step by step and within each the groups of ``per_step`` in their order."""
+    order = [
+        (name, step * num + number)
+        for step in range(num_steps)
+        for name, num in per_step.items()
+        for number in range(num)
+    ]
+    return mask_between(layout, {name: num * num_steps for name, num in per_step.items()}, order)

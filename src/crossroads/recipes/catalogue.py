@@ -24,6 +24,7 @@ from crossroads.recipes import lapa as lapa_sizes
 from crossroads.recipes import openvla_oft as openvla_oft_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import pi0_fast as pi0_fast_sizes
+from crossroads.recipes import seer as seer_sizes
 from crossroads.recipes import smolvla as smolvla_sizes
 from crossroads.recipes.baseline_ki import baseline_ki
 from crossroads.recipes.cloning import cloning
@@ -44,6 +45,7 @@ from crossroads.recipes.openvla_oft import openvla_oft
 from crossroads.recipes.pi0 import pi0
 from crossroads.recipes.pi0_fast import pi0_fast
 from crossroads.recipes.pi05 import pi05
+from crossroads.recipes.seer import seer, seer_auxiliary
 from crossroads.recipes.smolvla import smolvla
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
@@ -73,6 +75,8 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "pi0": pi0,
     "pi05": pi05,
     "pi0_fast": pi0_fast,
+    "seer": seer,
+    "seer_auxiliary": seer_auxiliary,
     "smolvla": smolvla,
 }
 """At nano size."""
@@ -99,6 +103,8 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
     "pi05": partial(pi05, pi05_sizes.PUBLISHED),
     "pi0_fast": partial(pi0_fast, pi0_fast_sizes.PUBLISHED),
+    "seer": partial(seer, seer_sizes.PUBLISHED),
+    "seer_auxiliary": partial(seer_auxiliary, seer_sizes.PUBLISHED),
     "smolvla": partial(smolvla, smolvla_sizes.PUBLISHED),
 }
 """At the size of the publication; backbones and controls of our own have none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crossroads.codecs.foreseen import FuturePatches
 from crossroads.codecs.resampler import Resampler
-from crossroads.recipes.gr1 import Gr1Size
+from crossroads.recipes.foresight_sizes import ForesightSize
 from crossroads.recipes.names import Renamed, linear, weight_of
 from crossroads.towers.plain import Gpt
 
@@ -14,7 +14,7 @@ GR1_CAMERAS = (("embed_patch", "embed_img"), ("embed_hand_patch", "embed_hand_im
 """The maps of each camera's patches and of its class token."""
 
 
-def gr1_names(size: Gr1Size) -> tuple[Renamed, ...]:
+def gr1_names(size: ForesightSize) -> tuple[Renamed, ...]:
     """GR-1's trained weights; its frozen encoders are loaded from their own releases."""
     found = [
         *linear("codecs.text.enter", "embed_lang"),
@@ -38,6 +38,50 @@ def gr1_names(size: Gr1Size) -> tuple[Renamed, ...]:
         found.append(Renamed(ours="codecs.video.queries", theirs=queries))
         found.append(Renamed(ours="codecs.video.decoder.mask", theirs=("mask_token",), shape="1 1 1 w -> w"))
         found += decoder_names(size.video, "decoder_embed", "decoder_blocks", "decoder_norm", "decoder_pred")
+    return tuple(found)
+
+
+SEER_UNUSED = (
+    r"transformer_backbone\.(wte|wpe)\.weight",
+    r"transformer_backbone\.h\.\d+\.attn\.(bias|masked_bias)",
+    r"action_(pose_encoder|gripper_position_encoder|projector)\..*",
+    r"recon_.*",
+    r"attention_mask|vision_encoder\.d",
+)
+"""Patterns: maps of what is not asked for, masks, and an empty placeholder."""
+SEER_CAMERAS = ("primary", "wrist")
+
+
+def seer_names(size: ForesightSize) -> tuple[Renamed, ...]:
+    """Seer's trained weights."""
+    found = [
+        *linear("codecs.text.enter", "text_projector"),
+        *linear("codecs.state.arm", "arm_state_encoder"),
+        *linear("codecs.state.gripper", "gripper_state_encoder"),
+        *linear("codecs.state.enter", "state_projector"),
+        *resampler_names(size.image.resampler),
+        Renamed(
+            ours="towers.policy.frame.steps",
+            theirs=("transformer_backbone_position_embedding",),
+            shape="1 t 1 w -> t w",
+        ),
+        *linear("towers.policy.frame.norm_in", "embedding_layer_norm"),
+        *gpt_names(size.tower, "transformer_backbone"),
+    ]
+    for number, camera in enumerate(SEER_CAMERAS):
+        found += linear(f"codecs.image.patches.{number}", f"image_{camera}_projector")
+        found += linear(f"codecs.image.classes.{number}", f"cls_token_{camera}_projector")
+    if size.action:
+        found.append(Renamed(ours="codecs.action.queries", theirs=("action_pred_token",), shape="1 1 n w -> n w"))
+        for layer in range(len(size.action.hidden)):
+            found += linear(f"codecs.action.layers.{layer}", f"action_decoder.{2 * layer}")
+        found += linear("codecs.action.arm", "arm_action_decoder.0")
+        found += linear("codecs.action.gripper", "gripper_action_decoder.0")
+    if size.video:
+        found.append(Renamed(ours="codecs.video.queries", theirs=("obs_tokens",), shape="1 1 n w -> n w"))
+        found.append(Renamed(ours="codecs.video.decoder.mask", theirs=("mask_token",), shape="1 1 w -> w"))
+        names = ("image_decoder_obs_pred_projector", "image_decoder", "image_decoder_norm", "image_decoder_pred")
+        found += decoder_names(size.video, *names)
     return tuple(found)
 
 

@@ -1,6 +1,10 @@
-"""Sizes that GR-1 and Seer share: what they observe at each step, on the embedded world and on CALVIN."""
+"""What GR-1 and Seer share, and its sizes: what they observe at each step of the embedded world, and of CALVIN."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from crossroads.codecs.action_queries import ActionQueries
 from crossroads.codecs.foreseen import FuturePatches
@@ -11,8 +15,49 @@ from crossroads.codecs.resampler import Resampler
 from crossroads.codecs.sentence import ClipSentences, SentenceTokens, WordMeans
 from crossroads.codecs.steps import Steps
 from crossroads.recipes import nano
+from crossroads.streams import Clock, CodecSpec, Stream
 from crossroads.towers.plain import Gpt
 
+
+@dataclass(frozen=True, kw_only=True)
+class ForesightSize:
+    """What differs between sizes; ``action`` or ``video`` None: not asked for."""
+
+    text: SentenceTokens
+    state: GripperState
+    image: ResampledImages
+    action: ActionQueries | None
+    video: FuturePatches | None
+    tower: Gpt
+    departs: tuple[str, ...]
+
+    @property
+    def asked(self) -> Mapping[Literal["action", "video"], CodecSpec]:
+        """What is asked for at each step."""
+        found: dict[Literal["action", "video"], CodecSpec] = {}
+        if self.action:
+            found["action"] = self.action
+        if self.video:
+            found["video"] = self.video
+        return found
+
+    def observed(self) -> tuple[Stream, ...]:
+        """What is observed at each step."""
+        return (
+            Stream(name="text", carries="text", codec=self.text, tower="policy"),
+            Stream(name="state", carries="state", codec=self.state, tower="policy"),
+            Stream(name="image", carries="image", codec=self.image, tower="policy"),
+        )
+
+    def clock(self) -> Clock:
+        """A block for each step."""
+        asked = {name: codec.num_tokens("noised") // self.tower.num_steps for name, codec in self.asked.items()}
+        per_step = {"text": 1, "state": 1, "image": self.image.per_step, **asked}
+        return Clock(block_s=self.image.steps.apart_s, tokens_per_block=tuple(per_step.items()))
+
+
+OBSERVED = ("text", "state", "image")
+"""In the order of the tokens of a step."""
 WIDTH = 96
 NANO_STEPS = Steps(num=3, apart_s=0.6, ahead=2)
 NANO_TEXT = SentenceTokens(source=WordMeans(vocabulary=nano.VOCABULARY, width=WIDTH), steps=NANO_STEPS)

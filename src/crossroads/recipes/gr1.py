@@ -6,40 +6,18 @@ so the future teaches what is observed and may be left out when acting.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from crossroads.codecs.action_queries import ActionQueries
 from crossroads.codecs.foreseen import FuturePatches
 from crossroads.codecs.gripper_state import GripperState
-from crossroads.codecs.resampled import ResampledImages
-from crossroads.codecs.sentence import SentenceTokens
 from crossroads.objectives import Regress
 from crossroads.recipe import Axes, Recipe
 from crossroads.recipes import foresight_sizes as sizes
 from crossroads.schedule import Predict
 from crossroads.stage import Phase, Stage, Tower
-from crossroads.streams import NOISED, Clock, CodecSpec, Edge, Stream, reads
+from crossroads.streams import NOISED, Edge, Stream, reads
 from crossroads.towers.plain import Gpt
 
-OBSERVED = ("text", "state", "image")
-"""In the order of the tokens of a step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gr1Size:
-    """What differs between sizes; ``action`` or ``video`` None: not asked for."""
-
-    text: SentenceTokens
-    state: GripperState
-    image: ResampledImages
-    action: ActionQueries | None
-    video: FuturePatches | None
-    tower: Gpt
-    departs: tuple[str, ...]
-
-
-NANO = Gr1Size(
+NANO = sizes.ForesightSize(
     text=sizes.NANO_TEXT,
     state=sizes.NANO_STATE,
     image=sizes.NANO_IMAGE,
@@ -53,7 +31,7 @@ NANO = Gr1Size(
     ),
 )
 
-PUBLISHED = Gr1Size(  # CALVIN: two cameras, ten steps, one action
+PUBLISHED = sizes.ForesightSize(  # CALVIN: two cameras, ten steps, one action
     text=sizes.clip(10, unit=True),
     state=GripperState(num_state=7, steps=sizes.steps(10)),
     image=sizes.autoencoded(10, num=9, heads=4, head_dim=128, marked=True),
@@ -68,35 +46,29 @@ PUBLISHED = Gr1Size(  # CALVIN: two cameras, ten steps, one action
 )
 
 
-def gr1(size: Gr1Size = NANO) -> Recipe:
+def gr1(size: sizes.ForesightSize = NANO) -> Recipe:
     """GR-1 at one of its sizes."""
-    asked: dict[Literal["action", "video"], CodecSpec | None] = {"action": size.action, "video": size.video}
-    per_step = {name: codec.num_tokens("noised") // size.tower.num_steps for name, codec in asked.items() if codec}
-    tokens = {"text": 1, "state": 1, "image": size.image.per_step, **per_step}
     learned = {
         "action": Regress(error="smooth", binary=size.action.binary if size.action else 0),
         "video": Regress(error="squared", weight=float(len(size.video.cameras)) if size.video else 1.0),
     }
     queries = tuple(
         Stream(name=name, carries=name, codec=codec, tower="policy", views=(NOISED,), objective=learned[name])
-        for name, codec in asked.items()
-        if codec
+        for name, codec in size.asked.items()
     )
     return Recipe(
         name="gr1",
         paper="Wu et al. 2024, arXiv 2312.13139",
         stage=Stage(
             name="policy",
-            streams=(
-                Stream(name="text", carries="text", codec=size.text, tower="policy"),
-                Stream(name="state", carries="state", codec=size.state, tower="policy"),
-                Stream(name="image", carries="image", codec=size.image, tower="policy"),
-                *queries,
+            streams=(*size.observed(), *queries),
+            edges=(
+                *in_order(),
+                *(edge for stream in queries for edge in reads(stream.name, *sizes.OBSERVED, when="upto")),
             ),
-            edges=(*in_order(), *(edge for stream in queries for edge in reads(stream.name, *OBSERVED, when="upto"))),
             towers=(Tower(name="policy", spec=size.tower),),
             schedule=(Predict(streams=("action",)),),
-            clock=Clock(block_s=size.image.steps.apart_s, tokens_per_block=tuple(tokens.items())),
+            clock=size.clock(),
         ),
         phases=(Phase(name="full", trains=("policy",), losses=tuple(stream.name for stream in queries)),),
         axes=Axes(paradigm="joint_prediction", architecture="monolithic", integration="tokens"),
@@ -110,8 +82,8 @@ def gr1(size: Gr1Size = NANO) -> Recipe:
 def in_order() -> tuple[Edge, ...]:
     """Token by token through the whole window: a step's tokens read those before them in it, and all past steps."""
     found = []
-    for place, dst in enumerate(OBSERVED):
-        found += reads(dst, *OBSERVED[:place], when="upto")
-        found += reads(dst, *OBSERVED[place + 1 :], when="past")
+    for place, dst in enumerate(sizes.OBSERVED):
+        found += reads(dst, *sizes.OBSERVED[:place], when="upto")
+        found += reads(dst, *sizes.OBSERVED[place + 1 :], when="past")
         found.append(Edge(dst=dst, src=dst, when="causal"))
     return tuple(found)
