@@ -37,6 +37,9 @@ def fresh(recipe: Recipe) -> StreamPolicy:
         if isinstance(module, AdaptiveNorm):
             module.told.weight.normal_(std=0.1, generator=generator)
             module.told.bias.normal_(std=0.3, generator=generator)
+    for name, weight in policy.net.named_parameters():
+        if ".modulators." in name:
+            weight.normal_(std=0.1, generator=generator)
     return policy
 
 

@@ -28,6 +28,7 @@ from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.motion import MotionClip, MotionClipCodec, MotionCodeCodec, MotionCodes
+from crossroads.codecs.picture_vectors import PictureVectorCodec, PictureVectors
 from crossroads.codecs.pixels import PatchCodec, Patches, ShuffledPatches
 from crossroads.codecs.prompt import PromptCodec, PromptTokens
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
@@ -37,6 +38,7 @@ from crossroads.codecs.scene import SceneCodec, SceneFeatures
 from crossroads.codecs.sentence import SentenceCodec, SentenceTokens
 from crossroads.codecs.slices import ActionSlices, BlankTokens, SliceCodec
 from crossroads.codecs.slots import CameraSlots, SlotCodec
+from crossroads.codecs.stacked_latents import StackedCodec, StackedLatents
 from crossroads.codecs.state import EmbodiedState, StateCodec, StateToken
 from crossroads.codecs.subtask import SubtaskCodec, SubtaskTokens
 from crossroads.codecs.text import TextCodec, TextTokens
@@ -48,6 +50,7 @@ from crossroads.recipe import Recipe
 from crossroads.space import ActionSpace, Statistics
 from crossroads.stage import Stage
 from crossroads.towers.cosmos import Cosmos, CosmosBlock, CosmosFrame
+from crossroads.towers.dit import Dit, DitBlock, DitFrame
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
 from crossroads.towers.given import Given, GivenFrame
 from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead, GrootN1Head
@@ -74,6 +77,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     MotionClip: MotionClipCodec,
     MotionCodes: MotionCodeCodec,
     Patches: PatchCodec,
+    PictureVectors: PictureVectorCodec,
     PromptTokens: PromptCodec,
     ReasonFeatures: ReasonCodec,
     ResampledImages: ResampledCodec,
@@ -86,6 +90,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     TextFeatures: TextFeatureCodec,
     TextTokens: TextCodec,
     ValueFrame: ValueFrameCodec,
+    StackedLatents: StackedCodec,
     VideoLatents: LatentCodec,
 }
 THROUGH = (ActionFrame, DiscreteActions, StateFrame, SubtaskTokens, ValueFrame)
@@ -93,6 +98,7 @@ THROUGH = (ActionFrame, DiscreteActions, StateFrame, SubtaskTokens, ValueFrame)
 TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
     Adapter: (AdapterFrame, PlainBlock),
     Cosmos: (CosmosFrame, CosmosBlock),
+    Dit: (DitFrame, DitBlock),
     Gemma: (GemmaFrame, GemmaBlock),
     Given: (GivenFrame, nn.Identity),
     Gpt: (GptFrame, GptBlock),

@@ -52,6 +52,7 @@ def check(recipe: Checked) -> None:
     _check_cuts(recipe, layout)
     _check_coupled(recipe, layout)
     _check_told(recipe, layout)
+    _check_heard(recipe, layout)
     check_schedule(recipe, layout)
     _check_phases(recipe, layout, towers)
     _check_posteriors(recipe, layout)
@@ -262,6 +263,26 @@ def _check_told(recipe: Checked, layout: Layout) -> None:
         own, teller = (layout.clock.num_blocks(name, streams[name].codec.num_tokens(view)) for name, view in views)
         if teller not in (1, own):
             refuse(recipe, place, f"a stream of one block or {own}", f"{stream.told} of {teller}", ())
+
+
+def _check_heard(recipe: Checked, layout: Layout) -> None:
+    """What is heard has one level for all its tokens and is read, so that it is there; a tower hears one thing."""
+    streams = {stream.name: stream for stream in recipe.stage.streams}
+    by_tower: dict[str, tuple[str, ...]] = {}
+    for stream in streams.values():
+        place = f"stream {stream.name}, hears"
+        for name in stream.hears:
+            levelled = [n for n, other in streams.items() if isinstance(other.objective, Flow | Diffusion)]
+            if name not in levelled:
+                refuse(recipe, place, "streams with a Flow or Diffusion objective", repr(name), levelled)
+            if layout.clock.num_levels(name, streams[name].codec.num_tokens("noised")) > 1 or _delays(streams[name]):
+                refuse(recipe, place, "streams with one level for all tokens", repr(name), ())
+        for view in stream.views:
+            group = stream.group(view.kind)
+            if stream.hears and not set(layout.heard(group)) <= layout.needed([group]):
+                refuse(recipe, place, f"streams that {group} reads, itself or through others", str(stream.hears), ())
+        if by_tower.setdefault(stream.tower, stream.hears) != stream.hears:
+            refuse(recipe, place, f"the same of all streams of tower {stream.tower}", str(stream.hears), ())
 
 
 def _check_phases(recipe: Checked, layout: Layout, towers: Mapping[str, Tower]) -> None:

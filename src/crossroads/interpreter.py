@@ -123,7 +123,8 @@ class Interpreter:
             level = kept.level(level)
         valid = {other: latent.valid for other, latent in self.latents.items()}
         start, _ = self._block(name) or (0, 0)
-        return self.net.embed(name, self.latents[name].shown, level, valid, offset=start)
+        heard = {other: torch.full_like(level[:, :1], self.levels[other]) for other in self.net.layout.heard(name)}
+        return self.net.embed(name, self.latents[name].shown, level, valid, offset=start, levels=heard)
 
     def _block(self, name: str) -> tuple[int, int] | None:
         """The first token and the number of tokens of a group that this call is about; None for all of them."""

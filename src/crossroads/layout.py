@@ -138,9 +138,14 @@ class Layout:
         found = {group.stream.name: other for other, group in self.groups.items() if group.view.kind == "noised"}
         return found[stream] if stream is not None and self.groups[name].view.kind == "now" else None
 
+    def heard(self, name: str) -> tuple[str, ...]:
+        """The groups whose noise levels a group hears beside its own, in order."""
+        found = {group.stream.name: other for other, group in self.groups.items() if group.view.kind == "noised"}
+        return tuple(found[stream] for stream in self.groups[name].stream.hears)
+
     def _told_by(self, groups: set[str]) -> set[str]:
-        """The observed groups that are told the level of one of some groups, whose values change with it."""
-        return {name for name in self.groups if self.teller(name) in groups}
+        """The groups that are told the level of one of some groups, whose values change with it."""
+        return {name for name in self.groups if self.teller(name) in groups or groups & set(self.heard(name))}
 
     def mask(
         self, edge: Edge, num_queries: int, num_keys: int, offset: int = 0, start: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from crossroads.codecs.banks import BankedLinear
 from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.spec import Codec, Latent
+from crossroads.codecs.stacked_latents import StackedCodec
 from crossroads.layout import Layout
 from crossroads.noise import per_token
 from crossroads.streams import Group
@@ -63,7 +65,7 @@ class StreamNet(nn.Module):
     def beside(self, name: str, obs: Observation, start: int, num: int) -> Tensor | None:
         """What enters beside ``num`` noised tokens from number ``start`` on; most codecs have nothing of the kind."""
         codec = self.codec(name)
-        return codec.beside(obs.images, "noised", start, num) if isinstance(codec, LatentCodec) else None
+        return codec.beside(obs.images, "noised", start, num) if isinstance(codec, LatentCodec | StackedCodec) else None
 
     def place(
         self, name: str, num_tokens: int, valid: Mapping[str, Bool[Tensor, "b n"]], offset: int = 0, start: int = 0
@@ -91,16 +93,25 @@ class StreamNet(nn.Module):
         level: Float[Tensor, "b l"],
         valid: Mapping[str, Bool[Tensor, "b n"]],
         offset: int = 0,
+        levels: Mapping[str, Float[Tensor, "b k"]] = MappingProxyType({}),
     ) -> GroupInput:
         """A group's latent as placed tokens, at one level, one per block of equal size or one per token. ``valid``
-        holds every present group's validity, its own included.
+        holds every present group's validity, its own included, and ``levels`` those of the groups that it hears.
 
         ``offset``: tokens of the group that come before these. They are cached, and then among ``valid``; or else they
         are not there at all, as the blocks behind the one that is being denoised."""
         tokens = self.codec(name).embed(latent, per_token(level, latent.shape[1]))
         known = valid[name].shape[1] - tokens.shape[1]
         places = self.place(name, tokens.shape[1], valid, known, offset - known)
-        return GroupInput(tokens=tokens, level=level, valid=valid[name][:, known:], places=places, start=offset - known)
+        heard = [levels[other][:, :1] for other in self.layout.heard(name)]
+        return GroupInput(
+            tokens=tokens,
+            level=level,
+            valid=valid[name][:, known:],
+            places=places,
+            start=offset - known,
+            heard=torch.cat(heard, dim=1) if heard else None,
+        )
 
     def forward(self, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]) -> dict[str, GroupState]:
         """Run the groups in ``inputs``, reading others from ``states``; returns the new states of the inputs."""

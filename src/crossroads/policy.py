@@ -23,7 +23,6 @@ from crossroads.codecs.frames import ActionFrameCodec
 from crossroads.codecs.latents import LatentEnds
 from crossroads.codecs.slices import SliceCodec
 from crossroads.codecs.spec import Latent, NeverTrained
-from crossroads.codecs.video_autoencoder import TIME_FACTOR
 from crossroads.errors import InputError
 from crossroads.history import History, continued, looking_back
 from crossroads.interpreter import Interpreter, Settled
@@ -204,7 +203,9 @@ class StreamPolicy(nn.Module):
         """The named groups embedded and placed; ``valid`` adds the validity of groups that are cached."""
         known = {**valid, **{name: latent.valid for name, latent in prepared.latents.items()}}
         return {
-            name: self.net.embed(name, prepared.latents[name].shown, prepared.levels[name], known)
+            name: self.net.embed(
+                name, prepared.latents[name].shown, prepared.levels[name], known, levels=prepared.levels
+            )
             for name in sorted(names)
         }
 
@@ -370,7 +371,5 @@ class StreamPolicy(nn.Module):
             if isinstance(codec, LatentEnds):
                 stream = self.recipe.stage.stream(name)
                 before = [settled.observed[g] for g in map(stream.group, ("now", "clean")) if g in settled.observed]
-                whole = codec.decode(latent, torch.cat([found.values for found in before], dim=1))
-                num = TIME_FACTOR * latent.shape[1] // codec.spec.num_tokens("now")
-                return {camera: frames[:, -num:] for camera, frames in whole.items()}
+                return codec.shown(latent, [found.values for found in before])
         return {}

@@ -120,6 +120,9 @@ class Stream:
     """Name of the stream whose noise level the towers are told for this one's observed tokens, block by block."""
     labelled_by: str | None = None
     """Name of the stream whose model makes this one's targets of frames (latent actions of video without actions)."""
+    hears: tuple[str, ...] = ()
+    """Streams whose noise levels the tower is told beside those of its own tokens, in this order (UWM, arXiv
+    2504.02792: both of its levels at every token; mimic-video, arXiv 2512.15692: the video's beside the action's)."""
 
     @property
     def principal(self) -> ViewKind:

@@ -36,3 +36,12 @@ def test_what_stands_beside_the_pictures_starts_as_the_pictures_do() -> None:
     pairs = {key: key.replace("beside_", "") for key in weights if "beside_" in key}
     assert len(pairs) == 6
     assert all(torch.equal(weights[key], weights[pictures]) for key, pictures in pairs.items())
+
+
+def test_frames_under_a_tower_without_a_backbone_take_the_shipped_autoencoder_and_nothing_else() -> None:
+    policy, shipped = build(RECIPES["uwm"](), ROBOT, seed=0), build(RECIPES["nano_video"](), ROBOT, seed=0)
+    before = {key: value.clone() for key, value in policy.net.state_dict().items()}
+    assert load_backbones(policy) == load_backbones(shipped)
+    start, wanted = "codecs.video.autoencoder.", shipped.net.state_dict()
+    for key, value in policy.net.state_dict().items():
+        assert torch.equal(value, wanted[key] if key.startswith(start) else before[key])

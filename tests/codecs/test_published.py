@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from einops import rearrange
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from wan_twin import FORMS, TINY, WanForm, tiny_wan
 
+from crossroads.codecs.image_autoencoder import ImageAutoencoder, ImageAutoencoderNet
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.published import text_encoder, tokeniser
 from crossroads.codecs.published_text import PretrainedVocabulary, TextFeatureCodec, TextFeatures
@@ -189,3 +191,50 @@ def test_the_cost_of_an_unpublished_form_is_refused_not_guessed() -> None:
     for ask in (spec.num_parameters, lambda: spec.encode_flops(1, (32, 32)), lambda: spec.decode_flops(1, (32, 32))):
         with pytest.raises(InputError, match=r"16 channels at 8x in space or 48 channels at 16x.*got 16 at 16x"):
             ask()
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")
+def test_an_image_autoencoder_is_diffusers_own_with_latents_scaled(tmp_path: Path) -> None:
+    diffusers = pytest.importorskip("diffusers", reason="needs crossroads[backbones]")
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    net = diffusers.AutoencoderKL(
+        **blocks, block_out_channels=(8, 8, 8, 8), norm_num_groups=4, scaling_factor=0.3, sample_size=16
+    ).eval()
+    net.save_pretrained(tmp_path / "vae")
+    ours = ImageAutoencoderNet(ImageAutoencoder(source=str(tmp_path), subfolder="vae"))
+    pixels = torch.rand(2, 3, 16, 24, 3) * 2 - 1
+    z = ours.encode(pixels)
+    assert z.shape == (2, 3, 2, 3, 4)
+    with torch.no_grad():
+        alone = net.encode(pixels[1, 2].permute(2, 0, 1)[None]).latent_dist.mode()[0] * 0.3
+        torch.testing.assert_close(z[1, 2], alone.permute(1, 2, 0), atol=1e-5, rtol=1e-4)
+        shown = net.decode(alone[None] / 0.3).sample[0].permute(1, 2, 0)
+        torch.testing.assert_close(ours.decode(z)[1, 2], shown, atol=1e-4, rtol=1e-4)
+    assert not ours.state_dict()
+    assert len(ours.identity()) == 64
+    with pytest.raises(InputError, match="5 channels at 8x"):
+        ImageAutoencoderNet(ImageAutoencoder(source=str(tmp_path), subfolder="vae", channels=5)).encode(pixels)
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")
+def test_the_cost_of_stable_diffusions_autoencoder_is_what_the_flop_counter_says() -> None:
+    diffusers = pytest.importorskip("diffusers", reason="needs crossroads[backbones]")
+    spec = ImageAutoencoder(source="none")
+    with torch.device("meta"):
+        net = diffusers.AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+        ).eval()
+        frames, z = torch.zeros(2, 3, 64, 32), torch.zeros(2, 4, 8, 4)
+    assert sum(weight.numel() for weight in net.parameters()) == spec.num_parameters()
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as encoding:
+        net.encode(frames)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as decoding:
+        net.decode(z)
+    assert encoding.get_total_flops() == spec.encode_flops(2, (64, 32))
+    assert decoding.get_total_flops() == spec.decode_flops(2, (64, 32))

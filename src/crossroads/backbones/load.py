@@ -10,17 +10,22 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from crossroads.codecs.latents import LatentEnds
+from crossroads.codecs.video_autoencoder import NanoAutoencoderNet
 from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
 from crossroads.space import Normaliser
 
 SHIPPED = Path(__file__).parent
+AUTOENCODER = "nano_video"
+"""The backbone that comes with the embedded autoencoder."""
 BESIDE = "beside_"
 """Weights of what stands beside the pictures start as those of the pictures (LingBot-VA, ``deepcopy`` in its code)."""
 
 
 def load_backbones(policy: StreamPolicy, folder: Path = SHIPPED) -> dict[str, str]:
-    """Fill every tower that names a backbone (and its streams' codecs); returns the hash of each file used.
+    """Fill every tower that names a backbone (and its streams' codecs), and the embedded autoencoder of every other
+    stream of frames, which no phase trains; returns the hash of each file used.
 
     Raises:
         InputError: a file is missing, or holds a weight that the recipe lacks, or lacks one that it needs.
@@ -29,7 +34,22 @@ def load_backbones(policy: StreamPolicy, folder: Path = SHIPPED) -> dict[str, st
     for tower in policy.recipe.stage.towers:
         if tower.backbone:
             wanted.setdefault(tower.backbone, []).append(tower.name)
-    return {name: _load(policy, folder, name, towers) for name, towers in sorted(wanted.items())}
+    found = {name: _load(policy, folder, name, towers) for name, towers in sorted(wanted.items())}
+    filled = {name for towers in wanted.values() for name in towers}
+    alone = [
+        codec.autoencoder
+        for stream in policy.recipe.stage.streams
+        if stream.tower not in filled and isinstance(codec := policy.net.own_codec(stream.name), LatentEnds)
+    ]
+    autoencoders = [net for net in alone if isinstance(net, NanoAutoencoderNet)]
+    if autoencoders:
+        paths = _shards(folder, AUTOENCODER)
+        start, stored = "codecs.video.autoencoder.", _stored(paths)
+        own = {key.removeprefix(start): value for key, value in stored.items() if key.startswith(start)}
+        for net in autoencoders:
+            net.load_state_dict(own)
+        found[AUTOENCODER] = _hash(paths)
+    return found
 
 
 def load_weights_of(policy: StreamPolicy, folder: Path) -> str:
@@ -38,6 +58,12 @@ def load_weights_of(policy: StreamPolicy, folder: Path) -> str:
 
 
 def _load(policy: StreamPolicy, folder: Path, name: str, towers: list[str]) -> str:
+    shards = _shards(folder, name)
+    put(policy, f"{folder}", _stored(shards), towers)
+    return _hash(shards)
+
+
+def _shards(folder: Path, name: str) -> list[Path]:
     shards = sorted(folder.glob(f"{name}-*-of-*.safetensors"))
     if not shards or len(shards) != int(shards[0].stem[-5:]):
         raise InputError(
@@ -46,7 +72,14 @@ def _load(policy: StreamPolicy, folder: Path, name: str, towers: list[str]) -> s
             got=", ".join(path.name for path in shards) or "no file",
             do="Run `make backbones`.",
         )
-    put(policy, f"{folder}", {key: value for path in shards for key, value in load_file(path).items()}, towers)
+    return shards
+
+
+def _stored(shards: list[Path]) -> dict[str, Tensor]:
+    return {key: value for path in shards for key, value in load_file(path).items()}
+
+
+def _hash(shards: list[Path]) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in shards)).hexdigest()[:16]
 
 

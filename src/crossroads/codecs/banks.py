@@ -52,13 +52,15 @@ class BankedLinear(nn.Module):
         return torch.baddbmm(self.bias[bank].unsqueeze(1), x, self.weight[bank])
 
 
-Activation = Literal["gelu", "silu", "relu"]
+Activation = Literal["gelu", "silu", "relu", "mish"]
 ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "silu": functional.silu,
     "relu": functional.relu,
+    "mish": functional.mish,
 }
-"""Between the layers of an end: exact GELU (GigaWorld), SiLU (Motus) or ReLU (GR00T N1, DreamZero)."""
+"""Between the layers of an end: exact GELU (GigaWorld), SiLU (Motus) ReLU (GR00T N1, DreamZero) or Mish
+(UWM, Diffusion Policy)."""
 
 
 def make_end(

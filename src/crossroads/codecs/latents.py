@@ -17,6 +17,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from crossroads.codecs.image_autoencoder import ImageAutoencoder, ImageAutoencoderNet
 from crossroads.codecs.spec import Latent
 from crossroads.codecs.streaming import EncoderState, encode_stream
 from crossroads.codecs.tiling import Autoencoder, Tiled, TiledAutoencoder
@@ -152,7 +153,7 @@ class LatentSpec(Protocol):
     """What the maps between latent frames and a tower need to know."""
 
     @property
-    def autoencoder(self) -> NanoAutoencoder | WanAutoencoder | TiledAutoencoder: ...
+    def autoencoder(self) -> NanoAutoencoder | WanAutoencoder | TiledAutoencoder | ImageAutoencoder: ...
 
     @property
     def patch(self) -> int: ...
@@ -175,6 +176,15 @@ class LatentSpec(Protocol):
     def num_tokens(self, view: ViewKind) -> int: ...
 
 
+def autoencoder_of(
+    spec: NanoAutoencoder | WanAutoencoder | ImageAutoencoder,
+) -> NanoAutoencoderNet | WanAutoencoderNet | ImageAutoencoderNet:
+    """The module of an autoencoder."""
+    if isinstance(spec, ImageAutoencoder):
+        return ImageAutoencoderNet(spec)
+    return NanoAutoencoderNet(spec) if isinstance(spec, NanoAutoencoder) else WanAutoencoderNet(spec)
+
+
 class LatentEnds(nn.Module):
     """Pictures to latent frames to tokens and back; the autoencoder is never trained through it."""
 
@@ -182,7 +192,7 @@ class LatentEnds(nn.Module):
         super().__init__()
         self.spec = spec
         whole = spec.autoencoder.whole if isinstance(spec.autoencoder, TiledAutoencoder) else spec.autoencoder
-        self.autoencoder = NanoAutoencoderNet(whole) if isinstance(whole, NanoAutoencoder) else WanAutoencoderNet(whole)
+        self.autoencoder = autoencoder_of(whole)
         self.enter = nn.Linear(spec.enter_size, width, bias=not spec.marked)
         self.leave = nn.Linear(width, spec.patch_size, bias=not spec.marked)
 
@@ -190,11 +200,18 @@ class LatentEnds(nn.Module):
     def coder(self) -> Autoencoder:
         """The autoencoder as it is run: on whole pictures, or on tiles of them."""
         spec = self.spec.autoencoder
+        assert not isinstance(self.autoencoder, ImageAutoencoderNet), "frames that are encoded one by one"
         return Tiled(net=self.autoencoder, spec=spec) if isinstance(spec, TiledAutoencoder) else self.autoencoder
 
     def decode(self, latent: Float[Tensor, "b n c"], now: Float[Tensor, "b m c"]) -> dict[str, Tensor]:
         """Future pictures by camera."""
         raise NotImplementedError  # abstract
+
+    def shown(self, latent: Float[Tensor, "b n c"], before: list[Tensor]) -> dict[str, Tensor]:
+        """The frames of a settled latent by camera; ``before``: the latents of the frames before it."""
+        whole = self.decode(latent, torch.cat(before, dim=1))
+        num = TIME_FACTOR * latent.shape[1] // self.spec.num_tokens("now")
+        return {camera: frames[:, -num:] for camera, frames in whole.items()}
 
     def _tokens(self, z: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b n c2"]:
         return rearrange(z, "b t (h p) (w q) c -> b (t h w) (p q c)", p=self.spec.patch, q=self.spec.patch)

@@ -150,3 +150,13 @@ def video_autoencoder(source: str, subfolder: str) -> Any:
 
         model = AutoencoderKLWan.from_pretrained(source, subfolder=subfolder)
     return model.eval().requires_grad_(False)
+
+
+@cache
+def image_autoencoder(source: str, subfolder: str) -> Any:
+    """The autoencoder of a published image diffusion model."""
+    with _loading("diffusers", "image autoencoder", source, subfolder):
+        from diffusers import AutoencoderKL  # pyright: ignore[reportMissingImports, reportPrivateImportUsage]
+
+        model = AutoencoderKL.from_pretrained(source, subfolder=subfolder or None)
+    return model.eval().requires_grad_(False)

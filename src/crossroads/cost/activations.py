@@ -21,17 +21,20 @@ from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
 from crossroads.codecs.fused_pixels import VisionTower
 from crossroads.codecs.gripper_state import GripperState
 from crossroads.codecs.latents import VideoLatents
+from crossroads.codecs.picture_vectors import PictureVectors
 from crossroads.codecs.pixels import Patches
 from crossroads.codecs.resampled import ResampledImages
 from crossroads.codecs.sentence import SentenceTokens
 from crossroads.codecs.slices import ActionSlices
 from crossroads.codecs.slots import CameraSlots
+from crossroads.codecs.stacked_latents import StackedLatents
 from crossroads.codecs.state import StateToken
 from crossroads.codecs.text import TextTokens
 from crossroads.cost.flops import Work
 from crossroads.errors import InputError
 from crossroads.stage import Phase
 from crossroads.towers.cosmos import Cosmos
+from crossroads.towers.dit import Dit
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given
 from crossroads.towers.groot import GrootHead, GrootN1Head
@@ -181,6 +184,13 @@ def _gemma_layer(spec: Gemma, given: Pass) -> Kept:
     return kept + Kept(narrow=n * (8 * w if told else 2 * w), wide=n * 2 * w if told else 0)
 
 
+def _dit_layer(spec: Dit, given: Pass) -> Kept:
+    """Two modulated layer norms and their outputs before the gates."""
+    w, n = spec.width, given.num_tokens
+    told = 6 * w if not spec.num_levels and given.num_levels > 1 else 0
+    return Kept(narrow=n * (4 * w + told + 3 * w + 2 * spec.mlp), wide=n * 4 * w)
+
+
 def _plain_layer(spec: Plain, given: Pass) -> Kept:
     w, n = spec.width, given.num_tokens
     return Kept(narrow=n * (2 * w + 3 * w + 2 * spec.mlp), wide=n * 2 * w)
@@ -215,6 +225,7 @@ def _given_layer(spec: Given, given: Pass) -> Kept:
 _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     Adapter: _plain_layer,
     Cosmos: _cosmos_layer,
+    Dit: _dit_layer,
     Gemma: _gemma_layer,
     Given: _given_layer,
     Gpt: _plain_layer,
@@ -233,7 +244,7 @@ def _frame(spec: Any, given: Pass) -> Kept:
     w, n = spec.width, given.num_tokens
     if isinstance(spec, Wan):
         return Kept(narrow=given.num_context * 3 * w, wide=n * 3 * w if spec.modulated_head else 0)
-    if isinstance(spec, Cosmos | GrootHead):
+    if isinstance(spec, Cosmos | Dit | GrootHead):
         return Kept(wide=n * 3 * w)
     if isinstance(spec, MotusExpert):
         return Kept(wide=n * 3 * w if spec.acts else 0)
@@ -256,15 +267,28 @@ def _embedding(name: str, work: Work) -> Kept:
         return Kept(narrow=num * codec.source.width)
     if isinstance(codec, GripperState):
         return Kept(narrow=num * (codec.num_state + 1 + 2 * width))
+    if isinstance(codec, PictureVectors):
+        return _maps(codec)
     if isinstance(codec, StateToken):
         return Kept(narrow=num * (codec.num_state + 2 * sum(codec.hidden)))
     if isinstance(codec, ActionTokens):
         return Kept(narrow=num * (codec.action_size + (4 * width if codec.level_in_codec else 0)))
-    if isinstance(codec, VideoLatents | CameraSlots):
+    if isinstance(codec, VideoLatents | CameraSlots | StackedLatents):
         return Kept(narrow=num * codec.patch_size)
     if isinstance(codec, ActionFrame | StateFrame | ValueFrame):
         return Kept(narrow=num * codec.frame.patch_size)
     return Kept()
+
+
+def _maps(codec: PictureVectors) -> Kept:
+    """What each norm was given and each rectifier and the pool gave, and which places the pool took (whole numbers of 8
+    bytes)."""
+    first, *rest = codec.network.convolutions(codec.image_hw)
+    pooled = first.outputs * rest[0].read
+    given = sum(part.outputs * part.made for part in (first, *rest))
+    rectified = sum(part.outputs * part.made for part in (first, *(part for part in rest if part.kernel > 1)))
+    kept = Kept(narrow=first.inputs * first.read + given + rectified + pooled, wide=2 * pooled)
+    return kept.times(len(codec.cameras))
 
 
 def _vision_layer(codec: Patches) -> Kept:

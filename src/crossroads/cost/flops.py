@@ -13,6 +13,7 @@ from functools import cached_property
 
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.slots import CameraSlots
+from crossroads.codecs.stacked_latents import StackedLatents
 from crossroads.cost.passes import LegGroups, legs_of, observed
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
@@ -22,6 +23,7 @@ from crossroads.schedule import Decode, moved
 from crossroads.stage import Phase, Stage
 from crossroads.streams import Edge, Group, linear_flops, linear_parameters
 from crossroads.towers.cosmos import Cosmos
+from crossroads.towers.dit import Dit
 from crossroads.towers.groot import GrootHead
 from crossroads.towers.llama import SmolExpert
 from crossroads.towers.spec import TowerSpec
@@ -101,7 +103,7 @@ def parameters(recipe: Recipe) -> Parameters:
         if stream.shares is None:
             part = f"codecs.{stream.name}"
             parts[part], owner[part] = stream.codec.num_parameters(specs[stream.tower].width), stream.tower
-        if isinstance(stream.codec, VideoLatents | CameraSlots) and stream.shares is None:
+        if isinstance(stream.codec, VideoLatents | CameraSlots | StackedLatents) and stream.shares is None:
             parts[f"autoencoders.{stream.name}"] = stream.codec.autoencoder.num_parameters()
     for name in specs:
         if told := Work(stage=stage).modulators(name):
@@ -264,6 +266,8 @@ class Work:
         num_levels = sum(self.num_levels(name) for name in names)
         if isinstance(spec, GrootHead):
             total += spec.modulation_flops(num_levels)
+        if isinstance(spec, Dit):
+            total += spec.end_flops(sum(queries.values()))
         for layer in range(max(1, spec.geometry.depth)):
             across, context = self.layout.across(tower, layer), self.context(tower, layer)
             if across not in conditions:

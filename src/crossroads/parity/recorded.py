@@ -95,7 +95,7 @@ def embedded(
     def level(name: str) -> Tensor:
         return levels.get(name, levels.get(net.layout.teller(name) or name, zero))
 
-    return {name: net.embed(name, latents[name].shown, level(name), valid) for name in sorted(names)}
+    return {name: net.embed(name, latents[name].shown, level(name), valid, levels=levels) for name in sorted(names)}
 
 
 def interpreter(net: StreamNet, observed: Mapping[str, Latent], noise: Mapping[str, Latent]) -> Interpreter:

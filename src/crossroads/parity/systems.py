@@ -27,6 +27,7 @@ from crossroads.parity import (
     schedules,
     seer,
     smolvla,
+    uwm,
     wan_block,
 )
 from crossroads.parity.case import GoldenCase
@@ -54,6 +55,7 @@ SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     "schedules": schedules.run,
     "seer": seer.run,
     "smolvla": smolvla.run,
+    "uwm": uwm.run,
     "wan_block": wan_block.run,
 }
 

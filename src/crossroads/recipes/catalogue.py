@@ -17,6 +17,7 @@ from crossroads.recipes import (
     lingbot_va_sizes,
     motus_sizes,
     pi05_sizes,
+    uwm_sizes,
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import gr1 as gr1_sizes
@@ -47,6 +48,7 @@ from crossroads.recipes.pi0_fast import pi0_fast
 from crossroads.recipes.pi05 import pi05
 from crossroads.recipes.seer import seer, seer_auxiliary
 from crossroads.recipes.smolvla import smolvla
+from crossroads.recipes.uwm import uwm
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "baseline_ki": baseline_ki,
@@ -78,6 +80,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "seer": seer,
     "seer_auxiliary": seer_auxiliary,
     "smolvla": smolvla,
+    "uwm": uwm,
 }
 """At nano size."""
 
@@ -106,6 +109,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "seer": partial(seer, seer_sizes.PUBLISHED),
     "seer_auxiliary": partial(seer_auxiliary, seer_sizes.PUBLISHED),
     "smolvla": partial(smolvla, smolvla_sizes.PUBLISHED),
+    "uwm": partial(uwm, uwm_sizes.PUBLISHED),
 }
 """At the size of the publication; backbones and controls of our own have none."""
 

@@ -24,6 +24,7 @@ class GroupInput:
     """A group's embedded tokens, their levels (each for as many tokens as the others) and which are real.
 
     ``start``: the number of the first token of the group that is there, cached or run; those before it are gone.
+    ``heard``: levels of other streams that the tower is told as well.
     """
 
     tokens: Float[Tensor, "b n w"]
@@ -31,6 +32,7 @@ class GroupInput:
     valid: Bool[Tensor, "b n"]
     places: Places
     start: int = 0
+    heard: Float[Tensor, "b o"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,13 +234,14 @@ class Joint(nn.Module):
             grid=torch.cat([part.places.grid for part in parts], dim=0),
         )
         level = torch.cat([part.level for part in parts], dim=1)
+        heard = () if parts[0].heard is None else (parts[0].heard,)
         found: dict[tuple[Edge, ...], object] = {}
         told = []
         for layer in range(max(1, self.geometry.depth)):  # a tower without layers is still told once
             across = self.layout.across(tower, layer)
             if across not in found:
                 contexts, modulation = self._contexts(across, states), self._modulation(tower, across, states)
-                found[across] = self.frames[tower].condition(level, tuple(counts), places, contexts, modulation)  # pyright: ignore[reportCallIssue]
+                found[across] = self.frames[tower].condition(level, tuple(counts), places, contexts, modulation, *heard)  # pyright: ignore[reportCallIssue]
             told.append(found[across])
         return told
 

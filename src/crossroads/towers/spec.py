@@ -93,7 +93,8 @@ class Frame(Protocol):
     """The part of a tower outside its layers.
 
     ``level`` is ``b g``: one level for each run of ``counts[g]`` tokens, so that a level shared by a whole group is
-    embedded once and not once per token.
+    embedded once and not once per token. The frame of a tower whose streams hear others is given their levels, ``b o``,
+    as one more argument.
     """
 
     def condition(
