@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from crossroads.axes import computed
 from crossroads.build import build, fit_normalisers
+from crossroads.codecs.blank_actions import BlankActions
 from crossroads.cost.flops import flops, parameters
 from crossroads.cost.show import show
 from crossroads.interpreter import Interpreter
@@ -32,7 +33,7 @@ from crossroads.objectives import Regress, TokenCE
 from crossroads.policy import StreamPolicy
 from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import RECIPES
-from crossroads.schedule import Decode, moved
+from crossroads.schedule import Decode, Draw, moved
 from crossroads.stage import Phase
 from crossroads.towers.attend import Dense, Flex, Sdpa
 
@@ -175,6 +176,9 @@ def may_be_idle(recipe: Recipe, phase: Phase, parameter: str) -> bool:
         return True
     if parameter.endswith(".enter.weight"):  # the queries of a regression are zeros: only their bias learns
         return isinstance(recipe.stage.stream(parameter.split(".")[2]).objective, Regress)
+    if ".layers.0." in parameter and parameter.endswith(".qkv.weight"):
+        # what enters as zeros is one value for all to read: queries and keys of the first layer move nothing
+        return any(isinstance(s.codec, BlankActions) for s in recipe.stage.streams if s.tower == tower)
     if tower in answered or ".codecs." in parameter:
         return False
     depth = next(part.spec.geometry.depth for part in recipe.stage.towers if part.name == tower)
@@ -305,8 +309,11 @@ def test_save_and_load_are_exact(name: str, tmp_path: Path) -> None:
     before = other.settle(obs, generator=seeded()).streams
     other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     loaded, kept = other.settle(obs, generator=seeded()).streams, policy.settle(obs, generator=seeded()).streams
+    fixed = {leg.stream for leg in policy.recipe.stage.schedule if isinstance(leg, Draw) and not leg.sampled}
     for stream, value in kept.items():
         assert torch.equal(loaded[stream], value)
+        if stream in fixed:  # without a prior the likeliest plan is zero
+            continue
         assert value.shape != before[stream].shape or not torch.equal(before[stream], value)
 
 

@@ -23,7 +23,7 @@ def imagines(recipe: Recipe) -> bool:
 def _paradigm(recipe: Recipe) -> Paradigm:
     stage = recipe.stage
     future = {stream.name for stream in stage.streams if stream.carries == "video" and stream.objective is not None}
-    action = {stream.name for stream in stage.streams if stream.carries == "action"}
+    action = {stream.name for stream in stage.streams if stream.carries == "action" and stream.objective is not None}
     if not future:
         return "no_future"
     read = [stage.layout.groups[name] for name in stage.layout.needed(sorted(action))]
@@ -58,11 +58,12 @@ def _architecture(recipe: Recipe) -> Architecture:
 
 
 def _integration(recipe: Recipe) -> Integration:
-    actions = [stream for stream in recipe.stage.streams if stream.carries == "action"]
+    actions = [stream for stream in recipe.stage.streams if stream.carries == "action" and stream.objective is not None]
     if not actions:
         return "none"
     kinds: dict[str, Integration] = {
         **{"ActionQueries": "tokens", "ActionTokens": "tokens", "ActionSlices": "tokens", "DiscreteActions": "tokens"},
+        "BlankActions": "tokens",
         **{"ActionFrame": "image", "ActionLatent": "latent"},
     }
     return kinds[type(actions[0].codec).__name__]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crossroads.codecs.action_queries import ActionQueries, ActionQueryCodec
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
+from crossroads.codecs.blank_actions import BlankActionCodec, BlankActions, SeenActionCodec, SeenActions
 from crossroads.codecs.discrete_actions import DiscreteActionCodec, DiscreteActions
 from crossroads.codecs.foreseen import FuturePatchCodec, FuturePatches
 from crossroads.codecs.frames import (
@@ -27,9 +28,11 @@ from crossroads.codecs.gripper_state import GripperState, GripperStateCodec
 from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
+from crossroads.codecs.maps import FeatureMapCodec, FeatureMaps
 from crossroads.codecs.motion import MotionClip, MotionClipCodec, MotionCodeCodec, MotionCodes
 from crossroads.codecs.picture_vectors import PictureVectorCodec, PictureVectors
 from crossroads.codecs.pixels import PatchCodec, Patches, ShuffledPatches
+from crossroads.codecs.plan import PlanCodec, PlanQuery, PlanQueryCodec, PlanToken
 from crossroads.codecs.prompt import PromptCodec, PromptTokens
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
 from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
@@ -49,6 +52,7 @@ from crossroads.policy import ACTS, StreamPolicy
 from crossroads.recipe import Recipe
 from crossroads.space import ActionSpace, Statistics
 from crossroads.stage import Stage
+from crossroads.towers.classic import Classic, ClassicBlock, ClassicFrame
 from crossroads.towers.cosmos import Cosmos, CosmosBlock, CosmosFrame
 from crossroads.towers.dit import Dit, DitBlock, DitFrame
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
@@ -65,10 +69,12 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionQueries: ActionQueryCodec,
     ActionSlices: SliceCodec,
     ActionTokens: ActionCodec,
+    BlankActions: BlankActionCodec,
     BlankTokens: LearnedCodec,
     CameraSlots: SlotCodec,
     DiscreteActions: DiscreteActionCodec,
     EmbodiedState: StateCodec,
+    FeatureMaps: FeatureMapCodec,
     FusedPatches: FusedPatchCodec,
     FuturePatches: FuturePatchCodec,
     GripperState: GripperStateCodec,
@@ -78,11 +84,14 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     MotionCodes: MotionCodeCodec,
     Patches: PatchCodec,
     PictureVectors: PictureVectorCodec,
+    PlanQuery: PlanQueryCodec,
+    PlanToken: PlanCodec,
     PromptTokens: PromptCodec,
     ReasonFeatures: ReasonCodec,
     ResampledImages: ResampledCodec,
     SceneFeatures: SceneCodec,
     SentenceTokens: SentenceCodec,
+    SeenActions: SeenActionCodec,
     ShuffledPatches: PatchCodec,
     StateFrame: StateFrameCodec,
     StateToken: StateCodec,
@@ -97,6 +106,7 @@ THROUGH = (ActionFrame, DiscreteActions, StateFrame, SubtaskTokens, ValueFrame)
 """Codecs that have a raw side of their own and share the maps into and out of the tower."""
 TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
     Adapter: (AdapterFrame, PlainBlock),
+    Classic: (ClassicFrame, ClassicBlock),
     Cosmos: (CosmosFrame, CosmosBlock),
     Dit: (DitFrame, DitBlock),
     Gemma: (GemmaFrame, GemmaBlock),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from crossroads.codecs.discrete_actions import DiscreteActions
 from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
 from crossroads.codecs.motion import MotionClip, MotionCodes
+from crossroads.codecs.plan import PlanQuery
 from crossroads.codecs.slots import CameraSlots
 from crossroads.codecs.text import TextTokens
 from crossroads.errors import InputError
@@ -53,6 +54,7 @@ def check(recipe: Checked) -> None:
     _check_coupled(recipe, layout)
     _check_told(recipe, layout)
     _check_heard(recipe, layout)
+    _check_plans(recipe, layout)
     check_schedule(recipe, layout)
     _check_phases(recipe, layout, towers)
     _check_posteriors(recipe, layout)
@@ -285,6 +287,25 @@ def _check_heard(recipe: Checked, layout: Layout) -> None:
             refuse(recipe, place, f"the same of all streams of tower {stream.tower}", str(stream.hears), ())
 
 
+def _check_plans(recipe: Checked, layout: Layout) -> None:
+    """What tells of a plan has its own kind of view, tells the numbers of its family, and does not read the plan."""
+    for name, plan in recipe.stage.plans:
+        for kind, reader in (("posterior", plan.posterior), ("prior", plan.prior)):
+            place = f"stream {name}, {kind}"
+            if reader is None:
+                continue
+            found = [group for group, entry in layout.groups.items() if entry.view.kind == kind]
+            if reader not in found:
+                refuse(recipe, place, f"a group in the {kind} view", repr(reader), found)
+            codec = layout.groups[reader].stream.codec
+            if not isinstance(codec, PlanQuery) or codec.family != plan.family:
+                refuse(recipe, place, f"a codec that tells {plan.family}", str(codec), ())
+            if name in {layout.groups[read].stream.name for read in layout.needed([reader])}:
+                refuse(recipe, place, "a group that does not read the plan", repr(reader), ())
+        if plan.balance is not None and (plan.prior is None or not 0 <= plan.balance <= 1):
+            refuse(recipe, f"stream {name}, balance", "a share from 0 to 1 beside a prior", f"{plan.balance:g}", ())
+
+
 def _check_phases(recipe: Checked, layout: Layout, towers: Mapping[str, Tower]) -> None:
     """A phase trains towers of this stage that its losses reach, by streams that have an objective."""
     if not recipe.phases:
@@ -304,7 +325,7 @@ def _check_phases(recipe: Checked, layout: Layout, towers: Mapping[str, Tower]) 
         for name in phase.trains:
             if name not in towers:
                 refuse(recipe, f"{place}, trains", "a tower of this stage", repr(name), towers)
-        reached = {layout.groups[name].tower for name in layout.needed(phase.losses)}
+        reached = {layout.groups[name].tower for name in layout.needed(recipe.stage.owing(phase.losses))}
         if not phase.trains or not set(phase.trains) <= reached:
             got = f"trains {list(phase.trains)}, losses reach {sorted(reached)}"
             refuse(recipe, place, "at least one tower, each reached by a loss", got, ())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,8 @@ from crossroads.codecs.streaming import EncoderState
 from crossroads.history import History
 from crossroads.net import StreamNet
 from crossroads.objectives import Diffusion, Flow, TokenCE
-from crossroads.schedule import Branch, Commit, Decode, Denoise, Guidance, Leg, Predict, Rank, Read, moved
+from crossroads.plans import KL
+from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Guidance, Leg, Predict, Rank, Read, moved
 from crossroads.solvers import Discrete
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Observation
@@ -64,21 +66,12 @@ class Interpreter:
     def run(self, legs: tuple[Leg, ...]) -> Settled:
         streams = [leg.stream for leg in legs if isinstance(leg, Commit) and leg.observed]
         self.remembered = frozenset(self.net.group(self._principal(name)).stream.group("clean") for name in streams)
+        ways: Mapping[type, Callable[[Any], None]] = {
+            **{Denoise: self._denoise, Predict: self._predict, Decode: self._decode, Commit: self._commit},
+            **{Read: self._read, Branch: self._branch, Rank: self._rank, Draw: self._draw},
+        }
         for leg in legs:
-            if isinstance(leg, Denoise):
-                self._denoise(leg)
-            elif isinstance(leg, Predict):
-                self._predict(leg)
-            elif isinstance(leg, Decode):
-                self._decode(leg)
-            elif isinstance(leg, Read):
-                self._run_missing(self._needed(leg.groups))
-            elif isinstance(leg, Branch):
-                self._branch(leg)
-            elif isinstance(leg, Rank):
-                self._rank(leg)
-            else:
-                self._commit(leg)
+            ways[type(leg)](leg)  # pyright: ignore[reportArgumentType]
         streams = {
             name: self.written[name] if name in self.written else self.latents[self._principal(name)].values
             for leg in legs
@@ -102,7 +95,7 @@ class Interpreter:
         group = self.net.group(name)
         kind = group.view.kind
         once = self.history.first if self.history and not self._block(name) else self.obs
-        if kind == "now":
+        if kind in ("now", "prior"):
             self.latents[name], self.levels[name] = self.net.observe(name, once), 0.0
             return
         assert kind != "clean", f"group {name} is read before Commit: validate() should have refused the schedule"
@@ -264,6 +257,24 @@ class Interpreter:
         for name in moving:
             values = self.net.codec(name).read(states[name].hidden)
             self.latents[name] = Latent(values=values, valid=self.latents[name].valid)
+
+    def _read(self, leg: Read) -> None:
+        self._run_missing(self._needed(leg.groups))
+
+    def _draw(self, leg: Draw) -> None:
+        """A plan from its prior; without one all numbers that tell of it are zero."""
+        name = self._principal(leg.stream)
+        plan = self.net.group(name).stream.objective
+        assert isinstance(plan, KL)
+        self._prepare(name)
+        self._forget([name])
+        noise = self.latents[name].values[:, 0]
+        told = noise.new_zeros(len(noise), plan.family.num_told)
+        if plan.prior is not None:
+            self._run_missing(self._needed([plan.prior]))
+            told = self.net.codec(plan.prior).read(self.states[plan.prior].hidden)[:, 0]
+        values = plan.family.drawn(told, noise) if leg.sampled else plan.family.likeliest(told)
+        self.latents[name], self.levels[name] = replace(self.latents[name], values=values.unsqueeze(1)), 0.0
 
     def _decode(self, leg: Decode) -> None:
         """Greedy; a sample that has written the end mark writes end marks from then on, and nobody reads those.

@@ -29,6 +29,7 @@ from crossroads.interpreter import Interpreter, Settled
 from crossroads.net import StreamNet
 from crossroads.noise import corrupt, per_token
 from crossroads.objectives import Flow
+from crossroads.plans import KL
 from crossroads.recipe import Recipe
 from crossroads.schedule import Decode
 from crossroads.space import ActionSpace
@@ -116,8 +117,7 @@ class StreamPolicy(nn.Module):
     def groups(self) -> frozenset[str]:
         """Every group that the losses of the present phase need."""
         stage = self.recipe.stage
-        principals = [stage.stream(name).group(stage.stream(name).principal) for name in self.phase.losses]
-        return self.net.layout.needed(principals)
+        return self.net.layout.needed(stage.owing(self.phase.losses))
 
     def fixed_groups(self) -> frozenset[str]:
         """The needed groups that no trained weight touches: their states may be computed once and cached."""
@@ -141,6 +141,13 @@ class StreamPolicy(nn.Module):
                 later = group.stream.principal == "now" and self.net.layout.clock.per_block(group.stream.name)
                 ahead = replace(batch, obs=obs)
                 latents[name] = self.net.target(name, ahead) if later else self.net.observe(name, obs)
+                levels[name] = torch.zeros(batch.batch_size, 1, device=batch.weight.device)
+                continue
+            if group.view.kind in ("prior", "posterior"):
+                whole = replace(batch, obs=obs)
+                latents[name] = (
+                    self.net.observe(name, obs) if group.view.kind == "prior" else self.net.target(name, whole)
+                )
                 levels[name] = torch.zeros(batch.batch_size, 1, device=batch.weight.device)
                 continue
             stream = group.stream.name
@@ -228,9 +235,29 @@ class StreamPolicy(nn.Module):
 
     def losses(self, prepared: Prepared, states: Mapping[str, GroupState]) -> Losses:
         """The losses of a prepared batch; groups in ``states`` are read instead of run."""
-        names = frozenset(prepared.latents)
+        prepared, states = self.drawn(prepared, states)
         valid = {name: state.valid for name, state in states.items()}
-        return self.losses_of(prepared, self.net(self.inputs(prepared, names, valid), states))
+        rest = frozenset(prepared.latents) - set(states)
+        return self.losses_of(prepared, {**states, **self.net(self.inputs(prepared, rest, valid), states)})
+
+    def drawn(self, prepared: Prepared, states: Mapping[str, GroupState]) -> tuple[Prepared, Mapping[str, GroupState]]:
+        """The batch with its plans drawn from their posteriors, and the states with those of what was run for that."""
+        for name in sorted(prepared.owed):
+            plan = self.net.group(name).stream.objective
+            if not isinstance(plan, KL):
+                continue
+            valid = {group: state.valid for group, state in states.items()}
+            missing = self.net.layout.needed(plan.readers) - set(states)
+            states = {**states, **self.net(self.inputs(prepared, missing, valid), states)}
+            told = self.net.codec(plan.posterior).read(states[plan.posterior].hidden)
+            noise = prepared.latents[name]
+            drawn = plan.family.drawn(told[:, 0], noise.values[:, 0])
+            prepared = replace(
+                prepared,
+                latents={**prepared.latents, name: replace(noise, values=drawn.unsqueeze(1))},
+                owed={**prepared.owed, name: replace(prepared.owed[name], target=told)},
+            )
+        return prepared, states
 
     def losses_of(self, prepared: Prepared, states: Mapping[str, GroupState]) -> Losses:
         """What the present phase's streams owe, given the states that the network left."""
@@ -240,12 +267,20 @@ class StreamPolicy(nn.Module):
             if stream.name not in self.phase.losses:
                 continue
             assert stream.objective is not None
-            answer = self.net.codec(name).read(states[name].hidden)
+            answer = self._answer(name, prepared, states)
             loss = stream.objective.loss(answer, prepared.owed[name], prepared.latents[name].valid)
             if stream.name in prepared.given:
                 loss = loss * ~prepared.given[stream.name]
             terms[stream.name] = stream.objective.weight * loss
         return Losses(terms=terms)
+
+    def _answer(self, name: str, prepared: Prepared, states: Mapping[str, GroupState]) -> Tensor:
+        """What the network answers for a group; of a plan, what its prior tells (zeros, if it has none)."""
+        plan = self.net.group(name).stream.objective
+        if isinstance(plan, KL) and plan.prior is None:
+            return torch.zeros_like(prepared.owed[name].target)
+        group = plan.prior if isinstance(plan, KL) and plan.prior else name
+        return self.net.codec(group).read(states[group].hidden)
 
     @property
     def passed_s(self) -> tuple[float, ...]:

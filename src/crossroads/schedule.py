@@ -3,7 +3,7 @@
 ``Denoise`` moves one or more streams from noise towards clean together; ``Predict`` answers in one pass; ``Decode``
 writes tokens one by one; ``Read`` runs groups only to keep what they leave behind; ``Commit`` places a stream's
 present value in its ``clean`` view, so that later legs read it as if it had been observed; ``Branch`` goes on with
-several copies of every sample, and ``Rank`` keeps the best of them.
+several copies of every sample, and ``Rank`` keeps the best of them; ``Draw`` draws a latent plan.
 """
 
 from __future__ import annotations
@@ -107,13 +107,21 @@ class Rank:
     stream: str
 
 
-Leg = Denoise | Predict | Decode | Read | Commit | Branch | Rank
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """A plan is drawn from what its prior tells; not ``sampled``: the likeliest is taken (ACT acts on zeros)."""
+
+    stream: str
+    sampled: bool = True
+
+
+Leg = Denoise | Predict | Decode | Read | Commit | Branch | Rank | Draw
 
 
 def moved(leg: Leg) -> tuple[str, ...]:
     """The streams whose values a leg settles."""
     if isinstance(leg, Denoise | Predict):
         return leg.streams
-    if isinstance(leg, Decode):
+    if isinstance(leg, Decode | Draw):
         return (leg.stream,)
     return ()

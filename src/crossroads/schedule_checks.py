@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from crossroads.layout import Layout
 from crossroads.objectives import Diffusion, Flow, Regress, TokenCE
+from crossroads.plans import KL
 from crossroads.refusal import Checked, refuse
-from crossroads.schedule import Branch, Commit, Decode, Denoise, Guidance, Predict, Rank, Read, moved
+from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Guidance, Predict, Rank, Read, moved
 from crossroads.solvers import Discrete, Skipping, SkippingWhileAlike
 from crossroads.streams import Stream
 
@@ -28,7 +29,7 @@ def check_schedule(recipe: Checked, layout: Layout) -> None:
                 refuse(recipe, place, "a stream", repr(name), names)
             if isinstance(leg, Denoise) and leg.guidance:
                 _check_guidance(recipe, leg, leg.guidance, names)
-            kind = {Decode: TokenCE, Predict: Regress}.get(type(leg))
+            kind = {Decode: TokenCE, Predict: Regress, Draw: KL}.get(type(leg))
             if isinstance(leg, Denoise):
                 kind = Diffusion if isinstance(leg.solver, Discrete) else Flow
             if kind and not isinstance(names[name].objective, kind):
@@ -46,7 +47,7 @@ def check_schedule(recipe: Checked, layout: Layout) -> None:
             for group in leg.groups:
                 if group not in layout.groups:
                     refuse(recipe, place, "a group", repr(group), layout.groups)
-        reads = leg.groups if isinstance(leg, Read) else moved(leg)
+        reads = leg.groups if isinstance(leg, Read) else (*moved(leg), *recipe.stage.drawn_from(leg))
         _check_ready(recipe, place, layout.needed(reads) - set(moved(leg)), layout, settled, committed)
         settled.update(moved(leg))
 
@@ -137,7 +138,7 @@ def _check_branches(recipe: Checked, names: Mapping[str, Stream]) -> None:
 def _check_ready(
     recipe: Checked, place: str, names: frozenset[str], layout: Layout, settled: set[str], committed: set[str]
 ) -> None:
-    """What a leg reads exists by then: clean views are committed, texts are written."""
+    """What a leg reads exists by then: clean views are committed, texts are written, plans are drawn."""
     for name in sorted(names):
         group = layout.groups[name]
         if group.view.kind == "clean" and name not in committed:
@@ -145,3 +146,6 @@ def _check_ready(
         unwritten = isinstance(group.stream.objective, TokenCE) and group.stream.name not in settled
         if group.view.kind == "noised" and unwritten:
             refuse(recipe, place, f"Decode({group.stream.name}) before {name} is read", "no such leg", ())
+        undrawn = isinstance(group.stream.objective, KL) and group.stream.name not in settled
+        if group.view.kind == "noised" and undrawn:
+            refuse(recipe, place, f"Draw({group.stream.name}) before {name} is read", "no such leg", ())

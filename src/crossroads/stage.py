@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
-from crossroads.schedule import Commit, Decode, Leg, moved
+from crossroads.plans import KL
+from crossroads.schedule import Commit, Decode, Draw, Leg, moved
 from crossroads.streams import NO_BLOCKS, Clock, Edge, Stream
 from crossroads.towers.spec import TowerSpec
 from crossroads.types import Window
@@ -86,8 +87,28 @@ class Stage:
         return leg.max_tokens or self.stream(leg.stream).codec.num_tokens("noised")
 
     def outputs(self) -> tuple[str, ...]:
-        """The principal groups of the streams that the schedule settles."""
-        return tuple(name for leg in self.schedule for name in moved(leg))
+        """The principal groups of the streams that the schedule settles, and the priors that it draws plans from."""
+        return tuple(name for leg in self.schedule for name in (*moved(leg), *self.drawn_from(leg)))
+
+    def drawn_from(self, leg: Leg) -> tuple[str, ...]:
+        """The prior that a leg draws a plan from, if it does and there is one."""
+        objective = self.stream(leg.stream).objective if isinstance(leg, Draw) else None
+        return (objective.prior,) if isinstance(objective, KL) and objective.prior else ()
+
+    def owing(self, losses: tuple[str, ...]) -> frozenset[str]:
+        """The groups whose answers some streams' losses compare: their own, and those that tell of a plan among them or
+        among what they read."""
+        principals = {self.stream(name).group(self.stream(name).principal) for name in losses}
+        layout = self.layout
+        read = {layout.groups[name].stream.name for name in layout.needed(principals)} if self.plans else set()
+        plans = [plan for name, plan in self.plans if name in read]
+        return frozenset(principals.union(*(plan.readers for plan in plans)))
+
+    @property
+    def plans(self) -> tuple[tuple[str, KL], ...]:
+        """The streams of plans with their objectives."""
+        found = [(stream.name, stream.objective) for stream in self.streams]
+        return tuple((name, objective) for name, objective in found if isinstance(objective, KL))
 
 
 @dataclass(frozen=True, kw_only=True)

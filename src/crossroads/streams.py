@@ -102,6 +102,8 @@ class View:
 NOW = View(kind="now")
 NOISED = View(kind="noised")
 CLEAN = View(kind="clean")
+PRIOR = View(kind="prior")
+POSTERIOR = View(kind="posterior")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
 from crossroads.codecs.fused_pixels import VisionTower
 from crossroads.codecs.gripper_state import GripperState
 from crossroads.codecs.latents import VideoLatents
+from crossroads.codecs.maps import FeatureMaps
 from crossroads.codecs.picture_vectors import PictureVectors
 from crossroads.codecs.pixels import Patches
 from crossroads.codecs.resampled import ResampledImages
@@ -33,6 +34,7 @@ from crossroads.codecs.text import TextTokens
 from crossroads.cost.flops import Work
 from crossroads.errors import InputError
 from crossroads.stage import Phase
+from crossroads.towers.classic import Classic
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.dit import Dit
 from crossroads.towers.gemma import Gemma
@@ -79,7 +81,8 @@ def saved_by_training(phase: Phase, work: Work) -> Kept:
     A tower that is frozen and yet passes gradients on is counted as if it were trained, which is too much.
     """
     layout, work = work.layout, replace(work, training=True)
-    needed = layout.needed(phase.losses)
+    owing = work.stage.owing(phase.losses)
+    needed = layout.needed(owing)
     fixed = layout.stable([name for name, group in layout.groups.items() if group.tower in phase.trains])
     moving = needed - fixed
     towers = {layout.groups[name].tower for name in moving}
@@ -88,7 +91,7 @@ def saved_by_training(phase: Phase, work: Work) -> Kept:
         total += _tower(tower, sorted(name for name in needed if layout.groups[name].tower == tower), work)
     for name in sorted(moving):
         total += _embedding(name, work)
-    return total + _answers(frozenset(phase.losses), work)
+    return total + _answers(owing, work)
 
 
 def widest_layer(names: frozenset[str], work: Work) -> Kept:
@@ -196,6 +199,13 @@ def _plain_layer(spec: Plain, given: Pass) -> Kept:
     return Kept(narrow=n * (2 * w + 3 * w + 2 * spec.mlp), wide=n * 2 * w)
 
 
+def _classic_layer(spec: Classic, given: Pass) -> Kept:
+    """Norms behind the sums, and what the placed queries and keys are made of; across, the same once more."""
+    w, n, m = spec.width, given.num_tokens, given.num_context
+    kept = Kept(narrow=n * (9 * w + spec.mlp))
+    return kept + (Kept(narrow=n * 5 * w + m * 4 * w) if m else Kept())
+
+
 def _motus_layer(spec: MotusExpert, given: Pass) -> Kept:
     """As Wan's without rotation and reading across; without levels, two plain layer norms and no gates."""
     w, e, n = spec.width, spec.attention_width, given.num_tokens
@@ -224,6 +234,7 @@ def _given_layer(spec: Given, given: Pass) -> Kept:
 
 _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     Adapter: _plain_layer,
+    Classic: _classic_layer,
     Cosmos: _cosmos_layer,
     Dit: _dit_layer,
     Gemma: _gemma_layer,
@@ -267,7 +278,7 @@ def _embedding(name: str, work: Work) -> Kept:
         return Kept(narrow=num * codec.source.width)
     if isinstance(codec, GripperState):
         return Kept(narrow=num * (codec.num_state + 1 + 2 * width))
-    if isinstance(codec, PictureVectors):
+    if isinstance(codec, FeatureMaps | PictureVectors):
         return _maps(codec)
     if isinstance(codec, StateToken):
         return Kept(narrow=num * (codec.num_state + 2 * sum(codec.hidden)))
@@ -280,7 +291,7 @@ def _embedding(name: str, work: Work) -> Kept:
     return Kept()
 
 
-def _maps(codec: PictureVectors) -> Kept:
+def _maps(codec: FeatureMaps | PictureVectors) -> Kept:
     """What each norm was given and each rectifier and the pool gave, and which places the pool took (whole numbers of 8
     bytes)."""
     first, *rest = codec.network.convolutions(codec.image_hw)

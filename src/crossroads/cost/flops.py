@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from crossroads.codecs.latents import VideoLatents
+from crossroads.codecs.maps import FeatureMaps
 from crossroads.codecs.slots import CameraSlots
 from crossroads.codecs.stacked_latents import StackedLatents
 from crossroads.cost.passes import LegGroups, legs_of, observed
@@ -309,7 +310,7 @@ def _steps(leg: LegGroups, work: Work) -> int:
 
 def _train(recipe: Recipe, phase: Phase, work: Work, *, cached: bool) -> SampleFlops:
     layout, work = work.layout, replace(work, training=True)
-    losses = frozenset(phase.losses)
+    losses = recipe.stage.owing(phase.losses)
     needed = layout.needed(losses)
     trained = frozenset(name for name in needed if layout.groups[name].tower in phase.trains)
     fixed = needed & layout.stable([name for name, group in layout.groups.items() if group.tower in phase.trains])
@@ -323,6 +324,8 @@ def _train(recipe: Recipe, phase: Phase, work: Work, *, cached: bool) -> SampleF
     )
     backward += work.run(passed) + sum(work.read(name, work.num(name)) for name in passed & losses)
     backward -= _read_as_data(trained, trained | passed, work)
+    codecs = [layout.groups[name].stream.codec for name in trained]
+    backward -= sum(codec.pixel_flops() for codec in codecs if isinstance(codec, FeatureMaps))
     backward -= 2 * _unanswered(trained, needed, losses, work) + _unanswered(passed, needed, losses, work)
     return SampleFlops(encode=encode, forward=forward, backward=backward)
 

@@ -111,13 +111,14 @@ def training_memory(
 def product_weights(phase: Phase, work: Work) -> int:
     """Weights of matrix products through which gradients of a phase pass, of trained and of frozen towers."""
     layout = work.layout
-    needed = layout.needed(phase.losses)
+    owing = work.stage.owing(phase.losses)
+    needed = layout.needed(owing)
     fixed = layout.stable([name for name, group in layout.groups.items() if group.tower in phase.trains])
     moving = [layout.groups[name] for name in sorted(needed - fixed)]
     towers = {group.tower for group in moving}
     total = sum(work.specs[tower].num_parameters() + work.modulators(tower) for tower in towers)
     codecs = {group.stream.shares or group.stream.name: embedding_weights(group, work.width(group)) for group in moving}
-    answers = [layout.groups[name] for name in phase.losses]
+    answers = [layout.groups[name] for name in owing]
     return total + sum(codecs.values()) + sum(answer_weights(group, work.width(group)) for group in answers)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossroads.codecs.foreseen import FuturePatches
-from crossroads.schedule import Branch, Commit, Decode, Denoise, Leg, Predict, Rank, Read, moved
+from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Leg, Predict, Rank, Read, moved
 from crossroads.stage import Stage
 from crossroads.streams import Group
 
@@ -66,9 +66,15 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
             known &= layout.stable([clean])
             imagined |= {clean} & set(stage.remembered)
             continue
+        if isinstance(leg, Draw):
+            known &= layout.stable(moving)
+            moving = stage.drawn_from(leg)
+            if not moving:
+                continue
         needed = layout.needed(leg.groups if isinstance(leg, Read) else moving) - (set(stage.remembered) - imagined)
-        known = known & layout.stable(moving) if moving else known
-        before = needed - set(moving) if isinstance(leg, Decode) else needed & layout.stable(moving)
+        drawing = isinstance(leg, Draw)
+        known = known & layout.stable(moving) if moving and not drawing else known
+        before = needed - set(moving) if isinstance(leg, Decode) else needed & layout.stable(() if drawing else moving)
         once = before - known
         known |= once
         running: frozenset[str] = frozenset()

@@ -6,7 +6,7 @@ from crossroads.axes import computed
 from crossroads.cost.flops import Flops, Parameters, flops, parameters
 from crossroads.diffusion import Ddim, Ddpm
 from crossroads.recipe import Recipe
-from crossroads.schedule import Branch, Commit, Decode, Denoise, Leg, Predict, Rank, Read, moved
+from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Leg, Predict, Rank, Read, moved
 from crossroads.solvers import ExponentialMultistep, SkippingWhileAlike, Solver, UniPC
 
 
@@ -53,6 +53,8 @@ def in_words(leg: Leg) -> str:
         return f"go on {leg.num} times"
     if isinstance(leg, Rank):
         return f"keep the branch with the best {leg.stream}"
+    if isinstance(leg, Draw):
+        return f"draw {leg.stream}" if leg.sampled else f"take the likeliest {leg.stream}"
     assert isinstance(leg, Commit)
     return f"hold {leg.stream} as if observed" if not leg.observed else f"remember {leg.stream} as observed"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from crossroads.errors import InputError, nearest
 from crossroads.parity import (
+    act,
     beast_codec,
     cosmos_block,
     cosmos_policy,
@@ -36,6 +37,7 @@ from crossroads.parity.compare import Produced
 SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     **dict.fromkeys(fast_wam.FORMS, fast_wam.run),
     **dict.fromkeys(groot.FORMS, groot.run),
+    "act": act.run,
     "beast_codec": beast_codec.run,
     "cosmos_block": cosmos_block.run,
     "cosmos_policy": cosmos_policy.run,

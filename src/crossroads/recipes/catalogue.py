@@ -7,6 +7,7 @@ from functools import partial
 
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
+from crossroads.recipes import act as act_sizes
 from crossroads.recipes import baseline_ki as baseline_ki_sizes
 from crossroads.recipes import (
     cosmos_policy_sizes,
@@ -27,6 +28,7 @@ from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import pi0_fast as pi0_fast_sizes
 from crossroads.recipes import seer as seer_sizes
 from crossroads.recipes import smolvla as smolvla_sizes
+from crossroads.recipes.act import act
 from crossroads.recipes.baseline_ki import baseline_ki
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
@@ -51,6 +53,7 @@ from crossroads.recipes.smolvla import smolvla
 from crossroads.recipes.uwm import uwm
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
+    "act": act,
     "baseline_ki": baseline_ki,
     "cloning": cloning,
     "cosmos_policy": cosmos_policy,
@@ -85,6 +88,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
 """At nano size."""
 
 PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
+    "act": partial(act, act_sizes.PUBLISHED),
     "baseline_ki": partial(baseline_ki, baseline_ki_sizes.PUBLISHED),
     "cosmos_policy": partial(cosmos_policy, cosmos_policy_sizes.PUBLISHED),
     "cosmos_policy_planning": partial(cosmos_policy_planning, cosmos_policy_sizes.PUBLISHED),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crossroads.layout import Layout
 from crossroads.streams import Edge
 from crossroads.towers.attend import Attend, Call, Keys, Placed, Reading, Sdpa, cut
-from crossroads.towers.spec import Context, Heads, Places
+from crossroads.towers.spec import Context, Heads, Places, Stands
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,8 @@ class GroupInput:
 class GroupState:
     """What a group leaves behind: keys and values per layer, final hidden states, and hidden states at taps.
 
-    ``start``: the number of the first of its tokens, where those before it have been forgotten.
+    ``start``: the number of the first of its tokens, where those before it have been forgotten. ``where``: vectors of
+    the tokens' places, of towers that have such vectors.
     """
 
     keys: tuple[Float[Tensor, "b n g d"], ...]
@@ -48,6 +49,7 @@ class GroupState:
     valid: Bool[Tensor, "b n"]
     taps: Mapping[int, Float[Tensor, "b n w"]] = field(default_factory=dict)
     start: int = 0
+    where: Float[Tensor, "b n w"] | None = None
 
     def last(self, num: int) -> GroupState:
         """The same with all but the last ``num`` tokens forgotten."""
@@ -59,6 +61,7 @@ class GroupState:
             valid=self.valid[:, gone:],
             taps={at: tap[:, gone:] for at, tap in self.taps.items()},
             start=self.start + gone,
+            where=None if self.where is None else self.where[:, gone:],
         )
 
     def first(self, num: int) -> GroupState:
@@ -70,6 +73,7 @@ class GroupState:
             valid=self.valid[:, :num],
             taps={at: tap[:, :num] for at, tap in self.taps.items()},
             start=self.start,
+            where=None if self.where is None else self.where[:, :num],
         )
 
     def rows(self, rows: Tensor) -> GroupState:
@@ -81,6 +85,7 @@ class GroupState:
             valid=self.valid[rows],
             taps={at: tap[rows] for at, tap in self.taps.items()},
             start=self.start,
+            where=None if self.where is None else self.where[rows],
         )
 
 
@@ -202,6 +207,7 @@ class Joint(nn.Module):
                 valid=placed.valid[name],
                 taps={at: torch.cat([old.taps[at], tap], dim=1) if old else tap for at, tap in taps[name].items()},
                 start=placed.start[name],
+                where=_stood(told[self.layout.groups[name].tower][-1], spans_of(spans, name), old),
             )
         return found
 
@@ -247,15 +253,13 @@ class Joint(nn.Module):
 
     def _contexts(self, across: tuple[Edge, ...], states: Mapping[str, GroupState]) -> tuple[Context, ...]:
         """Everything that the groups of a tower read across, in sorted order: what is of one width is one context."""
-        parts: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        parts: dict[int, list[Context]] = {}
         for edge in across:
             if edge.via == "cross":
-                hidden = cut(_tapped(states[edge.src], edge), edge)
-                parts.setdefault(hidden.shape[-1], []).append((hidden, states[edge.src].valid))
-        return tuple(
-            Context(hidden=torch.cat([h for h, _ in found], dim=1), valid=torch.cat([v for _, v in found], dim=1))
-            for _, found in sorted(parts.items())
-        )
+                hidden, state = cut(_tapped(states[edge.src], edge), edge), states[edge.src]
+                where = None if state.where is None else cut(state.where, edge)
+                parts.setdefault(hidden.shape[-1], []).append(Context(hidden=hidden, valid=state.valid, where=where))
+        return tuple(_side_by_side(found) for _, found in sorted(parts.items()))
 
     def _modulation(self, tower: str, across: tuple[Edge, ...], states: Mapping[str, GroupState]) -> Tensor | None:
         """The masked mean of each modulating group, mapped to the tower's width and summed: ``b 1 w``."""
@@ -304,6 +308,23 @@ def _placed(
         valid[name] = torch.cat([valid[name], new], dim=1) if name in valid else new
     start = {name: part.start for part_of in (inputs, states) for name, part in part_of.items()}
     return Placed(spans=run, num_cached={n: s.valid.shape[1] for n, s in states.items()}, valid=valid, start=start)
+
+
+def _side_by_side(parts: list[Context]) -> Context:
+    """Several contexts as one; where any of them says where its tokens stand, the others' stand nowhere (zeros)."""
+    where = None
+    if any(part.where is not None for part in parts):
+        where = torch.cat([torch.zeros_like(p.hidden) if p.where is None else p.where for p in parts], dim=1)
+    hidden = torch.cat([part.hidden for part in parts], dim=1)
+    return Context(hidden=hidden, valid=torch.cat([part.valid for part in parts], dim=1), where=where)
+
+
+def _stood(condition: object, span: slice, old: GroupState | None) -> Tensor | None:
+    """The vectors of a group's places, behind those of the tokens it had."""
+    if not isinstance(condition, Stands):
+        return None
+    new = condition.where[:, span]
+    return new if old is None or old.where is None else torch.cat([old.where, new], dim=1)
 
 
 def _by_group(run: Keys, spans: Mapping[str, slice]) -> dict[str, Keys]:

@@ -39,10 +39,19 @@ class Places:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Hidden states of another tower that the cross-attention of this one reads."""
+    """Hidden states of another tower that the cross-attention of this one reads; ``where``: the vectors that tell that
+    tower's keys where its tokens stand, if it has such vectors (see :class:`Stands`)."""
 
     hidden: Float[Tensor, "b m c"]
     valid: Bool[Tensor, "b m"]
+    where: Float[Tensor, "b m c"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stands:
+    """A condition by which a tower adds a vector for its place to each token's queries and keys."""
+
+    where: Float[Tensor, "b n w"]
 
 
 def context_of(contexts: tuple[Context, ...], width: int) -> Context | None:
