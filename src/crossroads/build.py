@@ -173,13 +173,15 @@ def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> J
     return Joint(layout=layout, towers=names, geometry=geometry, frames=frames, layers=layers, modulators=modulators)
 
 
-def fit_normalisers(policy: StreamPolicy, *, state: Statistics | None, actions: Statistics | None) -> None:
-    """Set the policy's normalisers from statistics of the labelled frames it may see."""
+def fit_normalisers(
+    policy: StreamPolicy, *, state: Statistics | None, actions: Statistics | None, robot: str | None = None
+) -> None:
+    """Set the policy's normalisers, or those of one robot, from statistics of the labelled frames it may see."""
     for codec in policy.net.codecs.values():
         if isinstance(codec, StateCodec | StateFrameCodec | PromptCodec | GripperStateCodec) and state is not None:
-            codec.normaliser.fit(state, codec.spec.normaliser)
+            codec.normaliser.fit(state, codec.spec.normaliser, robot=robot)
         if isinstance(codec, ACTS) and actions is not None:
-            codec.normaliser.fit(actions, codec.spec.normaliser)
+            codec.normaliser.fit(actions, codec.spec.normaliser, robot=robot)
 
 
 def fit_tokenisers(policy: StreamPolicy, chunks: Callable[[], Float[Tensor, "c n a"]]) -> None:

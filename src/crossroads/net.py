@@ -15,6 +15,7 @@ from crossroads.codecs.spec import Codec, Latent
 from crossroads.codecs.stacked_latents import StackedCodec
 from crossroads.layout import Layout
 from crossroads.noise import per_token
+from crossroads.space import Normaliser
 from crossroads.streams import Group
 from crossroads.towers.attend import Attend
 from crossroads.towers.joint import GroupInput, GroupState, Joint
@@ -49,9 +50,9 @@ class StreamNet(nn.Module):
         return self.codec(next(name for name, group in self.layout.groups.items() if group.stream.name == stream))
 
     def address(self, robot: tuple[str, ...]) -> None:
-        """Choose the weights of each sample's robot in every codec that keeps some per robot."""
+        """Choose the weights and the units of each sample's robot in every codec that keeps some per robot."""
         for module in self.codecs.modules():
-            if isinstance(module, BankedLinear):
+            if isinstance(module, BankedLinear | Normaliser):
                 module.address(robot)
 
     def observe(self, name: str, obs: Observation) -> Latent:

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from crossroads.errors import InputError, nearest
+
 NormaliserKind = Literal["mean_std", "quantile", "min_max", "none"]
 
 
@@ -74,6 +76,7 @@ class Normaliser(Fitted):
 
     ``mean_std``: (x - mean) / std. ``quantile``: q01..q99 to -1..1. ``min_max``: min..max to -1..1. A dimension that
     never moves (range below ``floor``) keeps scale 1, so that it cannot be blown up (OpenTau reports 1e8 otherwise).
+    After ``enrol`` there is one map per robot, and ``address`` says which one each sample takes.
     """
 
     offset: Tensor
@@ -83,13 +86,41 @@ class Normaliser(Fitted):
         super().__init__()
         self.register_buffer("offset", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
+        self.robots: tuple[str, ...] = ()
+        self._bank: Tensor | None = None
+
+    def enrol(self, robots: tuple[str, ...]) -> None:
+        """Have a map for each of these robots."""
+        size = self.offset.shape[-1]
+        self.robots = robots
+        self.register_buffer("offset", self.offset.new_zeros(len(robots), size))
+        self.register_buffer("scale", self.scale.new_ones(len(robots), size))
+
+    def address(self, robot: tuple[str, ...]) -> None:
+        """Choose the map of each sample by the name of its robot; nothing is chosen where all share one.
+
+        Raises:
+            InputError: a robot has none.
+        """
+        if not self.robots:
+            return
+        for name in sorted(set(robot) - set(self.robots)):
+            raise InputError(
+                where="a policy of several robots",
+                expected=f"one of {', '.join(self.robots)}",
+                got=repr(name),
+                do=nearest(name, self.robots),
+            )
+        self._bank = torch.tensor([self.robots.index(name) for name in robot])
 
     def reset(self) -> None:
         self.offset.zero_()
         self.scale.fill_(1.0)
 
-    def fit(self, statistics: Statistics, kind: NormaliserKind, *, floor: float = 1e-6) -> None:
-        """Set the map from measured statistics."""
+    def fit(
+        self, statistics: Statistics, kind: NormaliserKind, *, floor: float = 1e-6, robot: str | None = None
+    ) -> None:
+        """Set the map, or that of one robot, from measured statistics."""
         stats = {name: torch.tensor(getattr(statistics, name)) for name in ("mean", "std", "min", "max", "q01", "q99")}
         if kind == "mean_std":
             offset, scale = stats["mean"], stats["std"]
@@ -99,16 +130,28 @@ class Normaliser(Fitted):
             offset, scale = (stats["min"] + stats["max"]) / 2, (stats["max"] - stats["min"]) / 2
         else:
             offset, scale = torch.zeros_like(stats["mean"]), torch.ones_like(stats["mean"])
-        if offset.shape != self.offset.shape:
+        to = slice(None) if robot is None else self.robots.index(robot)
+        if offset.shape != self.offset[to].shape:
             raise ValueError(
-                f"Normaliser.fit: expected statistics of {self.offset.numel()} dimensions, got {offset.numel()}. "
+                f"Normaliser.fit: expected statistics of {self.offset[to].numel()} dimensions, got {offset.numel()}. "
                 "The dataset and the recipe disagree on the size of this feature."
             )
-        self.offset.copy_(offset)
-        self.scale.copy_(torch.where(scale > floor, scale, torch.ones_like(scale)))
+        self.offset[to] = offset.to(self.offset)
+        self.scale[to] = torch.where(scale > floor, scale, torch.ones_like(scale)).to(self.scale)
 
     def normalise(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        return (x - self.offset) / self.scale
+        offset, scale = self._maps(x)
+        return (x - offset) / scale
 
     def restore(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        return x * self.scale + self.offset
+        offset, scale = self._maps(x)
+        return x * scale + offset
+
+    def _maps(self, x: Float[Tensor, "*b d"]) -> tuple[Tensor, Tensor]:
+        """Offset and scale, of all samples or by sample, to be spread over what lies between."""
+        if not self.robots:
+            return self.offset, self.scale
+        assert self._bank is not None, "Normaliser: address() says whose map it is"
+        shape = (len(self._bank), *[1] * (x.ndim - 2), self.offset.shape[-1])
+        bank = self._bank.to(self.offset.device)
+        return self.offset[bank].reshape(shape), self.scale[bank].reshape(shape)

@@ -10,14 +10,17 @@ from typing import Literal
 import tyro
 from tyro.conf import Positional
 
+from crossroads.errors import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train one recipe on one dataset; the same command again continues, or returns at once when all is done."""
+    """Train one recipe on one or several datasets; the same command again continues, or returns at once when all is
+    done."""
 
     recipe: Positional[str]
-    data: Path
-    """A LeRobot v3 dataset folder."""
+    data: tyro.conf.UseAppendAction[tuple[Path, ...]]
+    """A LeRobot dataset folder; repeat for a mixture of several."""
     out: Path
     """The folder of this run."""
     phase: str | None = None
@@ -36,10 +39,18 @@ class Train:
     """The part of each batch that is questions."""
     start: Path | None = None
     """A run of the same recipe whose weights this one starts from: phases that follow each other, as lapa's."""
+    weight: tyro.conf.UseAppendAction[tuple[float, ...]] = ()
+    """Of a mixture: how much each sample of a dataset counts; repeat in the order of --data. All 1 when not given."""
+    temperature: float = 1.0
+    """Of a mixture: shares are (weight * samples) to the power 1 / temperature; the higher, the more equal."""
+    slots: Path | None = None
+    """Of a mixture: a TOML file that says which cameras and numbers of each robot are the same, and the common rate;
+    when not given, those of the same name are."""
     quiet: bool = False
     """No progress bar."""
 
     def run(self) -> None:
+        from crossroads.pilot.mixed import Blend, train_mixture
         from crossroads.pilot.single import Training, train_recipe
         from crossroads.train.log import short
 
@@ -54,8 +65,21 @@ class Train:
             questions_share=self.questions_share,
             start=self.start,
         )
-        result = train_recipe(self.recipe, self.data, self.out, settings, progress=not self.quiet)
+        blend, seen = Blend(weights=self.weight, temperature=self.temperature, slots=self.slots), ()
+        if len(self.data) > 1:
+            result, seen = train_mixture(self.recipe, self.data, self.out, settings, blend, progress=not self.quiet)
+        else:
+            if not self.data or blend != Blend():
+                raise InputError(
+                    where="crossroads train",
+                    expected="--data, and more than once beside --weight, --temperature or --slots",
+                    got=f"--data {len(self.data)} times",
+                    do="Name each dataset of a mixture by a --data of its own.",
+                )
+            result = train_recipe(self.recipe, self.data[0], self.out, settings, progress=not self.quiet)
         print(f"{self.recipe}: {result.steps} steps in {result.seconds:.1f} s, {short(result.final_losses)}")
+        for one in seen:
+            print(f"  {one}")
         print(self.out / "policy")
 
 

@@ -127,8 +127,16 @@ class LeRobotDataset:
         place = {"chunk_index": int(files.chunk[index]), "file_index": int(files.file[index])}
         return self.path / name.format(video_key=key, **place), float(files.from_s[index])
 
-    def statistics(self, feature: Literal["state", "action"], episodes: Sequence[Episode | int]) -> Statistics:
+    def statistics(
+        self, feature: Literal["state", "action"], episodes: Sequence[Episode | int] | np.ndarray
+    ) -> Statistics:
         """Statistics over the valid frames of these episodes only: a subset of labels fits its own normaliser."""
+        return summarise(self.labelled(feature, episodes))
+
+    def labelled(
+        self, feature: Literal["state", "action"], episodes: Sequence[Episode | int] | np.ndarray
+    ) -> np.ndarray:
+        """The valid frames `[t, d]` of these episodes, one behind the other."""
         values = self.tables.state if feature == "state" else self.tables.actions
         chosen = [self.episode(episode) for episode in episodes]
         rows = [values[place.rows] for place in chosen if not place.action_free]
@@ -139,7 +147,7 @@ class LeRobotDataset:
                 got=f"{len(chosen)} episodes, all action-free or none",
                 do="Give the labelled episodes.",
             )
-        return summarise(np.concatenate(rows))
+        return np.concatenate(rows)
 
     def content_hash(self) -> str:
         """A stable name of the content: meta and data files byte for byte, videos by name and size (sha256, hex)."""

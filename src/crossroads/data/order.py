@@ -93,3 +93,7 @@ class Share:
     def positions(self, step: int, batch_size: int) -> np.ndarray:
         """The positions of this process's samples of one step, in an order that all processes share."""
         return (step * self.num_ranks + self.rank) * batch_size + np.arange(batch_size)
+
+
+ALONE = Share()
+"""The share of a single process."""

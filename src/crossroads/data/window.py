@@ -22,7 +22,8 @@ class Windows:
     """The windows of some episodes, one for every `stride`-th frame, in the order of `episodes`.
 
     Windows that reach `inside_s` ahead and so behind the end of their episode are left out, but for the first of each.
-    What is kept per window is nothing, and per episode one number.
+    What is kept per window is nothing, and per episode one number. With `resampled` the window may have another rate
+    than the recording: each action is then the one that was in force at its time.
 
     Raises `InputError` when the data set cannot fill the window (cameras, sizes, rate) or holds what must not be
     trained on (numbers that are not finite, an empty instruction).
@@ -37,17 +38,20 @@ class Windows:
         cache: Pictures | None,
         stride: int = 1,
         inside_s: float = 0.0,
+        resampled: bool = False,
     ) -> None:
         self.dataset, self.window, self.cache, self.stride = dataset, window, cache, stride
         self.episodes = _indices(dataset, episodes)
-        _check_window(dataset, window, cache, stride)
+        _check_window(dataset, window, cache, stride, resampled)
         _check_episodes(dataset, self.episodes)
         self._source: Pictures = cache or Direct(dataset=dataset, image_hw=(window.image_hw[0], window.image_hw[1]))
         lengths = np.asarray(dataset.episodes.columns.length)[self.episodes]
         last = np.maximum(lengths - 1 - round(inside_s * dataset.fps), 0)
         self._ends = np.cumsum(last // stride + 1)
+        self._frames_a_step = dataset.fps / window.control_hz if resampled and window.control_hz else 1.0
         # The nearest frame: at most half a frame from the time asked for.
         self._ahead = np.floor(np.asarray(window.future_s, np.float64) * dataset.fps + 0.5).astype(np.int64)
+        self._steps = in_force(window.num_actions, self._frames_a_step)
         self._valued = int(np.floor(window.value_after_s * dataset.fps + 0.5))
         self._later = np.floor(np.asarray(window.later_state_s, np.float64) * dataset.fps + 0.5).astype(np.int64)
 
@@ -74,11 +78,11 @@ class Windows:
         episode, frame = self.locate(indices)
         start, last = columns.start[episode], columns.length[episode] - 1
         rows = start + frame
-        steps = frame[:, None] + np.arange(window.num_actions)
+        steps = frame[:, None] + self._steps
         ahead = frame[:, None] + self._ahead
         images, future = self._pictures(episode, frame, np.minimum(ahead, last[:, None]))
         size = len(episode)
-        left = np.maximum(last - frame - self._valued, 0)
+        left = np.maximum(last - frame - self._valued, 0) / self._frames_a_step
         times = frame[:, None] + self._later
         later = start[:, None] + np.minimum(times, last[:, None])
         labelled = ~columns.action_free[episode]
@@ -128,20 +132,32 @@ class Windows:
         )
 
 
+def in_force(num: int, ratio: float) -> np.ndarray:
+    """Which action holds at each of `num` moments that lie `ratio` actions apart; the first moment is an action's."""
+    return np.floor(np.arange(num) * ratio + 1e-6).astype(np.int64)
+
+
 def action_chunks(
-    dataset: LeRobotDataset, episodes: Sequence[int], num_actions: int, *, most: int = 20_000
+    dataset: LeRobotDataset,
+    episodes: Sequence[int],
+    num_actions: int,
+    *,
+    most: int = 20_000,
+    frames_a_step: float = 1.0,
 ) -> Float[torch.Tensor, "c n a"]:
     """The chunks that start at the frames of some episodes with actions, in physical units; at most so many, evenly
-    spread. Behind the end of an episode its last action is repeated."""
+    spread. Behind the end of an episode its last action is repeated. ``frames_a_step``: from action to action."""
     chosen = [one for one in map(dataset.episode, episodes) if not one.action_free]
     starts = np.concatenate([np.arange(one.start, one.start + one.length) for one in chosen])
     ends = np.repeat([one.start + one.length - 1 for one in chosen], [one.length for one in chosen])
     kept = np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).astype(int))
-    rows = np.minimum(starts[kept, None] + np.arange(num_actions), ends[kept, None])
+    rows = np.minimum(starts[kept, None] + in_force(num_actions, frames_a_step), ends[kept, None])
     return torch.from_numpy(dataset.tables.actions[rows])
 
 
-def _check_window(dataset: LeRobotDataset, window: Window, cache: Pictures | None, stride: int) -> None:
+def _check_window(
+    dataset: LeRobotDataset, window: Window, cache: Pictures | None, stride: int, resampled: bool
+) -> None:
     where = f"{dataset.path}: window"
     for camera in window.cameras:
         known = dataset.cameras if cache is None else cache.cameras
@@ -158,7 +174,7 @@ def _check_window(dataset: LeRobotDataset, window: Window, cache: Pictures | Non
             raise InputError(
                 where=where, expected=f"{has} {name}, as recorded", got=str(asked), do="Size the recipe for this robot."
             )
-    if abs(window.control_hz - dataset.fps) > 1e-6 * dataset.fps:
+    if not resampled and abs(window.control_hz - dataset.fps) > 1e-6 * dataset.fps:
         raise InputError(
             where=where,
             expected=f"a control rate of {dataset.fps:g} Hz, the frame rate of the recording",

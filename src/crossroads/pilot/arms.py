@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from crossroads.errors import InputError
+from crossroads.pilot.mixed import OnRobot, robots_of
 from crossroads.pilot.single import restore
 from crossroads.policy import Policy
-from crossroads.recipe import Recipe
 from crossroads.serve.client import SCHEMES, PolicyClient
 from crossroads.serve.keys import LIBERO, RemoteKeys, read_keys
 from crossroads.serve.remote import RemotePolicy
@@ -119,32 +119,34 @@ def _server(name: str, keys: RemoteKeys, client: PolicyClient) -> Arm:
 
 def _run(folder: Path) -> Arm:
     policy = restore(folder)
-    _require_tabletop(folder, policy.space, policy.recipe)
     window, state = policy.recipe.window, read_state(folder / "policy")
+    here = next((one for one in robots_of(state["meta"]) if one.robot == TABLETOP_SPACE.robot), None)
+    cameras = tuple(here.cameras[slot] for slot in window.cameras if slot in here.cameras) if here else window.cameras
+    _require_tabletop(folder, here.space if here else policy.space, cameras)
     return Arm(
         name=str(folder),
         kind=policy.recipe.name,
-        policy=policy,
-        cameras=window.cameras,
+        policy=OnRobot(policy, window, here) if here else policy,
+        cameras=cameras,
         image_hw=window.image_hw,
         execute_at_most=policy.recipe.chunk.num_actions,
         identity={"recipe": policy.recipe.name, "frozen": state["frozen"], "checksums": state["checksums"]},
     )
 
 
-def _require_tabletop(folder: Path, space: ActionSpace, recipe: Recipe) -> None:
+def _require_tabletop(folder: Path, space: ActionSpace, cameras: tuple[str, ...]) -> None:
     """Refuse a policy that was trained for another robot."""
 
     def what(space: ActionSpace) -> str:
         plain = asdict(space)
         return ", ".join(f"{name} {plain[name]}" for name in ("action_names", "state_names", "control_hz"))
 
-    missing = set(recipe.window.cameras) - set(CAMERAS)
+    missing = set(cameras) - set(CAMERAS)
     if what(space) != what(TABLETOP_SPACE) or missing:
         raise InputError(
             where=str(folder),
             expected=f"a policy of the tabletop ({what(TABLETOP_SPACE)}, cameras {CAMERAS})",
-            got=f"one of {space.robot!r} ({what(space)}, cameras {recipe.window.cameras})",
+            got=f"one of {space.robot!r} ({what(space)}, cameras {cameras})",
             do="Train on a dataset of this world; `crossroads data record tabletop` writes one.",
         )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +27,7 @@ from crossroads.policy import StreamPolicy
 from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import recipe
 from crossroads.sim.tabletop.env import CAMERAS
-from crossroads.space import ActionSpace
+from crossroads.space import ActionSpace, Normaliser
 from crossroads.train.checkpoint import load_weights, read_meta, save_policy
 from crossroads.train.cotraining import CoTraining
 from crossroads.train.features import FeatureSource, HeadTraining, WindowSource, build_store
@@ -84,7 +86,7 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
     def told(source: WindowSource) -> WindowSource:
         return source if subtasks is None else WithSubtasks(source, subtasks)
 
-    config = _config(settings)
+    config = config_of(settings)
     questions, asked = _questions(policy, settings)
     mark = fingerprint(sized, dataset.content_hash(), policy.phase.name, *asked, *started)
     if policy.phase.name == "head":
@@ -101,7 +103,7 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
         source = FeatureSource(
             store=store, rows=np.arange(len(rows)), batch_size=settings.batch_size, seed=settings.seed
         )
-        result = _train(HeadTraining(policy), source, config, out, name, mark, progress)
+        result = run_training(HeadTraining(policy), source, config, out, name, mark, progress)
     else:
         given: WindowSource = windows
         if settings.keep_latents:
@@ -109,7 +111,7 @@ def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progre
         num = settings.batch_size - (questions.batch_size if questions else 0)
         batches = WindowBatches(told(given), rows, num, settings.seed)
         source = CoTraining(robot=batches, language=questions) if questions else batches
-        result = _train(policy, source, config, out, name, mark, progress)
+        result = run_training(policy, source, config, out, name, mark, progress)
     meta = {"recipe": name, "space": asdict(dataset.space), "cameras": list(dataset.cameras), "backbones": hashes}
     whole = settings.start is not None or leaves_for_others(policy)
     save_policy(out / "policy", policy, {**meta, "fingerprint": fingerprint(sized)}, include_frozen=whole)
@@ -141,13 +143,15 @@ def _questions(policy: StreamPolicy, settings: Training) -> tuple[QuestionBatche
     return found, (dataset.content_hash(), num)
 
 
-def _train(policy, source, config: TrainConfig, out: Path, name: str, mark: str, progress: bool) -> TrainResult:
+def run_training(policy, source, config: TrainConfig, out: Path, name: str, mark: str, progress: bool) -> TrainResult:
+    """Train on this machine's device."""
     return train(
         policy, source, config, out, device=training_device(), progress=progress, recipe_name=name, fingerprint=mark
     )
 
 
-def _config(settings: Training) -> TrainConfig:
+def config_of(settings: Training) -> TrainConfig:
+    """What the loop is told: the user's settings, and the pilot's for the rest."""
     return TrainConfig(
         steps=settings.steps,
         batch_size=settings.batch_size,
@@ -165,10 +169,15 @@ def _config(settings: Training) -> TrainConfig:
     )
 
 
+def space_of(told: Mapping[str, Any]) -> ActionSpace:
+    """An action space from JSON."""
+    return ActionSpace(**{key: tuple(v) if isinstance(v, list) else v for key, v in told.items()})  # pyright: ignore[reportArgumentType]
+
+
 def restore(run: Path) -> StreamPolicy:
     """The trained policy of a run folder, or of a cell of a pilot on the embedded world."""
     meta = read_meta(run / "policy")
-    space = ActionSpace(**{key: tuple(v) if isinstance(v, list) else v for key, v in meta["space"].items()})  # pyright: ignore[reportArgumentType]
+    space = space_of(meta["space"])
     cameras = meta.get("cameras", CAMERAS)  # a cell names none; whether these were its own the fingerprint tells
     sized = fit(recipe(meta["recipe"]), space, tuple(cameras))
     if fingerprint(sized) != meta["fingerprint"]:
@@ -180,6 +189,10 @@ def restore(run: Path) -> StreamPolicy:
         )
     policy = build(sized, space, seed=0)
     load_backbones(policy)
+    if robots := tuple(one["robot"] for one in meta.get("robots", ())):  # each has a normaliser of its own
+        for module in policy.net.modules():
+            if isinstance(module, Normaliser):
+                module.enrol(robots)
     load_weights(run / "policy", policy)
     policy.enter(sized.phases[-1])
     return policy

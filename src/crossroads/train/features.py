@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -79,7 +79,7 @@ class FeatureStore:
         plain = {name: np.load(folder / f"plain.{name}.npy") for name in ("state", "actions", "actions_valid")}
         self.state, self.actions, self.actions_valid = (torch.from_numpy(plain[name]) for name in plain)
         self.text: tuple[str, ...] = tuple(self.meta["text"])
-        self.robot: str = self.meta["robot"]
+        self.robot: tuple[str, ...] = tuple(self.meta.get("robots") or (self.meta["robot"],) * len(self.text))
 
     def __len__(self) -> int:
         return len(self.text)
@@ -118,7 +118,7 @@ class FeatureStore:
         index = torch.from_numpy(rows)
         num = len(rows)
         empty = torch.zeros(num, 0, dtype=torch.bool)
-        obs = _blind(self.state[index], tuple(self.text[row] for row in rows), self.robot)
+        obs = _blind(self.state[index], *(tuple(of[row] for row in rows) for of in (self.text, self.robot)))
         batch = Batch(
             obs=obs,
             actions=self.actions[index],
@@ -132,9 +132,8 @@ class FeatureStore:
         return FeatureBatch(batch=batch, states=self.states(rows, draws))
 
 
-def _blind(state: Tensor, text: tuple[str, ...], robot: str) -> Observation:
-    num = len(text)
-    return Observation(images={}, state=state, text=text, robot=(robot,) * num, time_s=torch.zeros(num))
+def _blind(state: Tensor, text: tuple[str, ...], robot: tuple[str, ...]) -> Observation:
+    return Observation(images={}, state=state, text=text, robot=robot, time_s=torch.zeros(len(text)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +144,13 @@ class FeatureSource:
     rows: np.ndarray
     batch_size: int
     seed: int
+    chosen: Callable[[int], np.ndarray] | None = None
+    """Which of ``rows`` a step takes; drawn at random when not given."""
 
     def batch(self, step: int) -> FeatureBatch:
         rng = np.random.default_rng((self.seed, step, 3))
-        rows = self.rows[rng.integers(len(self.rows), size=self.batch_size)]
+        drawn = self.chosen(step) if self.chosen else rng.integers(len(self.rows), size=self.batch_size)
+        rows = self.rows[drawn]
         return self.store.batch(np.sort(rows), rng.integers(self.store.num_draws, size=self.batch_size))
 
 
@@ -186,6 +188,7 @@ def _fill(
     arrays: dict[str, np.memmap] = {}
     plain: dict[str, list[Tensor]] = {"state": [], "actions": [], "actions_valid": []}
     text: list[str] = []
+    robot: list[str] = []
     bar = progress_bar(total=len(rows), initial=0, title=f"features {policy.recipe.name}", shown=progress)
     longest = _longest_text(policy, windows, rows)
     with bar:
@@ -193,6 +196,7 @@ def _fill(
             chosen = rows[start : start + batch_size]
             batch = windows.batch(chosen)
             text.extend(batch.obs.text)
+            robot.extend(batch.obs.robot)
             for name, value in (("state", batch.obs.state), ("actions", batch.actions)):
                 plain[name].append(value)
             plain["actions_valid"].append(batch.actions_valid)
@@ -215,9 +219,11 @@ def _fill(
         "groups": {group: {"noised": flag} for group, flag in noised.items()},
         "num_draws": num_draws,
         "text": text,
-        "robot": batch.obs.robot[0],  # pyright: ignore[reportPossiblyUnboundVariable]
+        "robot": robot[0],
         "recipe": policy.recipe.name,
     }
+    if len(set(robot)) > 1:
+        meta["robots"] = robot
     (folder / "meta.json").write_text(json.dumps(meta))
 
 
