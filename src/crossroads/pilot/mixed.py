@@ -21,6 +21,7 @@ from crossroads.data.statistics import summarise
 from crossroads.data.window import Windows, action_chunks, in_force
 from crossroads.errors import InputError
 from crossroads.pilot.cell import write_json
+from crossroads.pilot.phases import leaves_for_others, watches
 from crossroads.pilot.plan import fingerprint, fit
 from crossroads.pilot.single import Training, config_of, run_training, space_of
 from crossroads.policy import Memory, Policy, StreamPolicy
@@ -96,13 +97,14 @@ def train_mixture(
 
     Each robot has its own normaliser. What was seen of each dataset is returned, and written to ``out/mixture.json``.
     """
-    if settings.keep_latents or settings.questions:
-        raise InputError(
-            where="training on several datasets",
-            expected="pictures that are encoded at each step, and no questions beside",
-            got="keep_latents" if settings.keep_latents else "questions",
-            do="Leave that setting out, or train on one dataset.",
-        )
+    for setting in ("keep_latents", "questions", "start"):
+        if getattr(settings, setting):
+            raise InputError(
+                where="training on several datasets",
+                expected="weights from the start, pictures encoded at each step, and no questions beside",
+                got=setting,
+                do="Leave that setting out, or train on one dataset.",
+            )
     for path in data:
         require_sound(path)
     datasets = [LeRobotDataset.open(path) for path in data]
@@ -115,7 +117,7 @@ def train_mixture(
     fit_robots(policy, datasets, declared)
     source = Joined(
         sources=tuple(
-            _windows(dataset, one, sized.window, free="video" in policy.phase.losses)
+            _windows(dataset, one, sized.window, free=watches(sized, policy.phase))
             for dataset, one in zip(datasets, declared.datasets, strict=True)
         )
     )
@@ -140,7 +142,8 @@ def train_mixture(
         batches = MixedBatches(source=source, mixture=mixture)
         result = run_training(policy, batches, config, out, name, mark, progress)
     meta = {"recipe": name, "space": asdict(declared.space), "cameras": list(declared.cameras), "backbones": hashes}
-    save_policy(out / "policy", policy, {**meta, "fingerprint": fingerprint(sized), "robots": plain(declared)})
+    meta |= {"fingerprint": fingerprint(sized), "robots": plain(declared)}
+    save_policy(out / "policy", policy, meta, include_frozen=leaves_for_others(policy))
     seen = _account(datasets, declared, mixture, result.steps)
     write_json(out / "mixture.json", {"steps": result.steps, "datasets": [asdict(one) for one in seen]})
     return result, seen
