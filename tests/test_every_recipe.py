@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from every_recipe import close, fresh, gradients, hasty, part_of, policy_of, prepared_batch, seeded
+from every_recipe import brief, close, fresh, gradients, hasty, part_of, policy_of, prepared_batch, seeded
 from nano_batch import ROBOT, nano_batch, statistics
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from crossroads.axes import computed
 from crossroads.build import build, fit_normalisers
 from crossroads.codecs.blank_actions import BlankActions
+from crossroads.codecs.discrete_actions import DiscreteActions
 from crossroads.cost.flops import flops, parameters
 from crossroads.cost.show import show
 from crossroads.interpreter import Interpreter
@@ -294,16 +295,26 @@ def test_actions_are_in_physical_units_inside_the_limits(name: str) -> None:
     chunk, memory = policy.act(obs, policy.start(2), generator=seeded())
     assert chunk.values.shape == (2, policy.recipe.chunk.num_actions, ROBOT.action_size)
     assert (chunk.control_hz, memory.num_chunks) == (ROBOT.control_hz, 1)
+    if _in_their_own_units(policy.recipe):  # an untrained policy writes no chunk, which means zeros
+        mean = (0.0,) * 4
     torch.testing.assert_close(chunk.values, torch.tensor(mean).expand_as(chunk.values), rtol=0, atol=1e-3)
+    if _in_their_own_units(policy.recipe):
+        return
     for far, limit in ((-1e3, ROBOT.low), (1e3, ROBOT.high)):
         fit_normalisers(policy, state=None, actions=statistics((far,) * 4, (10.0,) * 4))
         wild = policy.act(obs, memory, generator=seeded())[0].values
         assert torch.equal(wild, torch.tensor(limit).expand_as(wild))
 
 
+def _in_their_own_units(recipe: Recipe) -> bool:
+    """Whether actions are learned unscaled."""
+    codecs = [stream.codec for stream in recipe.stage.streams if stream.carries == "action"]
+    return any(isinstance(codec, DiscreteActions) and codec.normaliser == "none" for codec in codecs)
+
+
 @every_net
 def test_save_and_load_are_exact(name: str, tmp_path: Path) -> None:
-    policy, other = policy_of(name), build(RECIPES[name](), ROBOT, seed=2)
+    policy, other = policy_of(name), build(brief(name), ROBOT, seed=2)
     save_file(policy.state_dict(), tmp_path / "weights.safetensors")
     obs = nano_batch(policy.recipe).obs
     before = other.settle(obs, generator=seeded()).streams
@@ -336,7 +347,7 @@ def test_two_processes_are_one_process(tmp_path: Path) -> None:
 
 @every_net
 def test_the_order_of_streams_edges_and_towers_does_not_matter(name: str) -> None:
-    recipe, policy = RECIPES[name](), policy_of(name)
+    recipe, policy = brief(name), policy_of(name)
     stage = recipe.stage
     turned = replace(
         recipe,

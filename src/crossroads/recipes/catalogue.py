@@ -23,11 +23,13 @@ from crossroads.recipes import (
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import gr1 as gr1_sizes
 from crossroads.recipes import lapa as lapa_sizes
+from crossroads.recipes import openvla as openvla_sizes
 from crossroads.recipes import openvla_oft as openvla_oft_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import pi0_fast as pi0_fast_sizes
 from crossroads.recipes import seer as seer_sizes
 from crossroads.recipes import smolvla as smolvla_sizes
+from crossroads.recipes import vlm2vla as vlm2vla_sizes
 from crossroads.recipes.act import act
 from crossroads.recipes.baseline_ki import baseline_ki
 from crossroads.recipes.cloning import cloning
@@ -44,6 +46,7 @@ from crossroads.recipes.lingbot_va import lingbot_va, lingbot_va_towers
 from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
+from crossroads.recipes.openvla import openvla
 from crossroads.recipes.openvla_oft import openvla_oft
 from crossroads.recipes.pi0 import pi0
 from crossroads.recipes.pi0_fast import pi0_fast
@@ -51,6 +54,7 @@ from crossroads.recipes.pi05 import pi05
 from crossroads.recipes.seer import seer, seer_auxiliary
 from crossroads.recipes.smolvla import smolvla
 from crossroads.recipes.uwm import uwm
+from crossroads.recipes.vlm2vla import vlm2vla
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "act": act,
@@ -76,6 +80,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "motus": motus,
     "nano_video": nano_video,
     "nano_vlm": nano_vlm,
+    "openvla": openvla,
     "openvla_oft": openvla_oft,
     "pi0": pi0,
     "pi05": pi05,
@@ -84,6 +89,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "seer_auxiliary": seer_auxiliary,
     "smolvla": smolvla,
     "uwm": uwm,
+    "vlm2vla": vlm2vla,
 }
 """At nano size."""
 
@@ -106,6 +112,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "lingbot_va": partial(lingbot_va, lingbot_va_sizes.PUBLISHED),
     "lingbot_va_towers": partial(lingbot_va_towers, lingbot_va_sizes.PUBLISHED),
     "motus": partial(motus, motus_sizes.PUBLISHED),
+    "openvla": partial(openvla, openvla_sizes.PUBLISHED),
     "openvla_oft": partial(openvla_oft, openvla_oft_sizes.PUBLISHED),
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
     "pi05": partial(pi05, pi05_sizes.PUBLISHED),
@@ -114,6 +121,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "seer_auxiliary": partial(seer_auxiliary, seer_sizes.PUBLISHED),
     "smolvla": partial(smolvla, smolvla_sizes.PUBLISHED),
     "uwm": partial(uwm, uwm_sizes.PUBLISHED),
+    "vlm2vla": partial(vlm2vla, vlm2vla_sizes.PUBLISHED),
 }
 """At the size of the publication; backbones and controls of our own have none."""
 
