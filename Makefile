@@ -63,7 +63,7 @@ video-dit-family: $(STAMP) $(GL)
 	done
 
 # Every recipe on a vision-language model, under the same budget; and what each can still say.
-VLA := pi0 pi0_fast pi05 baseline_ki groot_n15 groot_n17 smolvla openvla_oft
+VLA := pi0 pi0_fast pi05 baseline_ki groot_n15 groot_n17 smolvla openvla openvla_oft vlm2vla
 VLA_DIR := runs/vla-family
 
 vla-family: $(STAMP) $(GL)
