@@ -26,6 +26,7 @@ from crossroads.codecs.frames import (
 from crossroads.codecs.fused_pixels import FusedPatchCodec, FusedPatches
 from crossroads.codecs.gripper_state import GripperState, GripperStateCodec
 from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
+from crossroads.codecs.knowledge import FutureFeatureCodec, FutureFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.maps import FeatureMapCodec, FeatureMaps
@@ -43,6 +44,14 @@ from crossroads.codecs.slices import ActionSlices, BlankTokens, SliceCodec
 from crossroads.codecs.slots import CameraSlots, SlotCodec
 from crossroads.codecs.stacked_latents import StackedCodec, StackedLatents
 from crossroads.codecs.state import EmbodiedState, StateCodec, StateToken
+from crossroads.codecs.step_actions import (
+    StepActionCodec,
+    StepActions,
+    StepQueries,
+    StepQueryCodec,
+    StepSlotCodec,
+    StepSlots,
+)
 from crossroads.codecs.subtask import SubtaskCodec, SubtaskTokens
 from crossroads.codecs.text import TextCodec, TextTokens
 from crossroads.errors import InputError
@@ -53,6 +62,7 @@ from crossroads.recipe import Recipe
 from crossroads.space import ActionSpace, Statistics
 from crossroads.stage import Stage
 from crossroads.towers.classic import Classic, ClassicBlock, ClassicFrame
+from crossroads.towers.cognition import CognitionBlock, CognitionFrame, CognitionHead
 from crossroads.towers.cosmos import Cosmos, CosmosBlock, CosmosFrame
 from crossroads.towers.dit import Dit, DitBlock, DitFrame
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
@@ -76,6 +86,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     EmbodiedState: StateCodec,
     FeatureMaps: FeatureMapCodec,
     FusedPatches: FusedPatchCodec,
+    FutureFeatures: FutureFeatureCodec,
     FuturePatches: FuturePatchCodec,
     GripperState: GripperStateCodec,
     ImageFeatures: ImageFeatureCodec,
@@ -95,6 +106,9 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ShuffledPatches: PatchCodec,
     StateFrame: StateFrameCodec,
     StateToken: StateCodec,
+    StepActions: StepActionCodec,
+    StepQueries: StepQueryCodec,
+    StepSlots: StepSlotCodec,
     SubtaskTokens: SubtaskCodec,
     TextFeatures: TextFeatureCodec,
     TextTokens: TextCodec,
@@ -107,6 +121,7 @@ THROUGH = (ActionFrame, DiscreteActions, StateFrame, SubtaskTokens, ValueFrame)
 TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
     Adapter: (AdapterFrame, PlainBlock),
     Classic: (ClassicFrame, ClassicBlock),
+    CognitionHead: (CognitionFrame, CognitionBlock),
     Cosmos: (CosmosFrame, CosmosBlock),
     Dit: (DitFrame, DitBlock),
     Gemma: (GemmaFrame, GemmaBlock),

@@ -120,3 +120,26 @@ def test_seer_and_its_control_differ_in_one_edge() -> None:
     seer, control = (RECIPES[name]().stage for name in ("seer", "seer_auxiliary"))
     assert set(seer.edges) - set(control.edges) == set(reads("action", "video", when="same"))
     assert replace(seer, edges=control.edges) == control
+
+
+def test_kinds_of_knowledge_are_blind_to_each_other_and_serve_the_actions_of_their_step() -> None:
+    layout = RECIPES["dreamvla"]().stage.layout
+    assert "semantics" not in layout.needed(["video"])
+    assert "video" not in layout.needed(["semantics"])
+    assert {"video", "semantics"} <= layout.needed(["action"])
+    assert {edge.when for edge in layout.edges if (edge.dst, edge.src) == ("cognition", "video")} == {"same"}
+
+
+@torch.no_grad()
+def test_what_a_step_knows_moves_the_actions_of_that_step_alone() -> None:
+    policy = policy_of("dreamvla")
+    prepared = prepared_batch(policy)
+    inputs = policy.inputs(prepared, frozenset(prepared.latents), {})
+    head = {name: inputs[name] for name in ("action", "slot")}
+    states = policy.net(inputs, {})
+    read, num = states["cognition"], policy.recipe.chunk.num_actions
+    other = replace(read, hidden=torch.cat([read.hidden[:, :-3], -read.hidden[:, -3:]], dim=1))
+    usual, changed = (policy.net(head, {"cognition": one})["action"].hidden for one in (read, other))
+    close(usual, states["action"].hidden)
+    close(changed[:, :-num], usual[:, :-num])
+    assert not torch.allclose(changed[:, -num:], usual[:, -num:], atol=1e-3)

@@ -93,8 +93,7 @@ class ActionQueryCodec(nn.Module):
         raise AssertionError("actions are never observed: a recipe with a 'now' view of actions is refused")
 
     def target(self, batch: Batch) -> Latent:
-        first = torch.arange(self.spec.steps.num, device=batch.actions.device) * self.spec.apart
-        index = (first[:, None] + torch.arange(self.spec.num_actions, device=first.device)).flatten()
+        index = self.spec.steps.actions(self.spec.apart, self.spec.num_actions).to(batch.actions.device)
         return Latent(values=self.normaliser.normalise(batch.actions[:, index]), valid=batch.actions_valid[:, index])
 
     def latent_shape(self, view: ViewKind) -> tuple[int, ...]:

@@ -169,11 +169,19 @@ class FuturePatchCodec(nn.Module):
         spec, first = self.spec, self.spec.steps.ahead - 1
         wanted = slice(first, first + spec.steps.num)
         shown = torch.stack([batch.future[camera][:, wanted] for camera in spec.cameras], dim=2)
-        mean, std = (torch.tensor(part, device=shown.device) for part in (MEAN, STD))
-        values = self.patches(rearrange((shown.float() / 255 - mean) / std, "b t v h w c -> b (t v) c h w"))
+        values = self.rows(rearrange(shown.float() / 255, "b t v h w c -> b (t v) c h w"))
         each = len(spec.cameras) * spec.num_queries
         valid = batch.future_valid[:, wanted].repeat_interleave(each, dim=1)
         return Latent(values=rearrange(values, "b n p c -> b n (p c)"), valid=valid)
+
+    def rows(self, pictures: Float[Tensor, "b n 3 h w"]) -> Float[Tensor, "b n p c"]:
+        """What is to be told of pictures with pixels from 0 to 1."""
+        mean, std = (pictures.new_tensor(part)[:, None, None] for part in (MEAN, STD))
+        return self.patches((pictures - mean) / std)
+
+    def answered(self, rows: Float[Tensor, "m p c"]) -> Float[Tensor, "m p c"]:
+        """What the decoder says, as it is compared."""
+        return rows
 
     def patches(self, pixels: Float[Tensor, "b n 3 h w"]) -> Float[Tensor, "b n p c"]:
         """Pictures cut into patches, each made even."""
@@ -194,7 +202,7 @@ class FuturePatchCodec(nn.Module):
 
     def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b m c"]:
         states = rearrange(hidden, "b (m q) w -> (b m) q w", q=self.spec.num_queries)
-        return rearrange(self.decoder(states), "(b m) p c -> b m (p c)", b=len(hidden))
+        return rearrange(self.answered(self.decoder(states)), "(b m) p c -> b m (p c)", b=len(hidden))
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
         return self.spec.steps.grid(num_tokens, placed=self.spec.placed)

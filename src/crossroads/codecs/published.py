@@ -121,6 +121,16 @@ def masked_autoencoder(source: str) -> Any:
 
 
 @cache
+def vision_encoder(source: str) -> Any:
+    """A published DINOv2 (Oquab et al. 2024, arXiv 2304.07193)."""
+    with _loading("transformers", "image encoder", source):
+        from transformers import Dinov2Model  # pyright: ignore[reportMissingImports]
+
+        model = Dinov2Model.from_pretrained(source)
+    return model.eval().requires_grad_(False)
+
+
+@cache
 def image_text_model(source: str, layers: int = 0) -> Any:
     """A published vision-language model, in bfloat16; ``layers``: cut behind so many, with the last norm."""
     with _loading("transformers", "vision-language model", source):

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from crossroads.codecs.spec import Latent
@@ -40,6 +40,10 @@ class Steps:
     def seen(self, cameras: tuple[str, ...], image_hw: tuple[int, int]) -> Window:
         """What is asked of a dataset for its pictures."""
         return Window(**{**vars(NOTHING), "cameras": cameras, "image_hw": image_hw, "future_s": self.frames_s})
+
+    def actions(self, apart: int, each: int) -> Int[Tensor, " n"]:
+        """Which actions of a window are asked for, step by step: ``each`` of them from every ``apart``-th on."""
+        return (torch.arange(self.num)[:, None] * apart + torch.arange(each)).flatten()
 
     def present(self, batch: Batch) -> Bool[Tensor, "b t"]:
         """Which steps of a window lie within their episode: the first, and others whose frame does."""

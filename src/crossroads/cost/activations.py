@@ -35,6 +35,7 @@ from crossroads.cost.flops import Work
 from crossroads.errors import InputError
 from crossroads.stage import Phase
 from crossroads.towers.classic import Classic
+from crossroads.towers.cognition import CognitionHead
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.dit import Dit
 from crossroads.towers.gemma import Gemma
@@ -235,6 +236,7 @@ def _given_layer(spec: Given, given: Pass) -> Kept:
 _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     Adapter: _plain_layer,
     Classic: _classic_layer,
+    CognitionHead: _plain_layer,
     Cosmos: _cosmos_layer,
     Dit: _dit_layer,
     Gemma: _gemma_layer,

@@ -33,6 +33,12 @@ class Named(Mapping[str, T]):
         value = self._values[name]
         return Named(value, f"{self.where}.{name}") if isinstance(value, dict) else value  # pyright: ignore[reportReturnType]
 
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """What is recorded under a name, or the default: a switch that a constructor was not given."""
+        if key not in self._values:
+            return default
+        return self[key]
+
     def __contains__(self, name: object) -> bool:
         return name in self._values
 

@@ -41,12 +41,15 @@ from crossroads.towers.plain import Gpt
 ONE_FORM = {"atten_goal": 0, "phase": "finetune"}
 
 
+HIDDEN = ("action_decoder.0.bias", "action_decoder.2.bias")
+
+
 def run(case: GoldenCase) -> Produced:
     """Everything that a case records."""
     case.meta["constructor_arguments"].demand(ONE_FORM)
     size = size_of(case)
     net = loaded(case, size)
-    window = window_of(case, size, net)
+    window = window_of(case, size, net, tuple(name for name in ("video", "action") if name in size.asked))
     states, entered, left = window.run()
     codec = seeing(net)
     with torch.no_grad():
@@ -125,12 +128,12 @@ def size_of(case: GoldenCase) -> ForesightSize:
         actions=made["action_pred_steps"],
         hw=hw,
         patch=made["patch_size"],
-        hidden=(weights["action_decoder.0.bias"].shape[0], weights["action_decoder.2.bias"].shape[0]),
+        hidden=tuple(weights[name].shape[0] for name in HIDDEN if name in weights),
         width=width,
     )
     replaced = case.meta["size_constants_replaced"]["resampler depth/heads/dim_head"][1]
     reads_by = Resampler(num=made["num_resampler_query"], depth=replaced[0], heads=replaced[1], head_dim=replaced[2])
-    video = size.video and replace(size.video, depth=_count(weights, r"image_decoder\.(\d+)\."))
+    video = size.video and replace(size.video, depth=count_of(weights, r"image_decoder\.(\d+)\."))
     return replace(
         size,
         text=SentenceTokens(
@@ -194,7 +197,7 @@ def _sized(
     )
 
 
-def _count(names: object, pattern: str) -> int:
+def count_of(names: object, pattern: str) -> int:
     """How many numbers stand in names at a place."""
     return len({found[1] for name in names if (found := re.match(pattern, name))})  # pyright: ignore[reportGeneralTypeIssues]
 
@@ -212,8 +215,8 @@ def loaded(case: GoldenCase, size: ForesightSize) -> StreamNet:
 
 
 @torch.no_grad()
-def window_of(case: GoldenCase, size: ForesightSize, net: StreamNet) -> RecordedWindow:
-    """The recorded features, as our codecs embed them."""
+def window_of(case: GoldenCase, size: ForesightSize, net: StreamNet, asked: tuple[str, ...]) -> RecordedWindow:
+    """The recorded features, as our codecs embed them, and the queries that are asked behind them."""
     given, t, level = case.inputs, size.image.steps.num, torch.zeros(1, 1)
     features = [given[f"mae_{camera}"] for camera in size.image.cameras]
     seen = rearrange(torch.stack(features, dim=1), "(b t) v n d -> b t v n d", t=t)
@@ -222,12 +225,11 @@ def window_of(case: GoldenCase, size: ForesightSize, net: StreamNet) -> Recorded
         "state": _state(case, net),
         "image": seeing(net).tokens(seen[..., 1:, :], seen[..., 0, :]),
     }
-    for name in size.asked:
+    for name in asked:
         codec = net.codec(name)
         tokens[name] = codec.embed(torch.zeros(len(seen), *codec.latent_shape("noised")), level)
-    order = (*OBSERVED, *(name for name in ("video", "action") if name in tokens))
     present = torch.ones(seen.shape[:2], dtype=torch.bool)
-    return RecordedWindow(net=net, tokens=tokens, present=present, groups=order)
+    return RecordedWindow(net=net, tokens=tokens, present=present, groups=(*OBSERVED, *asked))
 
 
 def _state(case: GoldenCase, net: StreamNet) -> Tensor:

@@ -12,6 +12,7 @@ from crossroads.recipes import baseline_ki as baseline_ki_sizes
 from crossroads.recipes import (
     cosmos_policy_sizes,
     dit4dit_sizes,
+    dreamvla_sizes,
     dreamzero_sizes,
     fast_wam_sizes,
     groot_sizes,
@@ -35,6 +36,7 @@ from crossroads.recipes.baseline_ki import baseline_ki
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
 from crossroads.recipes.dit4dit import dit4dit
+from crossroads.recipes.dreamvla import dreamvla
 from crossroads.recipes.dreamzero import dreamzero, dreamzero_flash
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.gigaworld import gigaworld_policy
@@ -62,6 +64,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "cloning": cloning,
     "cosmos_policy": cosmos_policy,
     "cosmos_policy_planning": cosmos_policy_planning,
+    "dreamvla": dreamvla,
     "dreamzero": dreamzero,
     "dreamzero_flash": dreamzero_flash,
     "dit4dit": dit4dit,
@@ -98,6 +101,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "baseline_ki": partial(baseline_ki, baseline_ki_sizes.PUBLISHED),
     "cosmos_policy": partial(cosmos_policy, cosmos_policy_sizes.PUBLISHED),
     "cosmos_policy_planning": partial(cosmos_policy_planning, cosmos_policy_sizes.PUBLISHED),
+    "dreamvla": partial(dreamvla, dreamvla_sizes.PUBLISHED),
     "dreamzero": partial(dreamzero, dreamzero_sizes.PUBLISHED),
     "dreamzero_flash": partial(dreamzero_flash, dreamzero_sizes.FLASH_PUBLISHED),
     "dit4dit": partial(dit4dit, dit4dit_sizes.PUBLISHED),

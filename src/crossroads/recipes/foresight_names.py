@@ -1,9 +1,10 @@
-"""The names of GR-1's weights (bytedance/GR-1), and of what Seer has in common with it, against ours."""
+"""The names of the weights of GR-1 (bytedance/GR-1), Seer and DreamVLA against ours."""
 
 from __future__ import annotations
 
 from crossroads.codecs.foreseen import FuturePatches
 from crossroads.codecs.resampler import Resampler
+from crossroads.recipes.dreamvla_sizes import DreamVlaSize
 from crossroads.recipes.foresight_sizes import ForesightSize
 from crossroads.recipes.names import Renamed, linear, weight_of
 from crossroads.towers.plain import Gpt
@@ -54,6 +55,23 @@ SEER_CAMERAS = ("primary", "wrist")
 
 def seer_names(size: ForesightSize) -> tuple[Renamed, ...]:
     """Seer's trained weights."""
+    found = seer_trunk_names(size)
+    if size.action:
+        found.append(Renamed(ours="codecs.action.queries", theirs=("action_pred_token",), shape="1 1 n w -> n w"))
+        for layer in range(len(size.action.hidden)):
+            found += linear(f"codecs.action.layers.{layer}", f"action_decoder.{2 * layer}")
+        found += linear("codecs.action.arm", "arm_action_decoder.0")
+        found += linear("codecs.action.gripper", "gripper_action_decoder.0")
+    if size.video:
+        found.append(Renamed(ours="codecs.video.queries", theirs=("obs_tokens",), shape="1 1 n w -> n w"))
+        found.append(Renamed(ours="codecs.video.decoder.mask", theirs=("mask_token",), shape="1 1 w -> w"))
+        names = ("image_decoder_obs_pred_projector", "image_decoder", "image_decoder_norm", "image_decoder_pred")
+        found += decoder_names(size.video, *names)
+    return tuple(found)
+
+
+def seer_trunk_names(size: ForesightSize) -> list[Renamed]:
+    """What is observed, and the tower."""
     found = [
         *linear("codecs.text.enter", "text_projector"),
         *linear("codecs.state.arm", "arm_state_encoder"),
@@ -71,17 +89,41 @@ def seer_names(size: ForesightSize) -> tuple[Renamed, ...]:
     for number, camera in enumerate(SEER_CAMERAS):
         found += linear(f"codecs.image.patches.{number}", f"image_{camera}_projector")
         found += linear(f"codecs.image.classes.{number}", f"cls_token_{camera}_projector")
-    if size.action:
-        found.append(Renamed(ours="codecs.action.queries", theirs=("action_pred_token",), shape="1 1 n w -> n w"))
-        for layer in range(len(size.action.hidden)):
-            found += linear(f"codecs.action.layers.{layer}", f"action_decoder.{2 * layer}")
-        found += linear("codecs.action.arm", "arm_action_decoder.0")
-        found += linear("codecs.action.gripper", "gripper_action_decoder.0")
-    if size.video:
-        found.append(Renamed(ours="codecs.video.queries", theirs=("obs_tokens",), shape="1 1 n w -> n w"))
-        found.append(Renamed(ours="codecs.video.decoder.mask", theirs=("mask_token",), shape="1 1 w -> w"))
-        names = ("image_decoder_obs_pred_projector", "image_decoder", "image_decoder_norm", "image_decoder_pred")
-        found += decoder_names(size.video, *names)
+    return found
+
+
+KNOWLEDGE = {
+    "video": ("obs_tokens", "mask_token", "image_decoder", "image_decoder"),
+    "depth": ("depth_tokens", "depth_mask_token", "depth_decoder", "depth_decoder"),
+    "semantics": ("dino_feat_tokens", "dino_mask_token", "dino_feat_decoder", "dino_decoder"),
+    "regions": ("sam_feat_tokens", "sam_mask_token", "sam_feat_decoder", "sam_decoder"),
+}
+"""What DreamVLA foresees: its queries, its mask, the blocks of its decoder, and what the rest of that begins with."""
+
+
+def dreamvla_names(size: DreamVlaSize) -> tuple[Renamed, ...]:
+    """DreamVLA's trained weights, without the head's condition of nothing (``z_embedder.uncondition``)."""
+    net, frame = "action_model.net", "towers.head.frame"
+    found = [
+        *seer_trunk_names(size.observed),
+        Renamed(ours="codecs.cognition.queries", theirs=("action_pred_token",), shape="1 1 n w -> n w"),
+        Renamed(ours=f"{frame}.places", theirs=(f"{net}.positional_embedding",)),
+        *linear(f"{frame}.level_in", f"{net}.t_embedder.mlp.0"),
+        *linear(f"{frame}.level_out", f"{net}.t_embedder.mlp.2"),
+        *linear(f"{frame}.read", f"{net}.z_embedder.linear"),
+        *linear("codecs.action.enter", f"{net}.x_embedder.linear"),
+        *linear("codecs.action.leave", f"{net}.final_layer.linear"),
+    ]
+    for part in size.knowledge:
+        queries, mask, blocks, first = KNOWLEDGE[part.name]
+        found.append(Renamed(ours=f"codecs.{part.name}.queries", theirs=(queries,), shape="1 1 n w -> n w"))
+        found.append(Renamed(ours=f"codecs.{part.name}.decoder.mask", theirs=(mask,), shape="1 1 w -> w"))
+        names = (f"{first}_obs_pred_projector", blocks, f"{first}_norm", f"{first}_pred")
+        found += decoder_names(part.codec, *names, stream=part.name)
+    maps = {"qkv": "attn.qkv", "out": "attn.proj", "up": "mlp.fc1", "down": "mlp.fc2"}
+    for layer in range(size.head.depth):
+        for ours, theirs in maps.items():
+            found += linear(f"towers.head.layers.{layer}.{ours}", f"{net}.blocks.{layer}.{theirs}")
     return tuple(found)
 
 
@@ -113,9 +155,11 @@ def resampler_names(spec: Resampler) -> list[Renamed]:
     return found
 
 
-def decoder_names(spec: FuturePatches, enter: str, blocks: str, norm: str, leave: str) -> list[Renamed]:
+def decoder_names(
+    spec: FuturePatches, enter: str, blocks: str, norm: str, leave: str, *, stream: str = "video"
+) -> list[Renamed]:
     """The decoder over masks, with timm's blocks; its fixed places are no weights."""
-    ours = "codecs.video.decoder"
+    ours = f"codecs.{stream}.decoder"
     found = [*linear(f"{ours}.enter", enter), *linear(f"{ours}.norm", norm), *linear(f"{ours}.leave", leave)]
     for layer in range(spec.depth):
         here, there = f"{ours}.layers.{layer}", f"{blocks}.{layer}"
