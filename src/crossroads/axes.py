@@ -63,7 +63,7 @@ def _integration(recipe: Recipe) -> Integration:
         return "none"
     kinds: dict[str, Integration] = {
         **{"ActionQueries": "tokens", "ActionTokens": "tokens", "ActionSlices": "tokens", "DiscreteActions": "tokens"},
-        **{"BlankActions": "tokens", "StepActions": "tokens"},
+        **{"BlankActions": "tokens", "ScaledActions": "tokens", "StepActions": "tokens"},
         **{"ActionFrame": "image", "ActionLatent": "latent"},
     }
     return kinds[type(actions[0].codec).__name__]

@@ -30,6 +30,7 @@ from crossroads.codecs.knowledge import FutureFeatureCodec, FutureFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.maps import FeatureMapCodec, FeatureMaps
+from crossroads.codecs.mimic_ends import MaskedState, MaskedStateCodec, ScaledActionCodec, ScaledActions
 from crossroads.codecs.motion import MotionClip, MotionClipCodec, MotionCodeCodec, MotionCodes
 from crossroads.codecs.picture_vectors import PictureVectorCodec, PictureVectors
 from crossroads.codecs.pixels import PatchCodec, Patches, ShuffledPatches
@@ -70,6 +71,7 @@ from crossroads.towers.given import Given, GivenFrame
 from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead, GrootN1Head
 from crossroads.towers.joint import Joint, JointLayer
 from crossroads.towers.llama import Llama, LlamaBlock, LlamaFrame, SmolBlock, SmolExpert, SmolFrame
+from crossroads.towers.mimic import MimicBlock, MimicExpert, MimicFrame
 from crossroads.towers.motus import MotusBlock, MotusExpert, MotusFrame
 from crossroads.towers.plain import Adapter, AdapterFrame, Gpt, GptBlock, GptFrame, Plain, PlainBlock, PlainFrame
 from crossroads.towers.wan import Wan, WanBlock, WanFrame
@@ -91,6 +93,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     GripperState: GripperStateCodec,
     ImageFeatures: ImageFeatureCodec,
     LearnedTokens: LearnedCodec,
+    MaskedState: MaskedStateCodec,
     MotionClip: MotionClipCodec,
     MotionCodes: MotionCodeCodec,
     Patches: PatchCodec,
@@ -103,6 +106,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     SceneFeatures: SceneCodec,
     SentenceTokens: SentenceCodec,
     SeenActions: SeenActionCodec,
+    ScaledActions: ScaledActionCodec,
     ShuffledPatches: PatchCodec,
     StateFrame: StateFrameCodec,
     StateToken: StateCodec,
@@ -130,6 +134,7 @@ TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Modul
     GrootHead: (GrootFrame, GrootBlock),
     GrootN1Head: (GrootFrame, GrootBlock),
     Llama: (LlamaFrame, LlamaBlock),
+    MimicExpert: (MimicFrame, MimicBlock),
     MotusExpert: (MotusFrame, MotusBlock),
     Plain: (PlainFrame, PlainBlock),
     SmolExpert: (SmolFrame, SmolBlock),

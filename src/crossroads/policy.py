@@ -21,6 +21,7 @@ from crossroads.codecs.action_tokens import ActionCodec
 from crossroads.codecs.discrete_actions import DiscreteActionCodec
 from crossroads.codecs.frames import ActionFrameCodec
 from crossroads.codecs.latents import LatentEnds
+from crossroads.codecs.mimic_ends import MaskedStateCodec
 from crossroads.codecs.slices import SliceCodec
 from crossroads.codecs.spec import Latent, NeverTrained
 from crossroads.errors import InputError
@@ -142,6 +143,8 @@ class StreamPolicy(nn.Module):
                 ahead = replace(batch, obs=obs)
                 latents[name] = self.net.target(name, ahead) if later else self.net.observe(name, obs)
                 levels[name] = torch.zeros(batch.batch_size, 1, device=batch.weight.device)
+                if isinstance(codec := self.net.codec(name), MaskedStateCodec):
+                    latents[name] = codec.masked(latents[name], generator)
                 continue
             if group.view.kind in ("prior", "posterior"):
                 whole = replace(batch, obs=obs)
@@ -206,12 +209,20 @@ class StreamPolicy(nn.Module):
         spread = per_token(level, num).reshape(batch, -1, *[1] * len(rest))
         return replace(clean, values=corrupt(clean.values, noise, spread)), level
 
-    def inputs(self, prepared: Prepared, names: frozenset[str], valid: Mapping[str, Tensor]) -> dict[str, GroupInput]:
-        """The named groups embedded and placed; ``valid`` adds the validity of groups that are cached."""
+    def inputs(
+        self,
+        prepared: Prepared,
+        names: frozenset[str],
+        valid: Mapping[str, Tensor],
+        states: Mapping[str, GroupState] = MappingProxyType({}),
+    ) -> dict[str, GroupInput]:
+        """The named groups embedded and placed; ``valid`` adds the validity of groups that are cached, and ``states``
+        the levels that they had."""
+        had = {name: state.level for name, state in states.items() if state.level is not None}
         known = {**valid, **{name: latent.valid for name, latent in prepared.latents.items()}}
         return {
             name: self.net.embed(
-                name, prepared.latents[name].shown, prepared.levels[name], known, levels=prepared.levels
+                name, prepared.latents[name].shown, prepared.levels[name], known, levels={**had, **prepared.levels}
             )
             for name in sorted(names)
         }
@@ -224,7 +235,7 @@ class StreamPolicy(nn.Module):
         states = dict(known or {})
         names = self.fixed_groups() - set(states)
         valid = {name: state.valid for name, state in states.items()}
-        return {**states, **self.net(self.inputs(self.prepare(batch, names, generator), names, valid), states)}
+        return {**states, **self.net(self.inputs(self.prepare(batch, names, generator), names, valid, states), states)}
 
     def loss(
         self, batch: Batch, *, generator: torch.Generator, cached: Mapping[str, GroupState] | None = None
@@ -238,7 +249,7 @@ class StreamPolicy(nn.Module):
         prepared, states = self.drawn(prepared, states)
         valid = {name: state.valid for name, state in states.items()}
         rest = frozenset(prepared.latents) - set(states)
-        return self.losses_of(prepared, {**states, **self.net(self.inputs(prepared, rest, valid), states)})
+        return self.losses_of(prepared, {**states, **self.net(self.inputs(prepared, rest, valid, states), states)})
 
     def drawn(self, prepared: Prepared, states: Mapping[str, GroupState]) -> tuple[Prepared, Mapping[str, GroupState]]:
         """The batch with its plans drawn from their posteriors, and the states with those of what was run for that."""
@@ -248,7 +259,7 @@ class StreamPolicy(nn.Module):
                 continue
             valid = {group: state.valid for group, state in states.items()}
             missing = self.net.layout.needed(plan.readers) - set(states)
-            states = {**states, **self.net(self.inputs(prepared, missing, valid), states)}
+            states = {**states, **self.net(self.inputs(prepared, missing, valid, states), states)}
             told = self.net.codec(plan.posterior).read(states[plan.posterior].hidden)
             noise = prepared.latents[name]
             drawn = plan.family.drawn(told[:, 0], noise.values[:, 0])

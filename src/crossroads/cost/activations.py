@@ -42,6 +42,7 @@ from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given
 from crossroads.towers.groot import GrootHead, GrootN1Head
 from crossroads.towers.llama import Llama, SmolExpert
+from crossroads.towers.mimic import MimicExpert
 from crossroads.towers.motus import MotusExpert
 from crossroads.towers.plain import Adapter, Gpt, Plain
 from crossroads.towers.wan import Wan
@@ -216,6 +217,14 @@ def _motus_layer(spec: MotusExpert, given: Pass) -> Kept:
     return Kept(narrow=n * (gated + told + 3 * e + 2 * spec.mlp), wide=n * (wide + 2 * e))
 
 
+def _mimic_layer(spec: MimicExpert, given: Pass) -> Kept:
+    """Three modulated layer norms and their outputs before the gates, all queries and keys normed, what is read."""
+    w, n, m = spec.width, given.num_tokens, given.num_context
+    told = 12 * w if given.num_levels > 1 else 0
+    kept = Kept(narrow=n * (7 * w + told + 6 * w + 2 * spec.mlp), wide=n * (6 * w + 6 * w))
+    return kept + Kept(narrow=m * 2 * w, wide=m * 2 * w)
+
+
 def _groot_layer(spec: GrootHead, given: Pass) -> Kept:
     """Two halves, each with two layer norms, the first of them modulated; what the first half reads."""
     w, n, m = spec.width, given.num_tokens, given.num_context
@@ -245,6 +254,7 @@ _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     GrootHead: _groot_layer,
     GrootN1Head: _groot_n1_layer,
     Llama: _gemma_layer,
+    MimicExpert: _mimic_layer,
     MotusExpert: _motus_layer,
     Plain: _plain_layer,
     SmolExpert: _gemma_layer,
@@ -257,6 +267,9 @@ def _frame(spec: Any, given: Pass) -> Kept:
     w, n = spec.width, given.num_tokens
     if isinstance(spec, Wan):
         return Kept(narrow=given.num_context * 3 * w, wide=n * 3 * w if spec.modulated_head else 0)
+    if isinstance(spec, MimicExpert):  # the norm of what is read as well
+        read = given.num_context * spec.context_width
+        return Kept(narrow=read, wide=n * 3 * w + read)
     if isinstance(spec, Cosmos | Dit | GrootHead):
         return Kept(wide=n * 3 * w)
     if isinstance(spec, MotusExpert):

@@ -17,6 +17,7 @@ from crossroads.recipes import (
     fast_wam_sizes,
     groot_sizes,
     lingbot_va_sizes,
+    mimic_video_sizes,
     motus_sizes,
     pi05_sizes,
     uwm_sizes,
@@ -45,6 +46,7 @@ from crossroads.recipes.groot_n1 import groot_n15, groot_n17
 from crossroads.recipes.inverse import inverse_motion, inverse_scene
 from crossroads.recipes.lapa import lapa
 from crossroads.recipes.lingbot_va import lingbot_va, lingbot_va_towers
+from crossroads.recipes.mimic_video import mimic_video
 from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
@@ -80,6 +82,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "lapa": lapa,
     "lingbot_va": lingbot_va,
     "lingbot_va_towers": lingbot_va_towers,
+    "mimic_video": mimic_video,
     "motus": motus,
     "nano_video": nano_video,
     "nano_vlm": nano_vlm,
@@ -115,6 +118,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "lapa": partial(lapa, lapa_sizes.PUBLISHED),
     "lingbot_va": partial(lingbot_va, lingbot_va_sizes.PUBLISHED),
     "lingbot_va_towers": partial(lingbot_va_towers, lingbot_va_sizes.PUBLISHED),
+    "mimic_video": partial(mimic_video, mimic_video_sizes.PUBLISHED),
     "motus": partial(motus, motus_sizes.PUBLISHED),
     "openvla": partial(openvla, openvla_sizes.PUBLISHED),
     "openvla_oft": partial(openvla_oft, openvla_oft_sizes.PUBLISHED),

@@ -40,7 +40,8 @@ class GroupState:
     """What a group leaves behind: keys and values per layer, final hidden states, and hidden states at taps.
 
     ``start``: the number of the first of its tokens, where those before it have been forgotten. ``where``: vectors of
-    the tokens' places, of towers that have such vectors.
+    the tokens' places, of towers that have such vectors. ``level``: that of the first of its
+    tokens, for who hears it.
     """
 
     keys: tuple[Float[Tensor, "b n g d"], ...]
@@ -50,6 +51,7 @@ class GroupState:
     taps: Mapping[int, Float[Tensor, "b n w"]] = field(default_factory=dict)
     start: int = 0
     where: Float[Tensor, "b n w"] | None = None
+    level: Float[Tensor, "b 1"] | None = None
 
     def last(self, num: int) -> GroupState:
         """The same with all but the last ``num`` tokens forgotten."""
@@ -62,6 +64,7 @@ class GroupState:
             taps={at: tap[:, gone:] for at, tap in self.taps.items()},
             start=self.start + gone,
             where=None if self.where is None else self.where[:, gone:],
+            level=self.level,
         )
 
     def first(self, num: int) -> GroupState:
@@ -74,6 +77,7 @@ class GroupState:
             taps={at: tap[:, :num] for at, tap in self.taps.items()},
             start=self.start,
             where=None if self.where is None else self.where[:, :num],
+            level=self.level,
         )
 
     def rows(self, rows: Tensor) -> GroupState:
@@ -86,6 +90,7 @@ class GroupState:
             taps={at: tap[rows] for at, tap in self.taps.items()},
             start=self.start,
             where=None if self.where is None else self.where[rows],
+            level=None if self.level is None else self.level[rows],
         )
 
 
@@ -208,6 +213,7 @@ class Joint(nn.Module):
                 taps={at: torch.cat([old.taps[at], tap], dim=1) if old else tap for at, tap in taps[name].items()},
                 start=placed.start[name],
                 where=_stood(told[self.layout.groups[name].tower][-1], spans_of(spans, name), old),
+                level=inputs[name].level[:, :1],
             )
         return found
 

@@ -52,6 +52,8 @@ class FeatureBatch:
                 values=tuple(value.to(device) for value in state.values),
                 hidden=state.hidden.to(device),
                 valid=state.valid.to(device),
+                taps={at: tap.to(device) for at, tap in state.taps.items()},
+                level=None if state.level is None else state.level.to(device),
             )
             for name, state in self.states.items()
         }
@@ -110,8 +112,13 @@ class FeatureStore:
                 values=read["values"].float().unbind(dim=1),
                 hidden=read["hidden"].float(),
                 valid=read["valid"],
+                taps={at: self._part(f"{group}.tap{at}", rows, column).float() for at in parts.get("taps", ())},
+                level=self._part(f"{group}.level", rows, column) if parts.get("level") else None,
             )
         return found
+
+    def _part(self, name: str, rows: np.ndarray, column: np.ndarray) -> Tensor:
+        return torch.from_numpy(self.arrays[name][rows, column])
 
     def batch(self, rows: np.ndarray, draws: np.ndarray) -> FeatureBatch:
         """Some windows as a training batch."""
@@ -216,7 +223,10 @@ def _fill(
         np.save(folder / f"plain.{name}.npy", torch.cat(parts).numpy())
     meta = {
         "arrays": sorted(arrays),
-        "groups": {group: {"noised": flag} for group, flag in noised.items()},
+        "groups": {
+            group: {"noised": flag, "taps": sorted(found[group].taps), "level": found[group].level is not None}  # pyright: ignore[reportPossiblyUnboundVariable]
+            for group, flag in noised.items()
+        },
         "num_draws": num_draws,
         "text": text,
         "robot": robot[0],
@@ -268,6 +278,7 @@ def _padded(state: GroupState, num_tokens: int) -> GroupState:
         values=tuple(pad(value) for value in state.values),
         hidden=pad(state.hidden),
         valid=pad(state.valid),
+        taps={at: pad(tap) for at, tap in state.taps.items()},
     )
 
 
@@ -285,6 +296,8 @@ def _keep(
         "values": torch.stack(state.values, dim=1).half(),
         "hidden": state.hidden.half(),
         "valid": state.valid,
+        **{f"tap{at}": tap.half() for at, tap in state.taps.items()},
+        **({} if state.level is None else {"level": state.level}),
     }
     for part, value in parts.items():
         name = f"{group}.{part}"
