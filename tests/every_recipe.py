@@ -15,7 +15,7 @@ from crossroads.policy import Prepared, StreamPolicy
 from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import RECIPES
 from crossroads.schedule import Decode, Denoise
-from crossroads.solvers import Discrete, Euler
+from crossroads.solvers import Euler, Undoing
 from crossroads.streams import Corrupted
 from crossroads.towers.gemma import AdaptiveNorm
 from crossroads.types import Batch, Observation
@@ -59,7 +59,7 @@ def hasty(name: str) -> StreamPolicy:
     legs = {i: leg for i, leg in enumerate(recipe.stage.schedule) if isinstance(leg, Denoise)}
     quick = {
         f"stage.schedule.{i}.solver": replace(leg.solver, steps=1)
-        if isinstance(leg.solver, Discrete)
+        if isinstance(leg.solver, Undoing)
         else Euler(steps=1)
         for i, leg in legs.items()
     }

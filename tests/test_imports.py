@@ -26,7 +26,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("policy", "recipe", "axes", "checks", "schedule_checks", "refusal", "stage"),
     ("net", "history", "schedule", "interpreter"),
     ("codecs", "towers", "objectives"),
-    ("layout", "noise", "diffusion", "solvers", "chunking", "plans"),
+    ("layout", "noise", "diffusion", "edm", "solvers", "chunking", "plans"),
     ("streams", "space"),
     ("types", "errors", "cores", "storage"),
 )

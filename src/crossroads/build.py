@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from crossroads.codecs.action_queries import ActionQueries, ActionQueryCodec
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
 from crossroads.codecs.blank_actions import BlankActionCodec, BlankActions, SeenActionCodec, SeenActions
+from crossroads.codecs.clip_text import ClipStateCodec, ClipStates
 from crossroads.codecs.discrete_actions import DiscreteActionCodec, DiscreteActions
 from crossroads.codecs.foreseen import FuturePatchCodec, FuturePatches
+from crossroads.codecs.frame_latents import FrameLatentCodec, FrameLatents
 from crossroads.codecs.frames import (
     ActionFrame,
     ActionFrameCodec,
@@ -66,6 +68,7 @@ from crossroads.towers.classic import Classic, ClassicBlock, ClassicFrame
 from crossroads.towers.cognition import CognitionBlock, CognitionFrame, CognitionHead
 from crossroads.towers.cosmos import Cosmos, CosmosBlock, CosmosFrame
 from crossroads.towers.dit import Dit, DitBlock, DitFrame
+from crossroads.towers.forward import ForwardTower
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
 from crossroads.towers.given import Given, GivenFrame
 from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead, GrootN1Head
@@ -84,9 +87,11 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     BlankActions: BlankActionCodec,
     BlankTokens: LearnedCodec,
     CameraSlots: SlotCodec,
+    ClipStates: ClipStateCodec,
     DiscreteActions: DiscreteActionCodec,
     EmbodiedState: StateCodec,
     FeatureMaps: FeatureMapCodec,
+    FrameLatents: FrameLatentCodec,
     FusedPatches: FusedPatchCodec,
     FutureFeatures: FutureFeatureCodec,
     FuturePatches: FuturePatchCodec,
@@ -172,13 +177,17 @@ def build_net(stage: Stage) -> StreamNet:
     return StreamNet(layout=layout, sequence=stage.sequence, codecs=codecs, joints=joints)
 
 
+def _frame(spec: Any) -> nn.Module:
+    return spec.frame() if isinstance(spec, ForwardTower) else TOWERS[type(spec)][0](spec)
+
+
 def _block(spec: Any, layer: int) -> nn.Module:
     return SmolBlock(spec, layer) if isinstance(spec, SmolExpert) else TOWERS[type(spec)][1](spec)
 
 
 def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> Joint:
     geometry = specs[min(names)].geometry
-    frames = {name: TOWERS[type(specs[name])][0](specs[name]) for name in sorted(names)}
+    frames = {name: _frame(specs[name]) for name in sorted(names)}
     layers = [
         JointLayer({name: _block(specs[name], layer) for name in sorted(names)}) for layer in range(geometry.depth)
     ]

@@ -18,6 +18,7 @@ from crossroads.refusal import Checked, refuse
 from crossroads.schedule_checks import check_schedule
 from crossroads.stage import Tower
 from crossroads.streams import Edge, Stream, ViewKind
+from crossroads.towers.forward import read_width, taps_of
 from crossroads.towers.llama import SmolExpert
 
 
@@ -154,7 +155,8 @@ def _check_labelled(recipe: Checked, stream: Stream) -> None:
 def _check_layers(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[str, Tower]) -> None:
     """Layers that are read at and tapped exist; a tap on a joint edge would be ignored, so it is refused."""
     place = f"edge {edge.dst} <- {edge.src}"
-    depths = [towers[layout.groups[name].tower].spec.geometry.depth for name in (edge.dst, edge.src)]
+    specs = [towers[layout.groups[name].tower].spec for name in (edge.dst, edge.src)]
+    depths = [specs[0].geometry.depth, taps_of(specs[1])]
     if edge.layers is not None and not (edge.layers and set(edge.layers) <= set(range(depths[0]))):
         refuse(recipe, f"{place}, layers", f"some of 0 to {depths[0] - 1}", str(edge.layers), ())
     if edge.tap is not None and (edge.via == "joint" or not 0 <= edge.tap < depths[1]):
@@ -175,8 +177,9 @@ def _check_across(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[s
     if not widths or (edge.via == "cross" and not any(widths)):
         refuse(recipe, place, f"a tower that takes {edge.via} edges", str(spec), ())
     source = towers[layout.groups[edge.src].tower].spec
-    if edge.via == "cross" and source.width not in widths:
-        expected = f"context_width {source.width}, the width of the tower that is read"
+    width = read_width(source, edge.tap)
+    if edge.via == "cross" and width not in widths:
+        expected = f"context_width {width}, the width of the tower that is read"
         refuse(recipe, place, expected, " and ".join(str(width) for width in widths if width), ())
     for other, group in layout.groups.items():
         if group.tower == tower and replace(edge, dst=other) not in layout.edges:

@@ -74,6 +74,10 @@ class Process:
     num_steps: int = 1000
     answers: Literal["epsilon", "sample", "v"] = "epsilon"
 
+    def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
+        """Levels of steps drawn evenly."""
+        return self.level(torch.randint(self.num_steps, (batch, num), generator=generator, device=generator.device))
+
     def kept(self) -> Float[Tensor, " t"]:
         """``a_t``, how much of the clean variance is left at each step; in float64."""
         return _kept(self)

@@ -20,7 +20,7 @@ from crossroads.net import StreamNet
 from crossroads.objectives import Diffusion, Flow, TokenCE
 from crossroads.plans import KL
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Guidance, Leg, Predict, Rank, Read, moved
-from crossroads.solvers import Discrete
+from crossroads.solvers import Undoing
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Observation
 
@@ -195,7 +195,7 @@ class Interpreter:
         start = torch.cat([self.latents[name].values.flatten(1) for name in moving], dim=1)
         asked = leg.skipping.over(velocity) if leg.skipping else velocity
         place(leg.solver.solve(start, asked, self.generator), leg.solver.stop)
-        if isinstance(leg.solver, Discrete):  # it may have kept a clean value within bounds, or drawn noise
+        if isinstance(leg.solver, Undoing):  # it may have kept a clean value within bounds, or drawn noise
             for name in moving:
                 if (known := self._known(name)) is not None:
                     self.latents[name] = replace(self.latents[name], values=known)

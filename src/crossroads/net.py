@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from crossroads.codecs.banks import BankedLinear
+from crossroads.codecs.frame_latents import FrameLatentCodec
 from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.spec import Codec, Latent
 from crossroads.codecs.stacked_latents import StackedCodec
@@ -21,6 +22,9 @@ from crossroads.towers.attend import Attend
 from crossroads.towers.joint import GroupInput, GroupState, Joint
 from crossroads.towers.spec import Places
 from crossroads.types import Batch, Observation
+
+BESIDE = LatentCodec | StackedCodec | FrameLatentCodec
+"""Codecs of which something may enter a tower beside what is denoised."""
 
 
 class StreamNet(nn.Module):
@@ -66,7 +70,7 @@ class StreamNet(nn.Module):
     def beside(self, name: str, obs: Observation, start: int, num: int) -> Tensor | None:
         """What enters beside ``num`` noised tokens from number ``start`` on; most codecs have nothing of the kind."""
         codec = self.codec(name)
-        return codec.beside(obs.images, "noised", start, num) if isinstance(codec, LatentCodec | StackedCodec) else None
+        return codec.beside(obs.images, "noised", start, num) if isinstance(codec, BESIDE) else None
 
     def place(
         self, name: str, num_tokens: int, valid: Mapping[str, Bool[Tensor, "b n"]], offset: int = 0, start: int = 0

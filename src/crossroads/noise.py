@@ -53,6 +53,12 @@ def level_from_edm(sigma: Tensor) -> Tensor:
     return sigma / (1 + sigma)
 
 
+def sigma_from_level(level: Tensor, most: float) -> Tensor:
+    """``t / (1 - t)``, at most ``most``, in float64: pure noise has no finite scale, and counts as the largest one."""
+    level = level.double().clamp(max=most / (1 + most))
+    return level / (1 - level)
+
+
 def level_from_timestep(timestep: Tensor) -> Tensor:
     """Wan, Fast-WAM, DreamZero and diffusers count ``t = 1000 sigma``; in float64, as waves of 1000 rad need it."""
     return timestep.double() / TIMESTEPS
@@ -153,7 +159,25 @@ class FixedLevel:
         return torch.full((num,), self.level, device=generator.device)
 
 
-LevelSampler = UniformLevels | BetaLevels | EdmLevels | LogitNormalLevels | FixedLevel
+@dataclass(frozen=True, kw_only=True)
+class LogLogisticLevels:
+    """``sigma / (1 + sigma)`` with ``ln sigma`` logistic around ``log_mean``, cut off at ``limits`` (VPP's actions,
+    arXiv 2412.14803; k-diffusion's ``rand_log_logistic``)."""
+
+    log_mean: float = math.log(0.5)
+    log_scale: float = 0.5
+    limits: tuple[float, float] = (0.001, 80.0)
+
+    def sigma(self, uniform: Tensor) -> Tensor:
+        """The noise scale of a uniform draw, by the inverse of the distribution function, in float64."""
+        low, high = (1 / (1 + math.exp((self.log_mean - math.log(end)) / self.log_scale)) for end in self.limits)
+        return torch.exp(torch.logit(low + (high - low) * uniform.double()) * self.log_scale + self.log_mean)
+
+    def draw(self, num: int, generator: torch.Generator) -> Float[Tensor, " b"]:
+        return level_from_edm(self.sigma(torch.rand(num, generator=generator, device=generator.device))).float()
+
+
+LevelSampler = UniformLevels | BetaLevels | EdmLevels | LogitNormalLevels | FixedLevel | LogLogisticLevels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crossroads.diffusion import COSINE, Process
+from crossroads.edm import Edm
 from crossroads.errors import InputError
 from crossroads.noise import EVEN, PI_LEVELS, LevelSampler, LevelWeight, corrupt, per_token, velocity
 from crossroads.streams import Corrupted
@@ -82,17 +83,16 @@ class Flow:
 
 @dataclass(frozen=True, kw_only=True)
 class Diffusion:
-    """Noised by a discrete process at a step drawn evenly; the squared error of what the process owes.
+    """Noised by a process at a level that it draws; the squared error of what the process owes.
 
     Source: Ho et al. 2020, arXiv 2006.11239, eq. 14, with the other answers of ``Process``.
     """
 
-    process: Process = COSINE
+    process: Process | Edm = COSINE
     weight: float = 1.0
 
     def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
-        drawn = torch.randint(self.process.num_steps, (batch, num), generator=generator, device=generator.device)
-        return self.process.level(drawn)
+        return self.process.draw(batch, num, generator)
 
     def corrupt(self, latent: Tensor, level: Float[Tensor, "b l"], generator: torch.Generator) -> Corrupted:
         noise = torch.randn(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from crossroads.diffusion import Process
 from crossroads.layout import Layout
 from crossroads.objectives import Diffusion, Flow, Regress, TokenCE
 from crossroads.plans import KL
 from crossroads.refusal import Checked, refuse
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Guidance, Predict, Rank, Read, moved
-from crossroads.solvers import Discrete, Skipping, SkippingWhileAlike
+from crossroads.solvers import Skipping, SkippingWhileAlike, Undoing
 from crossroads.streams import Stream
 
 
@@ -31,7 +32,7 @@ def check_schedule(recipe: Checked, layout: Layout) -> None:
                 _check_guidance(recipe, leg, leg.guidance, names)
             kind = {Decode: TokenCE, Predict: Regress, Draw: KL}.get(type(leg))
             if isinstance(leg, Denoise):
-                kind = Diffusion if isinstance(leg.solver, Discrete) else Flow
+                kind = Diffusion if isinstance(leg.solver, Undoing) else Flow
             if kind and not isinstance(names[name].objective, kind):
                 got = type(names[name].objective).__name__
                 refuse(recipe, f"{place}({name})", f"a stream with a {kind.__name__} objective", got, ())
@@ -71,15 +72,16 @@ def _check_by_block(recipe: Checked, layout: Layout) -> None:
 def _check_walk(recipe: Checked, leg: Denoise, names: Mapping[str, Stream]) -> None:
     """A discrete process is undone as it was learned, to its end. Velocities that are reused exist; streams that stop
     early are moved, stop on the way and are not executed."""
-    if isinstance(leg.solver, Discrete):
+    if isinstance(leg.solver, Undoing):
         process = leg.solver.process
         other = {
             name: objective.process for name in leg.streams if isinstance(objective := names[name].objective, Diffusion)
         }
         if any(found != process for found in other.values()):
             refuse(recipe, "Denoise, solver", f"the process of the streams, {other}", str(process), ())
-        if not 1 <= leg.solver.steps <= process.num_steps:
-            refuse(recipe, "Denoise, solver", f"1 to {process.num_steps} steps", str(leg.solver.steps), ())
+        most = process.num_steps if isinstance(process, Process) else 10**6
+        if not 1 <= leg.solver.steps <= most:
+            refuse(recipe, "Denoise, solver", f"1 to {most} steps", str(leg.solver.steps), ())
         if leg.ends:
             refuse(recipe, "Denoise, ends", "none, where a discrete process is undone", str(leg.ends), ())
     if isinstance(leg.skipping, Skipping):

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crossroads.diffusion import Ddim, Ddpm
+from crossroads.edm import EdmEuler
 from crossroads.noise import clean_from_velocity, grid, level_from_edm, unipc, wan_grid
 
 Velocity = Callable[[Tensor, float], Tensor]
@@ -133,8 +134,9 @@ class ExponentialMultistep:
         return clean(sigmas[-1]).to(x.dtype)
 
 
-Discrete = Ddim | Ddpm
-Solver = Euler | UniPC | ExponentialMultistep | Ddim | Ddpm
+Undoing = Ddim | Ddpm | EdmEuler
+"""Those that undo a process: they are given what the network answers, which is no velocity."""
+Solver = Euler | UniPC | ExponentialMultistep | Ddim | Ddpm | EdmEuler
 
 
 @dataclass(frozen=True, kw_only=True)

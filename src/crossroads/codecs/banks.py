@@ -59,8 +59,8 @@ ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "mish": functional.mish,
 }
-"""Between the layers of an end: exact GELU (GigaWorld), SiLU (Motus) ReLU (GR00T N1, DreamZero) or Mish
-(UWM, Diffusion Policy)."""
+"""Between the layers of an end: exact GELU (GigaWorld), SiLU (Motus), ReLU (GR00T N1, DreamZero) or Mish
+(UWM, Diffusion Policy, VPP)."""
 
 
 def make_end(

@@ -79,6 +79,16 @@ def text_encoder(source: str, subfolder: str) -> Any:
 
 
 @cache
+def clip_text_encoder(source: str, subfolder: str) -> Any:
+    """The text encoder of a published CLIP, alone or of a published image model."""
+    with _loading("transformers", "text encoder", source, subfolder):
+        from transformers import CLIPTextModel  # pyright: ignore[reportMissingImports]
+
+        model = CLIPTextModel.from_pretrained(source, subfolder=subfolder)
+    return model.eval().requires_grad_(False)
+
+
+@cache
 def reason_encoder(source: str, subfolder: str) -> Any:
     """The Cosmos-Reason1 (a Qwen2.5-VL) that encodes the words of a Cosmos-Predict2.5 release, in bfloat16."""
     with _loading("transformers", "language encoder", source, subfolder):
@@ -150,6 +160,16 @@ def image_text_processor(source: str) -> Any:
         from transformers import AutoProcessor  # pyright: ignore[reportMissingImports]
 
         return AutoProcessor.from_pretrained(source)
+
+
+@cache
+def clip_autoencoder(source: str, subfolder: str) -> Any:
+    """The autoencoder of Stable Video Diffusion."""
+    with _loading("diffusers", "video autoencoder", source, subfolder):
+        from diffusers import AutoencoderKLTemporalDecoder  # pyright: ignore[reportMissingImports, reportPrivateImportUsage]
+
+        model = AutoencoderKLTemporalDecoder.from_pretrained(source, subfolder=subfolder or None)
+    return model.eval().requires_grad_(False)
 
 
 @cache

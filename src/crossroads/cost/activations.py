@@ -17,6 +17,7 @@ from crossroads.codecs.action_queries import ActionQueries
 from crossroads.codecs.action_tokens import ActionTokens
 from crossroads.codecs.discrete_actions import DiscreteActions
 from crossroads.codecs.foreseen import FuturePatches
+from crossroads.codecs.frame_latents import FrameLatents
 from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
 from crossroads.codecs.fused_pixels import VisionTower
 from crossroads.codecs.gripper_state import GripperState
@@ -38,6 +39,7 @@ from crossroads.towers.classic import Classic
 from crossroads.towers.cognition import CognitionHead
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.dit import Dit
+from crossroads.towers.forward import ForwardTower
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given
 from crossroads.towers.groot import GrootHead, GrootN1Head
@@ -114,6 +116,9 @@ def widest_layer(names: frozenset[str], work: Work) -> Kept:
 
 def _tower(tower: str, names: list[str], work: Work) -> Kept:
     spec = work.specs[tower]
+    if isinstance(spec, ForwardTower):
+        narrow, wide = spec.kept(sum(work.num(name) for name in names), work.context(tower, 0))
+        return Kept(narrow=narrow, wide=wide)
     total = _frame(spec, _given(tower, names, 0, work))
     for layer in range(spec.geometry.depth):
         total += _layer(tower, names, layer, work)
@@ -363,6 +368,8 @@ def _answers(names: frozenset[str], work: Work) -> Kept:
             joined, inside = num * work.width(group), codec.num_actions * codec.hidden
             total += Kept(narrow=joined + (2 + 2 * codec.blocks) * inside, wide=joined + (1 + codec.blocks) * inside)
             total += Kept(wide=num)
+        elif isinstance(codec, FrameLatents):
+            total += Kept(wide=num * codec.autoencoder.channels)
         else:
             size = codec.read_flops(group.view.kind, work.width(group)) // (2 * num * work.width(group))
             total += Kept(wide=num * size)

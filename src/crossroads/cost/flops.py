@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from crossroads.codecs.frame_latents import FrameLatents
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.maps import FeatureMaps
 from crossroads.codecs.slots import CameraSlots
@@ -25,6 +26,7 @@ from crossroads.stage import Phase, Stage
 from crossroads.streams import Edge, Group, linear_flops, linear_parameters
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.dit import Dit
+from crossroads.towers.forward import ForwardTower, read_tokens, read_width
 from crossroads.towers.groot import GrootHead
 from crossroads.towers.llama import SmolExpert
 from crossroads.towers.spec import TowerSpec
@@ -104,8 +106,9 @@ def parameters(recipe: Recipe) -> Parameters:
         if stream.shares is None:
             part = f"codecs.{stream.name}"
             parts[part], owner[part] = stream.codec.num_parameters(specs[stream.tower].width), stream.tower
-        if isinstance(stream.codec, VideoLatents | CameraSlots | StackedLatents) and stream.shares is None:
-            parts[f"autoencoders.{stream.name}"] = stream.codec.autoencoder.num_parameters()
+        codec = stream.codec
+        if isinstance(codec, VideoLatents | CameraSlots | StackedLatents | FrameLatents) and stream.shares is None:
+            parts[f"autoencoders.{stream.name}"] = codec.autoencoder.num_parameters()
     for name in specs:
         if told := Work(stage=stage).modulators(name):
             part = f"modulators.{name}"
@@ -244,8 +247,9 @@ class Work:
         found: dict[int, int] = {}
         for edge in self.layout.across(tower, layer):
             if edge.via == "cross":
-                width = self.width(self.layout.groups[edge.src])
-                found[width] = found.get(width, 0) + self.num(edge.src)
+                spec = self.specs[self.layout.groups[edge.src].tower]
+                width = read_width(spec, edge.tap)
+                found[width] = found.get(width, 0) + read_tokens(spec, self.num(edge.src), edge.tap)
         return found
 
     def mapped(self, names: Iterable[str], layer: int) -> int:
@@ -265,6 +269,8 @@ class Work:
         queries = {name: 1 if grown and name == grown[0] else self.num(name) for name in names}
         total, conditions = 0, set[tuple[Edge, ...]]()
         num_levels = sum(self.num_levels(name) for name in names)
+        if isinstance(spec, ForwardTower):
+            return spec.call_flops(sum(queries.values()), self.context(tower, 0))
         if isinstance(spec, GrootHead):
             total += spec.modulation_flops(num_levels)
         if isinstance(spec, Dit):
@@ -341,6 +347,8 @@ def _read_as_data(trained: frozenset[str], moving: frozenset[str], work: Work) -
             read = {edge.src for name in own for edge in work.layout.sources(name)}
             if work.mapping(tower, own, layer, 0) and not read & moving - set(own):
                 total += work.mapping(tower, own, layer, 0)
+        if isinstance(spec, ForwardTower):
+            total += _not_taken(tower, spec, own, moving, work)
         if not isinstance(spec, Cosmos | GrootHead):
             continue
         for layer in range(spec.geometry.depth):
@@ -348,6 +356,18 @@ def _read_as_data(trained: frozenset[str], moving: frozenset[str], work: Work) -
                 if edge.via == "cross" and not (edge.grad and edge.src in moving):
                     total += 2 * linear_flops(work.num(edge.src), spec.context_width, spec.attention_width)
     return total
+
+
+def _not_taken(tower: str, spec: ForwardTower, own: list[str], moving: frozenset[str], work: Work) -> int:
+    """What the backward pass of a tower that is called as a whole owes less than twice its forward pass."""
+    num, context = sum(work.num(name) for name in own), work.context(tower, 0)
+    taking = {
+        read_width(work.specs[work.layout.groups[edge.src].tower], edge.tap)
+        for edge in work.layout.across(tower, 0)
+        if edge.via == "cross" and edge.grad and edge.src in moving
+    }
+    embedded = any(work.layout.groups[name].stream.codec.num_parameters(spec.width) for name in own)
+    return 2 * spec.call_flops(num, context) - spec.backward_flops(num, context, frozenset(taking), embedded)
 
 
 def _unanswered(names: frozenset[str], needed: frozenset[str], losses: frozenset[str], work: Work) -> int:

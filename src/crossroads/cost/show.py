@@ -5,6 +5,7 @@ from __future__ import annotations
 from crossroads.axes import computed
 from crossroads.cost.flops import Flops, Parameters, flops, parameters
 from crossroads.diffusion import Ddim, Ddpm
+from crossroads.edm import EdmEuler
 from crossroads.recipe import Recipe
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Leg, Predict, Rank, Read, moved
 from crossroads.solvers import ExponentialMultistep, SkippingWhileAlike, Solver, UniPC
@@ -77,6 +78,8 @@ def _path(solver: Solver) -> str:
     if isinstance(solver, Ddim | Ddpm):
         noisy = f" with eta {solver.eta:g}" if isinstance(solver, Ddim) and solver.eta else ""
         return f" of {type(solver).__name__.upper()}, of {solver.process.num_steps}{noisy}"
+    if isinstance(solver, EdmEuler):
+        return f" between noise scales that fall evenly in their logarithm from {solver.high:g} to {solver.low:g}"
     named = " of UniPC" if isinstance(solver, UniPC) else ""
     span = f" from level {solver.start:g} to {solver.stop:g}" if (solver.start, solver.stop) != (1.0, 0.0) else ""
     return named + span + (f", levels shifted by {solver.factor:g}" if solver.factor != 1 else "")

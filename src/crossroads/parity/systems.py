@@ -31,6 +31,7 @@ from crossroads.parity import (
     seer,
     smolvla,
     uwm,
+    vpp,
     wan_block,
 )
 from crossroads.parity.case import GoldenCase
@@ -62,6 +63,9 @@ SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     "seer": seer.run,
     "smolvla": smolvla.run,
     "uwm": uwm.run,
+    "vpp_denoiser": vpp.run_denoiser,
+    "vpp_svd_tap": vpp.run_tap,
+    "vpp_video_former": vpp.run_former,
     "wan_block": wan_block.run,
 }
 

@@ -21,6 +21,7 @@ from crossroads.recipes import (
     motus_sizes,
     pi05_sizes,
     uwm_sizes,
+    vpp_sizes,
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import gr1 as gr1_sizes
@@ -59,6 +60,7 @@ from crossroads.recipes.seer import seer, seer_auxiliary
 from crossroads.recipes.smolvla import smolvla
 from crossroads.recipes.uwm import uwm
 from crossroads.recipes.vlm2vla import vlm2vla
+from crossroads.recipes.vpp import vpp
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "act": act,
@@ -96,6 +98,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "smolvla": smolvla,
     "uwm": uwm,
     "vlm2vla": vlm2vla,
+    "vpp": vpp,
 }
 """At nano size."""
 
@@ -130,6 +133,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "smolvla": partial(smolvla, smolvla_sizes.PUBLISHED),
     "uwm": partial(uwm, uwm_sizes.PUBLISHED),
     "vlm2vla": partial(vlm2vla, vlm2vla_sizes.PUBLISHED),
+    "vpp": partial(vpp, vpp_sizes.PUBLISHED),
 }
 """At the size of the publication; backbones and controls of our own have none."""
 

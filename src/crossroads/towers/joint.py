@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from crossroads.layout import Layout
 from crossroads.streams import Edge
 from crossroads.towers.attend import Attend, Call, Keys, Placed, Reading, Sdpa, cut
+from crossroads.towers.forward import Told, taps_by_group
 from crossroads.towers.spec import Context, Heads, Places, Stands
 
 
@@ -48,7 +49,7 @@ class GroupState:
     values: tuple[Float[Tensor, "b n g d"], ...]
     hidden: Float[Tensor, "b n w"]
     valid: Bool[Tensor, "b n"]
-    taps: Mapping[int, Float[Tensor, "b n w"]] = field(default_factory=dict)
+    taps: Mapping[int, Float[Tensor, "b _ _"]] = field(default_factory=dict)
     start: int = 0
     where: Float[Tensor, "b n w"] | None = None
     level: Float[Tensor, "b 1"] | None = None
@@ -178,9 +179,12 @@ class Joint(nn.Module):
         spans, x = self._place(active, inputs)
         told = {tower: self._conditions(tower, spans[tower], inputs, states) for tower in x}
         x = {tower: self.frames[tower].enter(tokens, told[tower][0]) for tower, tokens in x.items()}  # pyright: ignore[reportCallIssue]
+        called = {tower: found[0] for tower, found in told.items() if isinstance(found[0], Told)}
         keys: dict[str, list[Keys]] = {name: [] for name in active}
         wanted = {edge.tap for edge in self.layout.edges if edge.tap is not None}
         taps: dict[str, dict[int, Tensor]] = {name: {} for name in active}
+        for tower, found in called.items():
+            taps |= taps_by_group(found, {name: _tapped_at(self.layout, name) for name in spans[tower]})
         placed = _placed(spans, inputs, states)
         plans: dict[tuple[frozenset[str], tuple[tuple[Edge, ...], ...]], tuple[Call, ...]] = {}
         for index, layer in enumerate(self.layers):
@@ -264,7 +268,9 @@ class Joint(nn.Module):
             if edge.via == "cross":
                 hidden, state = cut(_tapped(states[edge.src], edge), edge), states[edge.src]
                 where = None if state.where is None else cut(state.where, edge)
-                parts.setdefault(hidden.shape[-1], []).append(Context(hidden=hidden, valid=state.valid, where=where))
+                parts.setdefault(hidden.shape[-1], []).append(
+                    Context(hidden=hidden, valid=_valid(state, hidden), where=where)
+                )
         return tuple(_side_by_side(found) for _, found in sorted(parts.items()))
 
     def _modulation(self, tower: str, across: tuple[Edge, ...], states: Mapping[str, GroupState]) -> Tensor | None:
@@ -350,6 +356,17 @@ def _grown(old: GroupState | None, layer: int, new: Keys) -> Keys:
 def spans_of(spans: Mapping[str, Mapping[str, slice]], group: str) -> slice:
     """Where a group lies in its tower's run of tokens."""
     return next(found[group] for found in spans.values() if group in found)
+
+
+def _tapped_at(layout: Layout, name: str) -> frozenset[int]:
+    """Where a group is tapped by anybody."""
+    return frozenset(edge.tap for edge in layout.edges if edge.src == name and edge.tap is not None)
+
+
+def _valid(state: GroupState, hidden: Float[Tensor, "b m w"]) -> Bool[Tensor, "b m"]:
+    """Of what is read: all of it where a tap has tokens of its own."""
+    own = hidden.shape[1] == state.valid.shape[1]
+    return state.valid if own else torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
 
 
 def _tapped(state: GroupState, edge: Edge) -> Tensor:

@@ -1,0 +1,20 @@
+"""VPP's networks against the released code, from its weights."""
+
+from __future__ import annotations
+
+import pytest
+
+from crossroads.parity.compare import compare
+from crossroads.parity.systems import run
+from golden import golden_cases, load_golden
+
+pytestmark = pytest.mark.golden
+CASES = [(s, name) for s in ("vpp_denoiser", "vpp_svd_tap", "vpp_video_former") for name in golden_cases(s)]
+
+
+@pytest.mark.parametrize(("system", "name"), CASES)
+def test_every_recorded_output_is_reproduced_from_the_published_weights(system: str, name: str) -> None:
+    case = load_golden(system, name)
+    produced = run(case)
+    assert produced.outputs.keys() == case.outputs.keys()
+    assert [row for row in compare(case, produced) if not row.ok] == []
