@@ -6,6 +6,7 @@ are repeated and marked not valid; the masks always exist.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,6 +58,18 @@ class Windows:
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def ends(self) -> np.ndarray:
+        """For each of `episodes`, how many windows there are up to its last."""
+        return self._ends
+
+    def through(self, pictures: Pictures) -> Windows:
+        """The same windows with their pictures from elsewhere."""
+        _check_window(self.dataset, self.window, pictures, self.stride)
+        found = copy.copy(self)
+        found.cache = found._source = pictures
+        return found
 
     def locate(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The episode and the frame of each of these windows."""
