@@ -21,7 +21,7 @@ FPS = 10
 
 def write(folder: str, size: str, cameras: str, num_episodes: str, num_frames: str) -> None:
     """Textured scenes that move, with noise: neither flat (too easy) nor pure noise (no video). Encoded, a picture has
-    0.05 bytes per pixel, as those of lerobot/libero (1.9 GB for 2 x 273,465 pictures of 256 x 256)."""
+    0.06 bytes per pixel, much as those of lerobot/libero (1.9 GB for 2 x 273,465 pictures of 256 x 256)."""
     import numpy as np
     from lerobot.datasets.lerobot_dataset import LeRobotDataset  # pyright: ignore[reportMissingImports]
 

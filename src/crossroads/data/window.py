@@ -66,7 +66,7 @@ class Windows:
 
     def through(self, pictures: Pictures) -> Windows:
         """The same windows with their pictures from elsewhere."""
-        _check_window(self.dataset, self.window, pictures, self.stride)
+        _check_window(self.dataset, self.window, pictures, self.stride, resampled=True)  # checked when it was made
         found = copy.copy(self)
         found.cache = found._source = pictures
         return found
