@@ -15,6 +15,7 @@ from crossroads.axes import computed
 from crossroads.codecs.mimic_ends import MaskedStateCodec
 from crossroads.errors import InputError
 from crossroads.interpreter import Interpreter
+from crossroads.pilot.arms import dialled, turned
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.mimic_video import at_level, mimic_video
 from crossroads.recipes.mimic_video_sizes import NANO
@@ -38,6 +39,21 @@ def test_the_dial_changes_the_schedule_and_nothing_else() -> None:
     assert computed(at_level(recipe, 0.6)).paradigm == "inverse_dynamics"
     with pytest.raises(InputError, match="from 0 to 1"):
         at_level(recipe, 1.2)
+
+
+def test_an_arm_names_a_run_and_perhaps_a_level(policy: StreamPolicy, tmp_path: Path) -> None:
+    assert dialled("runs/mimic") == (Path("runs/mimic"), None)
+    assert dialled("runs/mimic@0.6") == (Path("runs/mimic"), 0.6)
+    (tmp_path / "mine@2").mkdir()
+    assert dialled(str(tmp_path / "mine@2")) == (tmp_path / "mine@2", None)
+    with pytest.raises(InputError, match="a number behind the @"):
+        dialled("runs/mimic@low")
+    assert turned(policy, None) is policy
+    low = turned(policy, 0.6)
+    assert low.net is policy.net
+    assert low.recipe == mimic_video(level=0.6)
+    with pytest.raises(InputError, match="a run of mimic_video"):
+        turned(policy_of("uwm"), 0.6)
 
 
 @torch.no_grad()

@@ -92,7 +92,8 @@ class Eval:
 
     arm: tyro.conf.UseAppendAction[tuple[str, ...]]
     """Repeat for each policy: what `crossroads train` wrote, a cell of a pilot, or ws://host:port of a server that
-    speaks openpi's WebSocket protocol. The others are compared with the first."""
+    speaks openpi's WebSocket protocol. The others are compared with the first. RUN@0.6: a run of mimic_video that acts
+    on a future denoised to level 0.6."""
     env: Literal["tabletop"]
     out: Path
     """The folder of the results; the same command again continues in it."""

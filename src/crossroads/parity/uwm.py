@@ -25,7 +25,16 @@ from crossroads.net import StreamNet
 from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
 from crossroads.parity.recorded import all_valid, embedded, hearing, interpreter, joint_of, load_published, mask_between
-from crossroads.recipes.uwm import FORWARD, INVERSE_DYNAMICS, JOINT, POLICY, TOKENS, VIDEO, uwm_schedule, uwm_tokens
+from crossroads.recipes.uwm import (
+    FORWARD,
+    INVERSE_DYNAMICS,
+    JOINT,
+    POLICY,
+    VIDEO,
+    token_groups,
+    uwm_schedule,
+    uwm_tokens,
+)
 from crossroads.recipes.uwm_names import uwm_names
 from crossroads.recipes.uwm_sizes import PUBLISHED, UwmSize
 from crossroads.schedule import Denoise
@@ -85,6 +94,8 @@ class Prepared:
     def given(self) -> dict[str, Latent]:
         """What is seen, and the registers."""
         seen = self.case.inputs["obs_feature"]
+        if not self.size.registers.num:
+            return {"features": all_valid(seen[:, None])}
         registers = torch.zeros(len(seen), self.size.registers.num, 0)
         return {"features": all_valid(seen[:, None]), "registers": all_valid(registers)}
 
@@ -149,13 +160,13 @@ def size_of(case: GoldenCase) -> UwmSize:
 def stage_of(size: UwmSize) -> Stage:
     """The recipe's transformer on a vector that is given."""
     width, num = size.tower.context_width, size.tower.num_seen
-    features = TextFeatures(source="recorded", width=width, max_tokens=num)
+    features, tokens = TextFeatures(source="recorded", width=width, max_tokens=num), token_groups(size)
     return Stage(
         name="model",
         streams=(Stream(name="features", carries="image", codec=features, tower="given"), *uwm_tokens(size)),
         edges=(
-            *(edge for group in TOKENS for edge in reads(group, *TOKENS)),
-            *(edge for group in TOKENS for edge in reads(group, "features", via="cross")),
+            *(edge for group in tokens for edge in reads(group, *tokens)),
+            *(edge for group in tokens for edge in reads(group, "features", via="cross")),
         ),
         towers=(Tower(name="given", spec=Given(width=width)), Tower(name="model", spec=size.tower)),
         schedule=uwm_schedule(size, POLICY),
@@ -180,7 +191,8 @@ def trained(prepared: Prepared) -> dict[str, Tensor]:
     answer = net.codec("action").read(states["action"].hidden)
     frames = prepared.frames(net.codec("video").read(states["video"].hidden))
     losses = [((answer - given["action_noise"]) ** 2).mean(), ((frames - given["next_obs_noise"]) ** 2).mean()]
-    action, registers, video = first[0][0]["model"].split([inputs[n].tokens.shape[1] for n in sorted(TOKENS)], dim=1)
+    lengths = {name: inputs[name].tokens.shape[1] for name in sorted(token_groups(prepared.size))}
+    out = dict(zip(lengths, first[0][0]["model"].split(list(lengths.values()), dim=1), strict=True))
     return {
         "loss": losses[0] + losses[1],
         "action_loss": losses[0],
@@ -190,7 +202,7 @@ def trained(prepared: Prepared) -> dict[str, Tensor]:
         "noisy_action": noisy_action,
         "action_t_used": step,
         "noisy_next_obs": noisy_frames,
-        "tap_block0_out": torch.cat([action, video, registers], dim=1),
+        "tap_block0_out": torch.cat([out[name] for name in token_groups(prepared.size)], dim=1),
         "tap_time_embedding": heard[0][:, 0],
     }
 
@@ -244,7 +256,7 @@ def told(prepared: Prepared) -> dict[str, Tensor]:
     solver = uwm_schedule(size, POLICY)[0].solver
     assert isinstance(solver, Ddim)
     counts = {stream.name: stream.codec.num_tokens(stream.views[0].kind) for stream in uwm_tokens(size)}
-    order = [(name, index) for name in TOKENS for index in range(counts[name])]
+    order = [(name, index) for name in token_groups(size) for index in range(counts[name])]
     layout = stage_of(size).layout
     return {
         "sampler_timesteps": torch.tensor(size.process.steps(solver.steps, solver.spacing)),

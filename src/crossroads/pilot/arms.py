@@ -1,4 +1,7 @@
-"""What ``crossroads eval --arm`` may name: a trained policy's folder, or the address of a policy server."""
+"""What ``crossroads eval --arm`` may name: a trained policy's folder, or the address of a policy server.
+
+Behind a folder of mimic_video may stand ``@`` and the level of noise of the future that it acts on.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ import numpy as np
 from crossroads.errors import InputError
 from crossroads.pilot.mixed import OnRobot, robots_of
 from crossroads.pilot.single import restore
-from crossroads.policy import Policy
+from crossroads.policy import Policy, StreamPolicy
+from crossroads.recipes.mimic_video import at_level
 from crossroads.serve.client import SCHEMES, PolicyClient
 from crossroads.serve.keys import LIBERO, RemoteKeys, read_keys
 from crossroads.serve.remote import RemotePolicy
@@ -73,7 +77,7 @@ def open_arms(names: Sequence[str], wire: Wire) -> Iterator[tuple[Arm, ...]]:
     keys = dict(zip(servers, _keys(wire.keys, len(servers)), strict=True))
     with contextlib.ExitStack() as stack:
         yield tuple(
-            _server(name, keys[name], stack.enter_context(_connect(name, wire))) if name in keys else _run(Path(name))
+            _server(name, keys[name], stack.enter_context(_connect(name, wire))) if name in keys else _run(name)
             for name in names
         )
 
@@ -117,20 +121,52 @@ def _server(name: str, keys: RemoteKeys, client: PolicyClient) -> Arm:
     )
 
 
-def _run(folder: Path) -> Arm:
-    policy = restore(folder)
+def dialled(name: str) -> tuple[Path, float | None]:
+    """The folder of a run, and the level of noise behind an ``@`` at which it shall act on its imagined future.
+
+    Raises ``InputError`` for what is no number.
+    """
+    folder, at, level = name.rpartition("@")
+    if not at or Path(name).exists():
+        return Path(name), None
+    try:
+        return Path(folder), float(level)
+    except ValueError as error:
+        raise InputError(
+            where=f"--arm {name}", expected="a number behind the @", got=repr(level), do="Give RUN@0.6, or RUN alone."
+        ) from error
+
+
+def turned(policy: StreamPolicy, level: float | None) -> StreamPolicy:
+    """The same weights acting on a future at another level of noise."""
+    if level is None:
+        return policy
+    if policy.recipe.name != "mimic_video":
+        raise InputError(
+            where=f"--arm, @{level:g}",
+            expected="a run of mimic_video, which has this dial",
+            got=policy.recipe.name,
+            do="Leave out the @ and what is behind it.",
+        )
+    return StreamPolicy(at_level(policy.recipe, level), policy.net, policy.space)
+
+
+def _run(name: str) -> Arm:
+    folder, level = dialled(name)
+    policy = turned(restore(folder), level)
     window, state = policy.recipe.window, read_state(folder / "policy")
     here = next((one for one in robots_of(state["meta"]) if one.robot == TABLETOP_SPACE.robot), None)
     cameras = tuple(here.cameras[slot] for slot in window.cameras if slot in here.cameras) if here else window.cameras
     _require_tabletop(folder, here.space if here else policy.space, cameras)
     return Arm(
-        name=str(folder),
+        name=name,
         kind=policy.recipe.name,
         policy=OnRobot(policy, window, here) if here else policy,
         cameras=cameras,
         image_hw=window.image_hw,
         execute_at_most=policy.recipe.chunk.num_actions,
-        identity={"recipe": policy.recipe.name, "frozen": state["frozen"], "checksums": state["checksums"]},
+        identity={"recipe": policy.recipe.name, "frozen": state["frozen"], "checksums": state["checksums"]}
+        | ({} if level is None else {"level": level}),
     )
 
 

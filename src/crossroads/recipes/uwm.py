@@ -24,7 +24,7 @@ __all__ = ["FORWARD", "INVERSE_DYNAMICS", "JOINT", "POLICY", "QUESTIONS", "VIDEO
 
 def uwm_tokens(size: UwmSize) -> tuple[Stream, ...]:
     """What the transformer runs."""
-    learned = Diffusion(process=size.process)
+    learned, has_registers = Diffusion(process=size.process), "registers" in token_groups(size)
     return (
         Stream(
             name="action",
@@ -44,8 +44,16 @@ def uwm_tokens(size: UwmSize) -> tuple[Stream, ...]:
             objective=learned,
             hears=LEVELS,
         ),
-        Stream(name="registers", carries="plan", codec=size.registers, tower="model", hears=LEVELS),
+        *(
+            [Stream(name="registers", carries="plan", codec=size.registers, tower="model", hears=LEVELS)]
+            * has_registers
+        ),
     )
+
+
+def token_groups(size: UwmSize) -> tuple[str, ...]:
+    """The groups that read each other, in their order on the line of places."""
+    return TOKENS if size.registers.num else TOKENS[:2]
 
 
 def uwm_schedule(size: UwmSize, question: Question) -> tuple[Denoise, ...]:
@@ -58,15 +66,16 @@ def uwm(size: UwmSize = NANO, *, question: Question = POLICY) -> Recipe:
     """UWM at one of its sizes, with the schedule of one question."""
     streams = (Stream(name="image", carries="image", codec=size.image, tower="image"), *uwm_tokens(size))
     towers = (Tower(name="image", spec=size.image_tower), Tower(name="model", spec=size.tower))
+    tokens = token_groups(size)
     edges: tuple[Edge, ...] = (
-        *(edge for group in TOKENS for edge in reads(group, *TOKENS)),
-        *(edge for group in TOKENS for edge in reads(group, "image", via="cross")),
+        *(edge for group in tokens for edge in reads(group, *tokens)),
+        *(edge for group in tokens for edge in reads(group, "image", via="cross")),
     )
     if size.text is not None:
         text, spec = size.text
         streams = (*streams, Stream(name="text", carries="text", codec=text, tower="text"))
         towers = (*towers, Tower(name="text", spec=spec))
-        told = tuple(edge for group in TOKENS for edge in reads(group, "text", via="modulate"))
+        told = tuple(edge for group in tokens for edge in reads(group, "text", via="modulate"))
         edges = (*edges, *reads("text", "text"), *told)
     return Recipe(
         name="uwm",

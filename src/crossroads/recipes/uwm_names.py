@@ -9,6 +9,7 @@ from crossroads.recipes.uwm_sizes import UwmSize
 def uwm_names(size: UwmSize, prefix: str = "noise_pred_net.") -> tuple[Renamed, ...]:
     """``UnifiedWorldModel.noise_pred_net``."""
     patch = "obs_patchifier.patch"
+    registers = Renamed(ours="codecs.registers.tokens", theirs=(f"{prefix}registers",), shape="1 n w -> n w")
     return (
         *linear("codecs.action.enter.layers.0", f"{prefix}action_encoder.0"),
         *linear("codecs.action.enter.layers.1", f"{prefix}action_encoder.2"),
@@ -22,7 +23,7 @@ def uwm_names(size: UwmSize, prefix: str = "noise_pred_net.") -> tuple[Renamed, 
         ),
         Renamed(ours="codecs.video.enter.bias", theirs=(f"{prefix}{patch}_encoder.bias",)),
         *linear("codecs.video.leave", f"{prefix}{patch}_decoder"),
-        Renamed(ours="codecs.registers.tokens", theirs=(f"{prefix}registers",), shape="1 n w -> n w"),
+        *([registers] if size.registers.num else []),
         Renamed(ours="towers.model.frame.places", theirs=(f"{prefix}pos_embed",), shape="1 n w -> n w"),
         *linear("towers.model.frame.level_in", f"{prefix}timestep_embedding.proj.0"),
         *linear("towers.model.frame.level_out", f"{prefix}timestep_embedding.proj.2"),
