@@ -40,6 +40,7 @@ from crossroads.codecs.plan import PlanCodec, PlanQuery, PlanQueryCodec, PlanTok
 from crossroads.codecs.prompt import PromptCodec, PromptTokens
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
 from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
+from crossroads.codecs.representation import Representation, RepresentationCodec
 from crossroads.codecs.resampled import ResampledCodec, ResampledImages
 from crossroads.codecs.scene import SceneCodec, SceneFeatures
 from crossroads.codecs.sentence import SentenceCodec, SentenceTokens
@@ -107,6 +108,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     PlanToken: PlanCodec,
     PromptTokens: PromptCodec,
     ReasonFeatures: ReasonCodec,
+    Representation: RepresentationCodec,
     ResampledImages: ResampledCodec,
     SceneFeatures: SceneCodec,
     SentenceTokens: SentenceCodec,

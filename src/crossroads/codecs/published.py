@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from crossroads.errors import InputError
 
@@ -138,6 +139,29 @@ def vision_encoder(source: str) -> Any:
 
         model = Dinov2Model.from_pretrained(source)
     return model.eval().requires_grad_(False)
+
+
+@cache
+def encoder_of(source: str) -> Any:
+    """An encoder of pictures or of words, whatever its files say it is."""
+    with _loading("transformers", "encoder", source):
+        from transformers import AutoModel  # pyright: ignore[reportMissingImports]
+
+        model = AutoModel.from_pretrained(source)
+    return model.eval().requires_grad_(False)
+
+
+@cache
+def voltron_weights(source: str) -> dict[str, torch.Tensor]:
+    """The tensors of a Voltron release, without its language model and without the tables that are computed."""
+    with _loading("huggingface_hub", "Voltron", source):
+        path = Path(source) / "model.safetensors"
+        if not Path(source).is_dir():
+            from huggingface_hub import hf_hub_download  # pyright: ignore[reportMissingImports]
+
+            path = Path(hf_hub_download(source, "model.safetensors"))
+        found = load_file(path)
+    return {name: tensor for name, tensor in found.items() if name != "prefix_mask" and not name.startswith("lm.")}
 
 
 @cache

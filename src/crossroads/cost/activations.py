@@ -207,10 +207,12 @@ def _plain_layer(spec: Plain, given: Pass) -> Kept:
 
 
 def _classic_layer(spec: Classic, given: Pass) -> Kept:
-    """Norms behind the sums, and what the placed queries and keys are made of; across, the same once more."""
+    """Norms and sums, and what placed queries and keys are made of; across, the same once more. The few vectors for the
+    places of what is read across are not counted."""
     w, n, m = spec.width, given.num_tokens, given.num_context
-    kept = Kept(narrow=n * (9 * w + spec.mlp))
-    return kept + (Kept(narrow=n * 5 * w + m * 4 * w) if m else Kept())
+    sums = 4 * w if spec.norm_first else 0  # norms behind the sums leave them as narrow as the products
+    kept = Kept(narrow=n * (9 * w - sums + spec.mlp), wide=n * sums)
+    return kept + (Kept(narrow=n * 5 * w + m * 2 * w, cast=2 * m * w) if m else Kept())
 
 
 def _motus_layer(spec: MotusExpert, given: Pass) -> Kept:
@@ -270,6 +272,8 @@ _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
 def _frame(spec: Any, given: Pass) -> Kept:
     """Outside the layers: the last norm, and for Wan the projected context."""
     w, n = spec.width, given.num_tokens
+    if isinstance(spec, Classic):  # what is read across is the same for all layers
+        return Kept(narrow=given.num_context * w)
     if isinstance(spec, Wan):
         return Kept(narrow=given.num_context * 3 * w, wide=n * 3 * w if spec.modulated_head else 0)
     if isinstance(spec, MimicExpert):  # the norm of what is read as well

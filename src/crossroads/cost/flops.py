@@ -24,6 +24,7 @@ from crossroads.recipe import Recipe
 from crossroads.schedule import Decode, moved
 from crossroads.stage import Phase, Stage
 from crossroads.streams import Edge, Group, linear_flops, linear_parameters
+from crossroads.towers.classic import Classic
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.dit import Dit
 from crossroads.towers.forward import ForwardTower, read_tokens, read_width
@@ -349,7 +350,7 @@ def _read_as_data(trained: frozenset[str], moving: frozenset[str], work: Work) -
                 total += work.mapping(tower, own, layer, 0)
         if isinstance(spec, ForwardTower):
             total += _not_taken(tower, spec, own, moving, work)
-        if not isinstance(spec, Cosmos | GrootHead):
+        if not isinstance(spec, Classic | Cosmos | GrootHead):
             continue
         for layer in range(spec.geometry.depth):
             for edge in work.layout.across(tower, layer):

@@ -17,6 +17,7 @@ from crossroads.cost.latency import ACTING_BYTES
 from crossroads.cost.passes import answer_weights, embedding_weights, legs_of
 from crossroads.errors import InputError
 from crossroads.stage import Phase
+from crossroads.towers.classic import Classic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,17 @@ def product_weights(phase: Phase, work: Work) -> int:
     total = sum(work.specs[tower].num_parameters() + work.modulators(tower) for tower in towers)
     codecs = {group.stream.shares or group.stream.name: embedding_weights(group, work.width(group)) for group in moving}
     answers = [layout.groups[name] for name in owing]
+    total -= sum(_of_frozen_states(tower, needed - fixed, work) for tower in towers)
     return total + sum(codecs.values()) + sum(answer_weights(group, work.width(group)) for group in answers)
+
+
+def _of_frozen_states(tower: str, moving: frozenset[str], work: Work) -> int:
+    """Weights of a decoder's keys and values that read states which take no gradient: no copy of them is kept."""
+    spec = work.specs[tower]
+    edges = [edge for edge in work.layout.edges if edge.via == "cross" and work.layout.groups[edge.dst].tower == tower]
+    if not isinstance(spec, Classic) or any(edge.src in moving and edge.grad for edge in edges):
+        return 0
+    return 2 * spec.depth * spec.width * spec.context_width
 
 
 def acting_memory(work: Work, found: Parameters) -> ActingMemory:

@@ -23,6 +23,7 @@ from crossroads.recipes import (
     uwm_sizes,
     vpp_sizes,
 )
+from crossroads.recipes import frozen_cloning as frozen_cloning_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import gr1 as gr1_sizes
 from crossroads.recipes import lapa as lapa_sizes
@@ -41,6 +42,7 @@ from crossroads.recipes.dit4dit import dit4dit
 from crossroads.recipes.dreamvla import dreamvla
 from crossroads.recipes.dreamzero import dreamzero, dreamzero_flash
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
+from crossroads.recipes.frozen_cloning import frozen_cloning
 from crossroads.recipes.gigaworld import gigaworld_policy
 from crossroads.recipes.gr1 import gr1
 from crossroads.recipes.groot_n1 import groot_n15, groot_n17
@@ -75,6 +77,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam": fast_wam,
     "fast_wam_idm": fast_wam_idm,
     "fast_wam_joint": fast_wam_joint,
+    "frozen_cloning": frozen_cloning,
     "gigaworld_policy": gigaworld_policy,
     "gr1": gr1,
     "groot_n15": groot_n15,
@@ -114,6 +117,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam": partial(fast_wam, fast_wam_sizes.PUBLISHED),
     "fast_wam_idm": partial(fast_wam_idm, fast_wam_sizes.PUBLISHED),
     "fast_wam_joint": partial(fast_wam_joint, fast_wam_sizes.PUBLISHED),
+    "frozen_cloning": partial(frozen_cloning, frozen_cloning_sizes.PUBLISHED),
     "gigaworld_policy": partial(gigaworld_policy, gigaworld_sizes.PUBLISHED),
     "gr1": partial(gr1, gr1_sizes.PUBLISHED),
     "groot_n15": partial(groot_n15, groot_sizes.N15),

@@ -48,6 +48,10 @@ class Classic:
     def geometry(self) -> Heads:
         return Heads(depth=self.depth, heads=self.heads, kv_heads=self.heads, head_dim=self.width // self.heads)
 
+    @property
+    def attention_width(self) -> int:
+        return self.width
+
     def num_parameters(self) -> int:
         w = self.width
         attention = linear_parameters(w, 3 * w) + linear_parameters(w, w) + 2 * w
