@@ -97,7 +97,8 @@ class DataView:
 class DataCheck:
     """Look at every file of a dataset and say what is wrong with it; exit status 2 when something is."""
 
-    folder: Positional[Path]
+    folder: Positional[str]
+    """Or a URL (s3://, https://, hf://datasets/)."""
 
     def run(self) -> int:
         from crossroads.data.check import check

@@ -19,8 +19,8 @@ class Train:
     done."""
 
     recipe: Positional[str]
-    data: tyro.conf.UseAppendAction[tuple[Path, ...]]
-    """A LeRobot dataset folder; repeat for a mixture of several."""
+    data: tyro.conf.UseAppendAction[tuple[str, ...]]
+    """A LeRobot dataset folder, or a URL of one (s3://, https://, hf://datasets/); repeat for a mixture of several."""
     out: Path
     """The folder of this run."""
     phase: str | None = None

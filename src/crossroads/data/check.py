@@ -16,6 +16,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from crossroads.data import meta
+from crossroads.data.remote import Remote, is_url
 from crossroads.data.versions import Meta, read_meta
 from crossroads.data.video import decode
 from crossroads.errors import InputError
@@ -57,10 +58,16 @@ class Report:
         return "\n".join([head, *(f"- {finding}" for finding in self.findings)])
 
 
-def check(dataset_path: str | Path) -> Report:
-    """Everything that is wrong with the folder at `dataset_path`; raises nothing for a broken one."""
-    root = Path(dataset_path)
+def check(dataset_path: str | Path, *, videos: bool = True) -> Report:
+    """Everything that is wrong with the folder at `dataset_path`; raises nothing for a broken one.
+
+    A URL may stand for a folder: its videos are fetched one after another, or not at all without `videos`.
+    """
+    root, remote = Path(dataset_path), None
     try:
+        if is_url(dataset_path):
+            remote = Remote.at(str(dataset_path))
+            root = remote.prepare()
         said = read_meta(root)
         rows = said.rows
     except InputError as error:
@@ -75,8 +82,8 @@ def check(dataset_path: str | Path) -> Report:
             groups, missing = _videos(root, info, key, name, rows)
             findings += missing
             num_videos += len(groups)
-            for path, members in groups.items():
-                findings += _video(path, info, key, members)
+            for path, members in groups.items() if videos else ():
+                findings += _video(path, info, key, members, remote)
     return Report(
         path=root,
         num_episodes=len(rows),
@@ -92,7 +99,7 @@ def require_sound(dataset_path: str | Path) -> None:
     Raises:
         InputError: with the first finding.
     """
-    report = check(dataset_path)
+    report = check(dataset_path, videos=not is_url(dataset_path))  # those are looked at when they are fetched
     if not report.sound:
         num = len(report.findings)
         raise InputError(
@@ -280,8 +287,16 @@ def _videos(
     ]
 
 
-def _video(path: Path, info: Mapping[str, Any], key: str, members: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _video(
+    path: Path, info: Mapping[str, Any], key: str, members: Sequence[Mapping[str, Any]], remote: Remote | None
+) -> Iterator[Finding]:
     """One mp4 file: is it there, does it open, has it the rate, size and length that meta says?"""
+    try:
+        if remote is not None:
+            remote.get(path.relative_to(remote.root).as_posix())
+    except InputError as error:
+        yield _finding(error)
+        return
     fps = float(info["fps"])
     last = max(members, key=lambda row: row[f"videos/{key}/from_timestamp"])
     end_s = float(last[f"videos/{key}/from_timestamp"]) + (int(last["length"]) - 1) / fps

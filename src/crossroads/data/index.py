@@ -147,11 +147,14 @@ Make = Callable[[str, tuple[int, ...], type], np.ndarray]
 """Makes the array of a name, shape and type, to be filled."""
 
 
-def open_index(root: Path, said: Meta) -> Index:
-    """The index of a dataset whose meta folder was read. Raises `InputError` where meta and data disagree."""
+def open_index(root: Path, said: Meta, *, streamed: bool = False) -> Index:
+    """The index of a dataset whose meta folder was read; when `streamed`, its videos need not be there yet.
+
+    Raises `InputError` where meta and data disagree.
+    """
     total = said.info.get("total_frames")
     if not isinstance(total, int) or total < MAPPED_FROM_FRAMES:
-        return read_index(root, said, lambda _, shape, dtype: np.empty(shape, dtype))
+        return read_index(root, said, lambda _, shape, dtype: np.empty(shape, dtype), streamed=streamed)
     home = default_root() / "index" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:24]
     folder = home / _signature(root, said)
     if not (folder / "index.json").is_file():
@@ -159,18 +162,22 @@ def open_index(root: Path, said: Meta) -> Index:
         with (home / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / "index.json").is_file():
-                _compile(root, said, folder)
+                _compile(root, said, folder, streamed)
                 for old in home.iterdir():  # of an earlier state of the dataset; who has it mapped keeps it
                     if old.is_dir() and old != folder:
                         shutil.rmtree(old, ignore_errors=True)
     return _mapped(folder)
 
 
-def read_index(root: Path, said: Meta, make: Make) -> Index:
+def read_index(root: Path, said: Meta, make: Make, *, streamed: bool = False) -> Index:
     """Read the numbers of all frames, one data file at a time, into arrays that `make` gives."""
     rows, info = said.rows, said.info
     data = Files(chunk=rows.whole("data/chunk_index"), file=rows.whole("data/file_index"), from_s=np.zeros(len(rows)))
-    videos = {key: _video_files(root, said, name, key) for name, key in said.camera_keys.items() if _filmed(info, key)}
+    videos = {
+        key: _video_files(root, said, name, key, streamed)
+        for name, key in said.camera_keys.items()
+        if info["features"][key]["dtype"] == "video"
+    }
     lengths = rows.whole(LENGTH)
     filling = _Filling(root, said, lengths, make)
     for chunk, file in data.distinct():
@@ -179,11 +186,7 @@ def read_index(root: Path, said: Meta, make: Make) -> Index:
     return Index(columns=columns, tables=tables, data=data, videos=videos, low=filling.low, high=filling.high)
 
 
-def _filmed(info: Mapping[str, Any], key: str) -> bool:
-    return info["features"][key]["dtype"] == "video"
-
-
-def _video_files(root: Path, said: Meta, name: str, key: str) -> Files:
+def _video_files(root: Path, said: Meta, name: str, key: str, streamed: bool) -> Files:
     columns = [f"videos/{key}/{part}" for part in ("chunk_index", "file_index", "from_timestamp")]
     for column in columns:
         if not said.rows.has(column):
@@ -196,7 +199,7 @@ def _video_files(root: Path, said: Meta, name: str, key: str) -> Files:
     chunk, file, start = columns
     found = Files(chunk=said.rows.whole(chunk), file=said.rows.whole(file), from_s=said.rows.real(start))
     template = said.info.get("video_path") or meta.VIDEO_PATH
-    for chunk_index, file_index in found.distinct():
+    for chunk_index, file_index in () if streamed else found.distinct():
         video = root / template.format(video_key=key, chunk_index=chunk_index, file_index=file_index)
         if not video.is_file():
             raise InputError(
@@ -355,7 +358,7 @@ def _signature(root: Path, said: Meta) -> str:
 _GROUPS = {"columns": Columns, "tables": Tables, "data": Files}
 
 
-def _compile(root: Path, said: Meta, folder: Path) -> None:
+def _compile(root: Path, said: Meta, folder: Path, streamed: bool) -> None:
     with appearing_folder(folder) as draft:
 
         def make(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -364,7 +367,7 @@ def _compile(root: Path, said: Meta, folder: Path) -> None:
             reserve(path, path.stat().st_size, do=ANOTHER_CACHE)
             return made
 
-        index = read_index(root, said, make)
+        index = read_index(root, said, make, streamed=streamed)
         groups = {"columns": index.columns, "data": index.data}
         groups |= {f"video{place}": files for place, files in enumerate(index.videos.values())}
         for group, members in groups.items():

@@ -11,7 +11,7 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from PIL import Image
 
 from crossroads.data import meta
 from crossroads.data.index import Episode, Episodes, Files, Index, Tables, open_index
+from crossroads.data.remote import Remote, is_url
 from crossroads.data.statistics import summarise
 from crossroads.data.versions import read_meta
 from crossroads.data.video import decode
@@ -45,18 +46,27 @@ class LeRobotDataset:
     data_files: Files = field(repr=False)
     videos: Mapping[str, Files] = field(repr=False)
     """By feature key."""
+    remote: Remote | None = None
+    """Where files come from that are not in `path`, which mirrors them."""
 
     @classmethod
     def open(cls, path: str | Path) -> LeRobotDataset:
-        """Read the meta folder and all numbers. Raises `InputError` on whatever would make reading fail later."""
-        root = Path(path)
+        """Read the meta folder and all numbers. Raises `InputError` on whatever would make reading fail later.
+
+        A URL that fsspec knows may stand for a folder; its videos are fetched when they are looked at.
+        """
+        remote = Remote.at(str(path)) if is_url(path) else None
+        root = remote.prepare() if remote else Path(path)
         if not root.is_dir():
             raise InputError(
-                where=str(root), expected="a dataset folder", got="no such folder", do="Check the path you gave."
+                where=str(root),
+                expected="a dataset folder",
+                got="no such folder",
+                do="Check the path; hf://datasets/OWNER/NAME names one on the hub.",
             )
         said = read_meta(root)
         info, keys = said.info, said.camera_keys
-        index = open_index(root, said)
+        index = open_index(root, said, streamed=remote is not None)
         return cls(
             path=root,
             fps=float(info["fps"]),
@@ -70,6 +80,7 @@ class LeRobotDataset:
             camera_keys=keys,
             data_files=index.data,
             videos=index.videos,
+            remote=remote,
         )
 
     @property
@@ -123,9 +134,17 @@ class LeRobotDataset:
     def video_file(self, episode: Episode | int, camera: str) -> tuple[Path, float]:
         """The mp4 file that holds this episode, and the time in it at which the episode starts."""
         key, index = self.camera_keys[camera], self.episode(episode).index
-        files, name = self.videos[key], self.info.get("video_path") or meta.VIDEO_PATH
-        place = {"chunk_index": int(files.chunk[index]), "file_index": int(files.file[index])}
-        return self.path / name.format(video_key=key, **place), float(files.from_s[index])
+        files = self.videos[key]
+        name = self._video_name(key, int(files.chunk[index]), int(files.file[index]))
+        return self._local(name), float(files.from_s[index])
+
+    def _video_name(self, key: str, chunk: int, file: int) -> str:
+        template = self.info.get("video_path") or meta.VIDEO_PATH
+        return template.format(video_key=key, chunk_index=chunk, file_index=file)
+
+    def _local(self, name: str) -> Path:
+        """A file of the dataset on this disk."""
+        return self.path / name if self.remote is None else self.remote.get(name)
 
     def statistics(
         self, feature: Literal["state", "action"], episodes: Sequence[Episode | int] | np.ndarray
@@ -152,15 +171,22 @@ class LeRobotDataset:
     def content_hash(self) -> str:
         """A stable name of the content: meta and data files byte for byte, videos by name and size (sha256, hex)."""
         total = hashlib.sha256()
-        for file in sorted(self.path.rglob("*")):
-            name = file.relative_to(self.path)
-            if not file.is_file() or name.parts[0] not in ("meta", "data", "videos", "images"):
-                continue
-            total.update(f"{name.as_posix()}:{file.stat().st_size};".encode())
+        for name, size in sorted(self._sizes().items()):
+            total.update(f"{name.as_posix()}:{size};".encode())
             if name.parts[0] in ("meta", "data"):
-                with file.open("rb") as stream:
+                with (self.path / name).open("rb") as stream:
                     total.update(hashlib.file_digest(stream, "sha256").digest())
         return total.hexdigest()
+
+    def _sizes(self) -> dict[PurePath, int]:
+        """Bytes of every file, by its name in the dataset."""
+        here = {file.relative_to(self.path): file.stat() for file in self.path.rglob("*") if file.is_file()}
+        folders = ("meta", "data", "videos", "images") if self.remote is None else ("meta", "data")
+        sizes: dict[PurePath, int] = {name: stat.st_size for name, stat in here.items() if name.parts[0] in folders}
+        if self.remote is not None:
+            names = [self._video_name(key, *place) for key, files in self.videos.items() for place in files.distinct()]
+            sizes |= {PurePath(name): size for name, size in self.remote.sizes(names).items()}
+        return sizes
 
     def _pictures(self, place: Episode, camera: str, wanted: np.ndarray) -> np.ndarray:
         """Frames of an image feature: encoded pictures in a column of the data file, or files beside it."""
@@ -174,7 +200,7 @@ class LeRobotDataset:
         height, width = self.image_hw[camera]
         out = np.empty((len(wanted), height, width, 3), np.uint8)
         for position, cell in enumerate(table[key].take(pa.array(wanted)).to_pylist()):
-            source = io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else self.path / cell["path"]
+            source = io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else self._local(cell["path"])
             try:
                 with Image.open(source) as image:
                     out[position] = np.asarray(image.convert("RGB"))

@@ -91,7 +91,7 @@ class MixedBatches:
 
 
 def train_mixture(
-    name: str, data: Sequence[Path], out: Path, settings: Training, blend: Blend, *, progress: bool = True
+    name: str, data: Sequence[str | Path], out: Path, settings: Training, blend: Blend, *, progress: bool = True
 ) -> tuple[TrainResult, tuple[Seen, ...]]:
     """Train a recipe on several LeRobot datasets into ``out``; the same call continues a run that was stopped.
 
@@ -204,7 +204,13 @@ def enrol(policy: StreamPolicy, robots: tuple[str, ...]) -> None:
 def _account(datasets: Sequence[LeRobotDataset], declared: Declared, mixture: Mixture, steps: int) -> tuple[Seen, ...]:
     found = zip(datasets, declared.datasets, mixture.sizes, mixture.shares, mixture.seen(steps), strict=True)
     return tuple(
-        Seen(data=str(dataset.path), robot=slots.robot, samples_there=size, share=share, samples_seen=seen)
+        Seen(
+            data=dataset.remote.url if dataset.remote else str(dataset.path),
+            robot=slots.robot,
+            samples_there=size,
+            share=share,
+            samples_seen=seen,
+        )
         for dataset, slots, size, share, seen in found
     )
 

@@ -58,7 +58,7 @@ class Training:
     """A run of the same recipe whose weights this one starts from: phases that follow each other."""
 
 
-def train_recipe(name: str, data: Path, out: Path, settings: Training, *, progress: bool = True) -> TrainResult:
+def train_recipe(name: str, data: str | Path, out: Path, settings: Training, *, progress: bool = True) -> TrainResult:
     """Train a recipe on a LeRobot dataset into ``out``; the same call continues a run that was stopped."""
     require_sound(data)
     dataset = LeRobotDataset.open(data)
