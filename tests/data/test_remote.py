@@ -195,9 +195,7 @@ def test_a_remote_dataset_is_checked_like_a_local_one(server: Server, base: Path
         video.write_bytes(content)
 
 
-def test_in_a_bucket_it_is_the_same_dataset(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_in_a_bucket_it_is_the_same_dataset(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("s3fs")
     moto = pytest.importorskip("moto.server", reason="NO MOTO: no S3 server. Install it with: pip install -e '.[dev]'")
     monkeypatch.setenv("CROSSROADS_CACHE", str(tmp_path / "cache"))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from recordings import moving_blocks
@@ -141,3 +144,25 @@ def test_settings_of_a_mixture_need_one(data: tuple[Path, Path], tmp_path: Path)
     assert main(["train", "pi0", "--data", str(data[0]), "--weight", "2", "--out", str(tmp_path / "run")]) == 2
     both = ["--data", str(data[0]), "--data", str(data[1])]
     assert main(["train", "pi0", *both, "--out", str(tmp_path / "run")]) == 2, "rates differ and none was declared"
+
+
+def test_faulty_episodes_are_left_out_when_told_to_and_counted(
+    data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "spoilt"
+    shutil.copytree(data[0], path)
+    file = path / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    actions = table["action"].to_pylist()
+    actions[3] = [float("nan")] * 4
+    column = pa.array(actions, table["action"].type)
+    pq.write_table(table.set_column(table.column_names.index("action"), "action", column), file)
+    words = ["train", "pi0", "--data", str(path), "--steps", "1", "--batch-size", "2", "--out"]
+    assert main([*words, str(tmp_path / "run")]) == 2
+    assert main([*words, str(tmp_path / "run"), "--skip-faulty"]) == 0
+    assert "1 faulty episode left out (0)" in capsys.readouterr().out
+    assert read_meta(tmp_path / "run/policy")["left_out"] == [0]
+    assert main([*words, str(tmp_path / "both"), "--data", str(data[0]), "--skip-faulty"]) == 0
+    told = json.loads((tmp_path / "both/mixture.json").read_text())["datasets"]
+    assert [one["left_out"] for one in told] == [[0], []]
+    assert told[1]["samples_there"] == 2 * told[0]["samples_there"]

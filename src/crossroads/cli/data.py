@@ -99,11 +99,13 @@ class DataCheck:
 
     folder: Positional[str]
     """Or a URL (s3://, https://, hf://datasets/)."""
+    every_frame: bool = False
+    """Decode every picture, which also finds damage in the middle of a file."""
 
     def run(self) -> int:
         from crossroads.data.check import check
 
-        report = check(self.folder)
+        report = check(self.folder, every_frame=self.every_frame)
         print(report)
         return 0 if report.sound else 2
 

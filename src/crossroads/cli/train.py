@@ -32,6 +32,8 @@ class Train:
     seed: int = 0
     keep_latents: bool = False
     """With --phase full: encode the video of each window once, before training, and keep it in half precision."""
+    skip_faulty: bool = False
+    """Leave out the episodes with findings (`crossroads data check`) instead of refusing the dataset."""
     questions: Path | None = None
     """A dataset with questions about its pictures (LeRobot's language columns), trained on beside the actions, so that
     the policy keeps what its language model can say; for phases that learn to answer (pi05 and baseline_ki, full)."""
@@ -50,8 +52,9 @@ class Train:
     """No progress bar."""
 
     def run(self) -> None:
-        from crossroads.pilot.mixed import Blend, train_mixture
+        from crossroads.pilot.mixed import Blend, told_of, train_mixture
         from crossroads.pilot.single import Training, train_recipe
+        from crossroads.train.checkpoint import read_meta
         from crossroads.train.log import short
 
         settings = Training(
@@ -64,6 +67,7 @@ class Train:
             questions=self.questions,
             questions_share=self.questions_share,
             start=self.start,
+            skip_faulty=self.skip_faulty,
         )
         blend, seen = Blend(weights=self.weight, temperature=self.temperature, slots=self.slots), ()
         if len(self.data) > 1:
@@ -80,6 +84,8 @@ class Train:
         print(f"{self.recipe}: {result.steps} steps in {result.seconds:.1f} s, {short(result.final_losses)}")
         for one in seen:
             print(f"  {one}")
+        if not seen and (left_out := read_meta(self.out / "policy").get("left_out")):
+            print(f"  {told_of(left_out)}")
         print(self.out / "policy")
 
 

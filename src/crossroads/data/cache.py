@@ -229,15 +229,17 @@ class _Builder:
     def _fill(self, camera: str, file: Filling, marks: np.ndarray, locked: ExitStack) -> None:
         """Decode all episodes that are not there."""
         with locked:
+            there = np.asarray(self.dataset.episodes.columns.length[: len(marks)]) > 0  # others were left out
+            marks[~there] = WRITTEN
             episodes = [self.dataset.episodes[unit] for unit in np.flatnonzero(marks == 0).tolist()]
             pixels = sum(episode.length for episode in episodes) * math.prod(self.dataset.image_hw[camera])
             feature = self.dataset.info["features"][self.dataset.camera_keys[camera]]
             total = file.num_bytes // self._frame_bytes
             unsaved, lock = 0, Lock()
-            there = total - sum(episode.length for episode in episodes)
+            begun = total - sum(episode.length for episode in episodes)
             bar = tqdm(
                 total=total,
-                initial=there,
+                initial=begun,
                 desc=f"decode {camera}",
                 unit="frame",
                 leave=False,

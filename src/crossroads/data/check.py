@@ -7,35 +7,20 @@ read but must not be trained on. Every video's index is walked and its last fram
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
-from av.error import FFmpegError
 
 from crossroads.data import meta
+from crossroads.data.check_videos import AGAIN, Finding, broken_frames, check_video, episodes_of, finding_of
+from crossroads.data.findings import stretches
 from crossroads.data.remote import Remote, is_url
 from crossroads.data.versions import Meta, read_meta
-from crossroads.data.video import decode
 from crossroads.errors import InputError
 
-_AGAIN = "Record or copy this file again."
 _TIME_TOLERANCE_FRAMES = 0.1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that is wrong."""
-
-    where: str
-    expected: str
-    got: str
-    do: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: expected {self.expected}, got {self.got}. {self.do}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +37,24 @@ class Report:
     def sound(self) -> bool:
         return not self.findings
 
+    @property
+    def faulty(self) -> tuple[int, ...]:
+        """The episodes with findings."""
+        return tuple(sorted({index for finding in self.findings for index in finding.episodes}))
+
     def __str__(self) -> str:
         looked = f"{self.num_episodes} episodes, {self.num_frames} frames, {self.num_videos} video files"
         head = f"{self.path}: {looked}: {'nothing wrong' if self.sound else f'{len(self.findings)} findings'}"
+        if self.faulty:
+            head += f", in {len(self.faulty)} of its episodes ({stretches(self.faulty)})"
         return "\n".join([head, *(f"- {finding}" for finding in self.findings)])
 
 
-def check(dataset_path: str | Path, *, videos: bool = True) -> Report:
+def check(dataset_path: str | Path, *, videos: bool = True, every_frame: bool = False) -> Report:
     """Everything that is wrong with the folder at `dataset_path`; raises nothing for a broken one.
 
-    A URL may stand for a folder: its videos are fetched one after another, or not at all without `videos`.
+    A URL may stand for a folder: its videos are fetched one after another, or not at all without `videos`. With
+    `every_frame` all pictures are decoded, which finds damage in the middle of a file.
     """
     root, remote = Path(dataset_path), None
     try:
@@ -71,7 +64,7 @@ def check(dataset_path: str | Path, *, videos: bool = True) -> Report:
         said = read_meta(root)
         rows = said.rows
     except InputError as error:
-        return Report(path=root, num_episodes=0, num_frames=0, num_videos=0, findings=(_finding(error),))
+        return Report(path=root, num_episodes=0, num_frames=0, num_videos=0, findings=(finding_of(error),))
     info, tasks, keys = said.info, said.tasks, said.camera_keys
     findings = list(_counts(root, info, tasks, rows))
     findings += _texts(said)
@@ -83,7 +76,10 @@ def check(dataset_path: str | Path, *, videos: bool = True) -> Report:
             findings += missing
             num_videos += len(groups)
             for path, members in groups.items() if videos else ():
-                findings += _video(path, info, key, members, remote)
+                here = list(check_video(path, info, key, members, remote))
+                if every_frame and not here:
+                    here = broken_frames(path, float(info["fps"]), key, members)
+                findings += here
     return Report(
         path=root,
         num_episodes=len(rows),
@@ -93,25 +89,34 @@ def check(dataset_path: str | Path, *, videos: bool = True) -> Report:
     )
 
 
-def require_sound(dataset_path: str | Path) -> None:
-    """Refuse a folder with findings before anything is built on it.
+def require_sound(dataset_path: str | Path, *, skip_faulty: bool = False) -> tuple[int, ...]:
+    """Refuse a folder with findings before anything is built on it; returns the episodes that must be left out.
+
+    There are none, unless `skip_faulty` says that episodes with findings may be.
 
     Raises:
-        InputError: with the first finding.
+        InputError: with the first finding that leaving out episodes does not mend.
     """
     report = check(dataset_path, videos=not is_url(dataset_path))  # those are looked at when they are fetched
+    if skip_faulty and all(finding.episodes for finding in report.findings):
+        if report.faulty and len(report.faulty) == report.num_episodes:
+            raise InputError(
+                where=str(dataset_path),
+                expected="an episode without findings",
+                got=f"{report.num_episodes} episodes, all with some",
+                do=f"`crossroads data check {dataset_path}` lists them.",
+            )
+        return report.faulty
     if not report.sound:
         num = len(report.findings)
         raise InputError(
             where=str(dataset_path),
             expected="a sound dataset",
             got=f"{num} finding{'s' if num > 1 else ''}, the first: {str(report.findings[0]).rstrip('.')}",
-            do=f"Mend what is wrong; `crossroads data check {dataset_path}` lists all of it.",
+            do=f"Mend what is wrong; `crossroads data check {dataset_path}` lists all of it, and `train --skip-faulty` "
+            "leaves faulty episodes out.",
         )
-
-
-def _finding(error: InputError) -> Finding:
-    return Finding(where=error.where, expected=error.expected, got=error.got, do=error.do)
+    return ()
 
 
 def _counts(
@@ -141,6 +146,7 @@ def _texts(said: Meta) -> Iterator[Finding]:
                 expected="an instruction",
                 got=f"an empty text, used by episodes {told[:8]}",
                 do="Write what these episodes do.",
+                episodes=tuple(told),
             )
 
 
@@ -167,7 +173,7 @@ def _data_files(root: Path, said: Meta) -> Iterator[Finding]:
             table = meta.read_table(path, columns)
             column = {name: meta.numbers(path, name, table[name]) for name in columns}
         except InputError as error:
-            yield _finding(error)
+            yield finding_of(error, episodes_of(members))
             continue
         if not said.frame_column:
             column["frame_index"] = np.arange(len(table))
@@ -177,12 +183,13 @@ def _data_files(root: Path, said: Meta) -> Iterator[Finding]:
                 where=f"{path}: episode {stranger}",
                 expected=f"episodes {min(known)} to {max(known)}, as meta/episodes says",
                 got="rows of another episode",
-                do=_AGAIN,
+                do=AGAIN,
             )
         for row in members:
             here = column["episode_index"] == row["episode_index"]
             own = {name: values[here] for name, values in column.items()}
-            yield from _episode(f"{path}: episode {row['episode_index']}", said, row, own, vectors)
+            for finding in _episode(f"{path}: episode {row['episode_index']}", said, row, own, vectors):
+                yield replace(finding, episodes=episodes_of([row]))
 
 
 def _episode(
@@ -199,7 +206,7 @@ def _episode(
             where=where,
             expected=f"{length} rows, as meta/episodes says (at least one)",
             got=str(len(own["frame_index"])),
-            do=_AGAIN,
+            do=AGAIN,
         )
         return
     for name in vectors:
@@ -225,7 +232,7 @@ def _episode(
             where=f"{where}, frame {unknown[0]}: {said.text_column}",
             expected=f"0 to {len(tasks) - 1}, as {said.tasks_path.name} holds",
             got=str(text[unknown[0]]),
-            do=_AGAIN,
+            do=AGAIN,
         )
     yield from _timestamps(where, float(said.info["fps"]), own["timestamp"].astype(np.float64))
 
@@ -283,59 +290,6 @@ def _videos(
             expected=f"a video of camera {name!r}, which info.json lists",
             got="none",
             do="Record the camera, or remove it from info.json.",
+            episodes=tuple(missing) if len(missing) < len(rows) else (),
         )
     ]
-
-
-def _video(
-    path: Path, info: Mapping[str, Any], key: str, members: Sequence[Mapping[str, Any]], remote: Remote | None
-) -> Iterator[Finding]:
-    """One mp4 file: is it there, does it open, has it the rate, size and length that meta says?"""
-    try:
-        if remote is not None:
-            remote.get(path.relative_to(remote.root).as_posix())
-    except InputError as error:
-        yield _finding(error)
-        return
-    fps = float(info["fps"])
-    last = max(members, key=lambda row: row[f"videos/{key}/from_timestamp"])
-    end_s = float(last[f"videos/{key}/from_timestamp"]) + (int(last["length"]) - 1) / fps
-    if not path.is_file():
-        episodes = [row["episode_index"] for row in members]
-        yield Finding(where=str(path), expected=f"the video of episodes {episodes[:8]}", got="no such file", do=_AGAIN)
-        return
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            rate, size = float(stream.average_rate or 0), (stream.codec_context.height, stream.codec_context.width)
-            num_packets = sum(1 for packet in container.demux(stream) if packet.size)
-    except (FFmpegError, IndexError) as error:
-        got = f"{path.stat().st_size} bytes, {error}"
-        yield Finding(where=str(path), expected="a readable mp4 file", got=got, do=_AGAIN)
-        return
-    if tuple(size) != meta.image_hw(info["features"][key]):
-        yield Finding(
-            where=str(path),
-            expected=f"frames of {meta.image_hw(info['features'][key])} pixels, as info.json says",
-            got=str(tuple(size)),
-            do="Correct info.json, or record again.",
-        )
-    if abs(rate / fps - 1) > 0.01:
-        yield Finding(
-            where=str(path),
-            expected=f"{fps:g} fps, as info.json says",
-            got=f"{rate:g} fps",
-            do="Correct fps in info.json, or encode the video at that rate.",
-        )
-    elif num_packets < round(end_s * fps) + 1:
-        yield Finding(
-            where=f"{path}: episode {last['episode_index']}",
-            expected=f"at least {round(end_s * fps) + 1} frames",
-            got=f"{num_packets}",
-            do=f"The file is truncated. {_AGAIN}",
-        )
-    else:
-        try:
-            decode(path, [end_s], tolerance_s=0.5 / fps)
-        except InputError as error:
-            yield _finding(error)

@@ -112,8 +112,9 @@ class Episodes(Sequence[Episode]):
         return (self[place] for place in range(len(self)))
 
     def where(self, *, action_free: bool) -> np.ndarray:
-        """The indices of the episodes with actions, or of those without."""
-        return np.flatnonzero(np.asarray(self.columns.action_free) == action_free)
+        """The indices of the episodes with actions, or of those without; none that was left out."""
+        there = np.asarray(self.columns.length) > 0
+        return np.flatnonzero(there & (np.asarray(self.columns.action_free) == action_free))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +125,11 @@ class Files:
     file: np.ndarray
     from_s: np.ndarray
 
-    def distinct(self) -> list[tuple[int, int]]:
-        """The numbers of each file once, ascending."""
-        return [(int(chunk), int(file)) for chunk, file in np.unique(np.stack([self.chunk, self.file], 1), axis=0)]
+    def distinct(self, episodes: Sequence[int] | np.ndarray | None = None) -> list[tuple[int, int]]:
+        """The numbers of each file once, ascending; of those that hold some episodes, where they are given."""
+        numbers = np.stack([self.chunk, self.file], axis=1)
+        chosen = numbers if episodes is None else numbers[np.asarray(episodes, np.int64)]
+        return [(int(chunk), int(file)) for chunk, file in np.unique(chosen, axis=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,46 +150,50 @@ Make = Callable[[str, tuple[int, ...], type], np.ndarray]
 """Makes the array of a name, shape and type, to be filled."""
 
 
-def open_index(root: Path, said: Meta, *, streamed: bool = False) -> Index:
+def open_index(root: Path, said: Meta, *, streamed: bool = False, without: tuple[int, ...] = ()) -> Index:
     """The index of a dataset whose meta folder was read; when `streamed`, its videos need not be there yet.
+
+    Of the episodes `without` nothing is read, and their length is 0.
 
     Raises `InputError` where meta and data disagree.
     """
     total = said.info.get("total_frames")
     if not isinstance(total, int) or total < MAPPED_FROM_FRAMES:
-        return read_index(root, said, lambda _, shape, dtype: np.empty(shape, dtype), streamed=streamed)
+        return read_index(root, said, lambda _, shape, dtype: np.empty(shape, dtype), streamed, without)
     home = default_root() / "index" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:24]
-    folder = home / _signature(root, said)
+    folder = home / _signature(root, said, without)
     if not (folder / "index.json").is_file():
         home.mkdir(parents=True, exist_ok=True)
         with (home / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / "index.json").is_file():
-                _compile(root, said, folder, streamed)
+                _compile(root, said, folder, streamed, without)
                 for old in home.iterdir():  # of an earlier state of the dataset; who has it mapped keeps it
                     if old.is_dir() and old != folder:
                         shutil.rmtree(old, ignore_errors=True)
     return _mapped(folder)
 
 
-def read_index(root: Path, said: Meta, make: Make, *, streamed: bool = False) -> Index:
+def read_index(root: Path, said: Meta, make: Make, streamed: bool, without: tuple[int, ...]) -> Index:
     """Read the numbers of all frames, one data file at a time, into arrays that `make` gives."""
     rows, info = said.rows, said.info
     data = Files(chunk=rows.whole("data/chunk_index"), file=rows.whole("data/file_index"), from_s=np.zeros(len(rows)))
+    kept = np.setdiff1d(np.arange(len(rows)), without)
     videos = {
-        key: _video_files(root, said, name, key, streamed)
+        key: _video_files(root, said, name, key, () if streamed else kept)
         for name, key in said.camera_keys.items()
         if info["features"][key]["dtype"] == "video"
     }
     lengths = rows.whole(LENGTH)
-    filling = _Filling(root, said, lengths, make)
-    for chunk, file in data.distinct():
+    lengths[list(without)] = 0
+    filling = _Filling(root, said, lengths, make, kept)
+    for chunk, file in data.distinct(kept):
         filling.add(root / info["data_path"].format(chunk_index=chunk, file_index=file))
     columns, tables = filling.end()
     return Index(columns=columns, tables=tables, data=data, videos=videos, low=filling.low, high=filling.high)
 
 
-def _video_files(root: Path, said: Meta, name: str, key: str, streamed: bool) -> Files:
+def _video_files(root: Path, said: Meta, name: str, key: str, looked_at: Sequence[int] | np.ndarray) -> Files:
     columns = [f"videos/{key}/{part}" for part in ("chunk_index", "file_index", "from_timestamp")]
     for column in columns:
         if not said.rows.has(column):
@@ -199,7 +206,7 @@ def _video_files(root: Path, said: Meta, name: str, key: str, streamed: bool) ->
     chunk, file, start = columns
     found = Files(chunk=said.rows.whole(chunk), file=said.rows.whole(file), from_s=said.rows.real(start))
     template = said.info.get("video_path") or meta.VIDEO_PATH
-    for chunk_index, file_index in () if streamed else found.distinct():
+    for chunk_index, file_index in found.distinct(looked_at):
         video = root / template.format(video_key=key, chunk_index=chunk_index, file_index=file_index)
         if not video.is_file():
             raise InputError(
@@ -214,8 +221,10 @@ def _video_files(root: Path, said: Meta, name: str, key: str, streamed: bool) ->
 class _Filling:
     """The arrays of an index on their way: each data file puts its rows at the places of their episodes."""
 
-    def __init__(self, root: Path, said: Meta, lengths: np.ndarray, make: Make) -> None:
+    def __init__(self, root: Path, said: Meta, lengths: np.ndarray, make: Make, kept: np.ndarray) -> None:
         self.root, self.said, self.lengths, self._make = root, said, lengths, make
+        self.kept = np.zeros(len(lengths), bool)
+        self.kept[kept] = True
         features = said.info["features"]
         if meta.ACTION not in features:
             raise InputError(
@@ -239,6 +248,11 @@ class _Filling:
     def add(self, path: Path) -> None:
         """Put the rows of one data file where they belong."""
         part, episode = self._read(path)
+        strange = (episode < 0) | (episode >= len(self.kept))
+        if not self.kept.all() and not strange.any():
+            wanted = self.kept[episode]
+            part = Tables(**{one.name: getattr(part, one.name)[wanted] for one in fields(Tables)})
+            episode = episode[wanted]
         first = np.flatnonzero(np.diff(episode, prepend=-1))
         owners, counts = episode[first], np.diff(first, append=len(episode))
         if len(owners) and not (owners.min() >= 0 and owners.max() < len(self.lengths)):
@@ -259,7 +273,10 @@ class _Filling:
 
     def end(self) -> tuple[Columns, Tables]:
         """The finished arrays, once every episode has its rows."""
-        self._require(np.arange(len(self.lengths)), (self.filled == self.lengths) & (self.lengths > 0), self.filled)
+        self._require(
+            np.arange(len(self.lengths)), (self.filled == self.lengths) & ((self.lengths > 0) | ~self.kept), self.filled
+        )
+        self.told[~self.kept] = False
         unknown = (self.task < 0) | (self.task >= len(self.said.tasks))
         if unknown.any():
             index = int(np.argmax(unknown))
@@ -344,7 +361,7 @@ class _Filling:
             self.high = np.fmax(self.high, np.fmax.reduce(valid))
 
 
-def _signature(root: Path, said: Meta) -> str:
+def _signature(root: Path, said: Meta, without: tuple[int, ...]) -> str:
     """A short name of the state of the meta and data files, by their sizes and times.
 
     Of a v2 dataset, which has a data file per episode, the folders of the data files stand for them.
@@ -352,13 +369,13 @@ def _signature(root: Path, said: Meta) -> str:
     old = str(said.info["codebase_version"]).startswith("v2.")
     looked = sorted((root / "meta").rglob("*")) + sorted((root / "data").glob("*" if old else "*/*"))
     told = [[str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns] for path in looked]
-    return hashlib.sha256(json.dumps([_FORM, told]).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps([_FORM, told, *without]).encode()).hexdigest()[:24]
 
 
 _GROUPS = {"columns": Columns, "tables": Tables, "data": Files}
 
 
-def _compile(root: Path, said: Meta, folder: Path, streamed: bool) -> None:
+def _compile(root: Path, said: Meta, folder: Path, streamed: bool, without: tuple[int, ...]) -> None:
     with appearing_folder(folder) as draft:
 
         def make(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -367,7 +384,7 @@ def _compile(root: Path, said: Meta, folder: Path, streamed: bool) -> None:
             reserve(path, path.stat().st_size, do=ANOTHER_CACHE)
             return made
 
-        index = read_index(root, said, make, streamed=streamed)
+        index = read_index(root, said, make, streamed, without)
         groups = {"columns": index.columns, "data": index.data}
         groups |= {f"video{place}": files for place, files in enumerate(index.videos.values())}
         for group, members in groups.items():

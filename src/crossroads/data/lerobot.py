@@ -48,12 +48,15 @@ class LeRobotDataset:
     """By feature key."""
     remote: Remote | None = None
     """Where files come from that are not in `path`, which mirrors them."""
+    without: tuple[int, ...] = ()
+    """Episodes that were left out."""
 
     @classmethod
-    def open(cls, path: str | Path) -> LeRobotDataset:
+    def open(cls, path: str | Path, *, without: tuple[int, ...] = ()) -> LeRobotDataset:
         """Read the meta folder and all numbers. Raises `InputError` on whatever would make reading fail later.
 
         A URL that fsspec knows may stand for a folder; its videos are fetched when they are looked at.
+        Episodes `without` are left out: nothing of them is read, they have no frames, and others keep their numbers.
         """
         remote = Remote.at(str(path)) if is_url(path) else None
         root = remote.prepare() if remote else Path(path)
@@ -66,7 +69,7 @@ class LeRobotDataset:
             )
         said = read_meta(root)
         info, keys = said.info, said.camera_keys
-        index = open_index(root, said, streamed=remote is not None)
+        index = open_index(root, said, streamed=remote is not None, without=without)
         return cls(
             path=root,
             fps=float(info["fps"]),
@@ -81,6 +84,7 @@ class LeRobotDataset:
             data_files=index.data,
             videos=index.videos,
             remote=remote,
+            without=without,
         )
 
     @property
@@ -125,6 +129,8 @@ class LeRobotDataset:
                 got=f"{wanted.min()} to {wanted.max()}",
                 do="Ask for frames inside the episode.",
             )
+        if not len(wanted):
+            return np.empty((0, *self.image_hw[camera], 3), np.uint8)
         if self.info["features"][self.camera_keys[camera]]["dtype"] == "image":
             return self._pictures(place, camera, wanted)
         file, from_s = self.video_file(place, camera)
@@ -170,7 +176,7 @@ class LeRobotDataset:
 
     def content_hash(self) -> str:
         """A stable name of the content: meta and data files byte for byte, videos by name and size (sha256, hex)."""
-        total = hashlib.sha256()
+        total = hashlib.sha256(f"without {self.without}".encode() if self.without else b"")
         for name, size in sorted(self._sizes().items()):
             total.update(f"{name.as_posix()}:{size};".encode())
             if name.parts[0] in ("meta", "data"):

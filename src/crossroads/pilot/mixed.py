@@ -14,6 +14,7 @@ from crossroads.backbones.load import load_backbones
 from crossroads.build import build, fit_normalisers, fit_tokenisers
 from crossroads.data.cache import FrameCache
 from crossroads.data.check import require_sound
+from crossroads.data.findings import stretches
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.mixture import Joined, Mixture, shares
 from crossroads.data.slots import Declared, Slots, declare, spread, spread_statistics
@@ -54,6 +55,8 @@ class Seen:
     share: float
     samples_seen: int
     """Exact, over all sittings."""
+    left_out: tuple[int, ...] = ()
+    """Faulty episodes."""
 
     @property
     def epochs(self) -> float:
@@ -61,7 +64,12 @@ class Seen:
 
     def __str__(self) -> str:
         told = f"{self.samples_seen} samples ({self.share:.1%}), {self.epochs:.2f} times its {self.samples_there}"
-        return f"{self.data} ({self.robot}): {told}"
+        return f"{self.data} ({self.robot}): {told}" + (f"; {told_of(self.left_out)}" if self.left_out else "")
+
+
+def told_of(left_out: Sequence[int]) -> str:
+    """Which episodes were left out."""
+    return f"{len(left_out)} faulty episode{'s' * (len(left_out) != 1)} left out ({stretches(left_out)})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +113,9 @@ def train_mixture(
                 got=setting,
                 do="Leave that setting out, or train on one dataset.",
             )
-    for path in data:
-        require_sound(path)
-    datasets = [LeRobotDataset.open(path) for path in data]
+    datasets = [
+        LeRobotDataset.open(path, without=require_sound(path, skip_faulty=settings.skip_faulty)) for path in data
+    ]
     declared = declare(datasets, blend.slots)
     sized = fit(recipe(name), declared.space, declared.cameras)
     policy = build(sized, declared.space, seed=settings.seed)
@@ -151,7 +159,8 @@ def train_mixture(
 
 def _windows(dataset: LeRobotDataset, slots: Slots, window: Window, *, free: bool) -> SlottedWindows:
     own = slots.own_window(window)
-    episodes = np.arange(len(dataset.episodes)) if free else dataset.episodes.where(action_free=False)
+    labelled = dataset.episodes.where(action_free=False)
+    episodes = np.union1d(labelled, dataset.episodes.where(action_free=True)) if free else labelled
     cache = FrameCache.open(dataset, cameras=own.cameras, image_hw=own.image_hw) if own.cameras else None
     windows = Windows(dataset, own, episodes=episodes, cache=cache, inside_s=window.chunk_s, resampled=True)
     return SlottedWindows(windows=windows, slots=slots, window=window)
@@ -210,6 +219,7 @@ def _account(datasets: Sequence[LeRobotDataset], declared: Declared, mixture: Mi
             samples_there=size,
             share=share,
             samples_seen=seen,
+            left_out=dataset.without,
         )
         for dataset, slots, size, share, seen in found
     )

@@ -50,6 +50,8 @@ class Training:
     keep_latents: bool = False
     """Encode the video of each window once, before training, and keep it in half precision, instead of at each step;
     for phases that train on video (a phase on a frozen backbone keeps its features anyway)."""
+    skip_faulty: bool = False
+    """Leave out episodes with findings of the check instead of refusing the dataset; the run says which were."""
     questions: Path | None = None
     """A data set with questions about its pictures, trained on beside the actions, for phases that learn to answer."""
     questions_share: float = 0.2
@@ -60,16 +62,16 @@ class Training:
 
 def train_recipe(name: str, data: str | Path, out: Path, settings: Training, *, progress: bool = True) -> TrainResult:
     """Train a recipe on a LeRobot dataset into ``out``; the same call continues a run that was stopped."""
-    require_sound(data)
-    dataset = LeRobotDataset.open(data)
+    left_out = require_sound(data, skip_faulty=settings.skip_faulty)
+    dataset = LeRobotDataset.open(data, without=left_out)
     sized = fit(recipe(name), dataset.space, dataset.cameras)
     policy = build(sized, dataset.space, seed=settings.seed)
     hashes = load_backbones(policy)
     phases = {phase.name: phase for phase in sized.phases}
     policy.enter(sized.phase(settings.phase) if settings.phase else phases.get("head", sized.phases[0]))
     started = () if settings.start is None else (start_from(settings.start, policy),)
-    labelled = tuple(episode.index for episode in dataset.episodes if not episode.action_free)
-    free = tuple(episode.index for episode in dataset.episodes if episode.action_free)
+    labelled = tuple(dataset.episodes.where(action_free=False).tolist())
+    free = tuple(dataset.episodes.where(action_free=True).tolist())
     if not labelled and needs_actions(sized, policy.phase):
         raise InputError(
             where=str(data), expected="episodes with actions", got="none", do="Record or add labelled episodes."
@@ -113,6 +115,8 @@ def train_recipe(name: str, data: str | Path, out: Path, settings: Training, *, 
         source = CoTraining(robot=batches, language=questions) if questions else batches
         result = run_training(policy, source, config, out, name, mark, progress)
     meta = {"recipe": name, "space": asdict(dataset.space), "cameras": list(dataset.cameras), "backbones": hashes}
+    if left_out:
+        meta["left_out"] = list(left_out)
     whole = settings.start is not None or leaves_for_others(policy)
     save_policy(out / "policy", policy, {**meta, "fingerprint": fingerprint(sized)}, include_frozen=whole)
     return result
