@@ -44,6 +44,8 @@ OWNERS: Mapping[str, frozenset[str]] = {
     "zarr": frozenset({"data"}),
     "google": frozenset({"data"}),
     "google_crc32c": frozenset({"data"}),
+    "fsspec": frozenset({"data"}),
+    "rerun": frozenset({"data"}),
     "PIL": frozenset({"data", "sim", "evaluate", "pilot", "backbones"}),
     "scipy": frozenset({"evaluate"}),
     "websockets": frozenset({"serve"}),

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import tyro
 
-from crossroads.cli.data import Audit, Backbones, Data, DataCheck, DataConvert, DataRecord, DataView
+from crossroads.cli.data import Audit, Backbones, Data, DataCheck, DataConvert, DataRecord, DataRerun, DataView
 from crossroads.cli.parity import Parity
 from crossroads.cli.pilot import Pilot, Study
 from crossroads.cli.recipes import Cost, Diff, Export, Import, Recipes, Show
@@ -37,7 +37,13 @@ COMMANDS: Mapping[str, type] = {
     "cost": Cost,
     "parity": Parity,
 }
-DATA_COMMANDS: Mapping[str, type] = {"record": DataRecord, "convert": DataConvert, "check": DataCheck, "view": DataView}
+DATA_COMMANDS: Mapping[str, type] = {
+    "record": DataRecord,
+    "convert": DataConvert,
+    "check": DataCheck,
+    "view": DataView,
+    "rerun": DataRerun,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,5 +113,7 @@ def _extra_of(package: str) -> str:
         "serve": ("websockets", "msgpack"),
         "ray": ("ray",),
         "video": ("lpips",),
+        "rerun": ("rerun",),
+        "stream": ("fsspec", "s3fs", "aiohttp"),
     }
     return next((extra for extra, packages in extras.items() if package.split(".")[0] in packages), "")

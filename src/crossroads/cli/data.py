@@ -94,6 +94,28 @@ class DataView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataRerun:
+    """Write some episodes as a recording for Rerun's viewer: pictures, actions, state and words on one time line."""
+
+    folder: Positional[str]
+    """Or a URL (s3://, https://, hf://datasets/)."""
+    out: Path = Path("view.rrd")
+    """The file to write."""
+    episodes: tuple[int, ...] = ()
+    """The episodes to take; the first eight when not given."""
+
+    def run(self) -> None:
+        from crossroads.data.lerobot import LeRobotDataset
+        from crossroads.data.rerun_export import export
+
+        dataset = LeRobotDataset.open(self.folder)
+        chosen = self.episodes or tuple(range(min(8, len(dataset.episodes))))
+        made = export(dataset, self.out, chosen)
+        many = "s" * (len(chosen) != 1)
+        print(f"{made}: {len(chosen)} episode{many}, {made.stat().st_size / 1e6:.1f} MB")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataCheck:
     """Look at every file of a dataset and say what is wrong with it; exit status 2 when something is."""
 
@@ -221,6 +243,7 @@ class Data:
         | Annotated[DataConvert, subcommand("convert")]
         | Annotated[DataCheck, subcommand("check")]
         | Annotated[DataView, subcommand("view")]
+        | Annotated[DataRerun, subcommand("rerun")]
     )
 
     def run(self) -> int | None:
