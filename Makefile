@@ -87,11 +87,14 @@ TEST_WORKERS ?= 2
 test: $(STAMP) $(GL)
 	MUJOCO_GL=$$(cat $(GL)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal </dev/null
 
-# Conversions of demonstrations, killed at random moments: nothing half-written may be left that can be read.
-KILLS ?= 300
+# Conversions of demonstrations and builds of frame caches, killed at random moments: nothing half-written may be left
+# that can be read. As many of each.
+KILLS ?= 500
 
 kills: $(STAMP)
-	folder=$$(mktemp -d) && OMP_NUM_THREADS=1 $(BIN)/python tests/data/kill_conversions.py $(KILLS) $$folder/kills && rm -r $$folder
+	folder=$$(mktemp -d) && export OMP_NUM_THREADS=1 \
+	&& $(BIN)/python tests/data/kill_conversions.py $(KILLS) $$folder/conversions \
+	&& $(BIN)/python tests/data/kill_caches.py $(KILLS) $$folder/caches && rm -r $$folder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

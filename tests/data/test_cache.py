@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,6 +193,16 @@ def test_the_limit_holds_for_all_caches_together(fresh: Callable[..., Path], tmp
     del used
     assert len(open_one("wrist").shelves["wrist"].frames) == dataset.num_frames
     assert [file.name for file in root.rglob("*.u8")] == ["wrist-16x24.u8"]
+
+
+def test_builds_that_are_killed_leave_what_is_marked_right_and_the_next_goes_on(tmp_path: Path) -> None:
+    """A few of those that `make kills` makes many of."""
+    script = Path(__file__).with_name("kill_caches.py")
+    ended = subprocess.run(
+        [sys.executable, str(script), "4", str(tmp_path / "kills"), "6"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "4 builds" in ended.stdout
 
 
 def test_changed_content_gets_another_cache(fresh: Callable[..., Path], tmp_path: Path) -> None:
