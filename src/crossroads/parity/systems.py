@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from crossroads.errors import InputError, nearest
 from crossroads.parity import (
     act,
+    avdc,
     beast_codec,
     cosmos_block,
     cosmos_policy,
@@ -15,6 +16,7 @@ from crossroads.parity import (
     dreamzero,
     fast_codec,
     fast_wam,
+    genima,
     gigaworld,
     gr1,
     groot,
@@ -43,6 +45,7 @@ SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     **dict.fromkeys(fast_wam.FORMS, fast_wam.run),
     **dict.fromkeys(groot.FORMS, groot.run),
     "act": act.run,
+    "avdc": avdc.run,
     "beast_codec": beast_codec.run,
     "cosmos_block": cosmos_block.run,
     "cosmos_policy": cosmos_policy.run,
@@ -50,6 +53,7 @@ SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     "dreamzero": dreamzero.run,
     "dit4dit_head": dit4dit_head.run,
     "fast_codec": fast_codec.run,
+    "genima_controlnet": genima.run,
     "gigaworld": gigaworld.run,
     "gr1": gr1.run,
     "knowledge_insulation": knowledge_insulation.run,

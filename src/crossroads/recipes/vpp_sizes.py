@@ -149,6 +149,6 @@ PUBLISHED = VppSize(
         "The UNet runs to its end to be tapped; published stops behind the tapped block.",
         "As in the code, and not in the paper, action i reads the first i + 1 states of the encoder alone "
         "(``causal_reading``).",
-        "The weights start at random until VPP's are loaded; published starts from Stable Video Diffusion.",
+        "The video model starts at random, unless Stable Video Diffusion's weights are read into it (`start_from`).",
     ),
 )

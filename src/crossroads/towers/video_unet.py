@@ -21,6 +21,7 @@ from torch.nn import functional
 from crossroads.errors import InputError
 from crossroads.noise import sigma_from_level
 from crossroads.towers.forward import ForwardFrame, ForwardTower, Told
+from crossroads.towers.released import read_network, take_over
 from crossroads.towers.spec import context_of
 
 PUBLISHED_GROUPS = 32
@@ -130,6 +131,15 @@ class VideoUNetFrame(ForwardFrame):
         for name, module in self.net.named_modules():
             if name.endswith("attn2"):
                 module.set_processor(self.reading)  # pyright: ignore[reportCallIssue]
+
+    def start_from(self, source: str, subfolder: str = "unet") -> None:
+        """Take over the weights of a release (of Stable Video Diffusion, for instance) in diffusers' format.
+
+        Raises:
+            InputError: there is none, or it has other sizes.
+        """
+        release = read_network("UNetSpatioTemporalConditionModel", source, subfolder)
+        take_over(self.net, release, f"video UNet of {source}")
 
     def enter(self, x: Float[Tensor, "b n w"], condition: Told) -> Float[Tensor, "b n c"]:
         spec, (rows, columns) = self.spec, self.spec.latent_hw
