@@ -9,7 +9,7 @@ import torch
 
 from crossroads.errors import InputError
 from crossroads.noise import BellWeight, UniformLevels, clean_from_velocity
-from crossroads.objectives import Flow, Regress, TokenCE, masked_mean
+from crossroads.objectives import Align, Flow, Regress, TokenCE, masked_mean
 from crossroads.streams import Corrupted, Objective
 
 
@@ -137,3 +137,10 @@ def test_a_row_that_several_tokens_answer_counts_if_all_of_them_do() -> None:
     output = torch.tensor([1.0, 2.0]).reshape(1, 2, 1).expand(2, 2, 3)
     valid = torch.tensor([[True] * 4, [False, True, True, True]])
     assert Regress(error="squared").loss(output, owed, valid).tolist() == [2.5, 4.0]
+
+
+def test_views_are_apart_by_the_mean_square_of_their_valid_states() -> None:
+    prior, posterior = torch.zeros(1, 2, 3, 4), torch.tensor([1.0, 5.0]).reshape(1, 2, 1, 1).expand(1, 2, 3, 4)
+    owed = Corrupted(latent=prior, level=torch.zeros(1, 1), target=posterior)
+    assert Align(layers=(0, 1, 2)).loss(prior, owed, torch.tensor([[True, False]])).tolist() == [1.0]
+    assert Align(layers=(0, 1, 2)).loss(prior, owed, torch.tensor([[True, True]])).tolist() == [13.0]

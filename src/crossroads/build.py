@@ -37,6 +37,7 @@ from crossroads.codecs.motion import MotionClip, MotionClipCodec, MotionCodeCode
 from crossroads.codecs.picture_vectors import PictureVectorCodec, PictureVectors
 from crossroads.codecs.pixels import PatchCodec, Patches, ShuffledPatches
 from crossroads.codecs.plan import PlanCodec, PlanQuery, PlanQueryCodec, PlanToken
+from crossroads.codecs.plan_slots import PlanSlotCodec, PlanSlots
 from crossroads.codecs.prompt import PromptCodec, PromptTokens
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
 from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
@@ -105,6 +106,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     Patches: PatchCodec,
     PictureVectors: PictureVectorCodec,
     PlanQuery: PlanQueryCodec,
+    PlanSlots: PlanSlotCodec,
     PlanToken: PlanCodec,
     PromptTokens: PromptCodec,
     ReasonFeatures: ReasonCodec,

@@ -13,7 +13,7 @@ from crossroads.codecs.slots import CameraSlots
 from crossroads.codecs.text import TextTokens
 from crossroads.errors import InputError
 from crossroads.layout import Layout
-from crossroads.objectives import Diffusion, Flow, TokenCE
+from crossroads.objectives import Align, Diffusion, Flow, TokenCE
 from crossroads.refusal import Checked, refuse
 from crossroads.schedule_checks import check_schedule
 from crossroads.stage import Tower
@@ -105,7 +105,14 @@ def _check_views(recipe: Checked, stream: Stream) -> None:
             refuse(recipe, f"{place}, levels of the {view.kind} view", "a noised_share", "none", ())
     if (delays := _delays(stream)) and delays >= (num := stream.codec.num_tokens("noised")):
         refuse(recipe, f"{place}, delays", f"fewer than the {num} tokens there are", str(delays), ())
-    if (stream.objective is None) == ("noised" in kinds):
+    if isinstance(stream.objective, Align):
+        if set(kinds) != {"prior", "posterior"}:
+            refuse(recipe, f"{place}, Align", "a prior and a posterior view", str(kinds), ())
+        depth = next(tower.spec.geometry.depth for tower in recipe.stage.towers if tower.name == stream.tower)
+        layers = stream.objective.layers
+        if not layers or not set(layers) <= set(range(depth)):
+            refuse(recipe, f"{place}, Align.layers", f"some of 0 to {depth - 1}", str(layers), ())
+    elif (stream.objective is None) == ("noised" in kinds):
         got = "an objective and no noised view" if stream.objective else "a noised view and no objective"
         refuse(recipe, place, "an objective exactly where there is a noised view", got, ())
 

@@ -154,6 +154,26 @@ class Regress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Align:
+    """The prior and the posterior view of a stream come to one: the mean squared distance of their hidden states after
+    each of some ``layers``, and the gradient goes into both (Being-H0.7, arXiv 2605.00078)."""
+
+    layers: tuple[int, ...]
+    weight: float = 1.0
+
+    def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
+        return torch.zeros(batch, 1, device=generator.device)
+
+    def corrupt(self, latent: Tensor, level: Float[Tensor, "b l"], generator: torch.Generator) -> Corrupted:
+        raise AssertionError("neither view of an aligned stream is noised: validate() refuses one that is")
+
+    def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
+        """``output``: the prior's states, ``b n l w``; the target: the posterior's."""
+        error = (output.float() - corrupted.target.float()) ** 2
+        return masked_mean(_per_token(error, valid.shape[1]), valid)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenCE:
     """Next-token cross-entropy: the network reads the tokens shifted right by one behind ``start_token``."""
 

@@ -29,7 +29,7 @@ from crossroads.history import History, continued, looking_back
 from crossroads.interpreter import Interpreter, Settled
 from crossroads.net import StreamNet
 from crossroads.noise import corrupt, per_token
-from crossroads.objectives import Flow
+from crossroads.objectives import Align, Flow
 from crossroads.plans import KL
 from crossroads.recipe import Recipe
 from crossroads.schedule import Decode
@@ -283,7 +283,19 @@ class StreamPolicy(nn.Module):
             if stream.name in prepared.given:
                 loss = loss * ~prepared.given[stream.name]
             terms[stream.name] = stream.objective.weight * loss
-        return Losses(terms=terms)
+        return Losses(terms={**terms, **self._apart(states)})
+
+    def _apart(self, states: Mapping[str, GroupState]) -> dict[str, Tensor]:
+        """How far the views of each aligned stream are apart."""
+        found = {}
+        for stream in self.recipe.stage.streams:
+            aligned = stream.objective
+            if isinstance(aligned, Align) and stream.name in self.phase.losses:
+                views = [states[stream.group(kind)] for kind in ("prior", "posterior")]
+                prior, posterior = (torch.stack([view.taps[at] for at in aligned.layers], dim=2) for view in views)
+                owed = Corrupted(latent=prior, level=torch.zeros(len(prior), 1), target=posterior)
+                found[stream.name] = aligned.weight * aligned.loss(prior, owed, views[0].valid)
+        return found
 
     def _answer(self, name: str, prepared: Prepared, states: Mapping[str, GroupState]) -> Tensor:
         """What the network answers for a group; of a plan, what its prior tells (zeros, if it has none)."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from crossroads.errors import InputError, nearest
 from crossroads.layout import Layout
+from crossroads.objectives import Align
 from crossroads.plans import KL
 from crossroads.schedule import Commit, Decode, Draw, Leg, moved
 from crossroads.streams import NO_BLOCKS, Clock, Edge, Stream
@@ -99,6 +100,8 @@ class Stage:
         """The groups whose answers some streams' losses compare: their own, and those that tell of a plan among them or
         among what they read."""
         principals = {self.stream(name).group(self.stream(name).principal) for name in losses}
+        aligned = [one for one in map(self.stream, losses) if isinstance(one.objective, Align)]
+        principals |= {stream.group(view.kind) for stream in aligned for view in stream.views}
         layout = self.layout
         read = {layout.groups[name].stream.name for name in layout.needed(principals)} if self.plans else set()
         plans = [plan for name, plan in self.plans if name in read]

@@ -76,13 +76,17 @@ class FutureFeatureCodec(FuturePatchCodec):
 
     @torch.no_grad()
     def rows(self, pictures: Float[Tensor, "b n 3 h w"]) -> Float[Tensor, "b n p c"]:
-        told_by, num = self.spec.told_by, pictures.shape[1]
-        flat = rearrange(pictures, "b n c h w -> (b n) c h w")
-        found = oriented(flat, told_by) if isinstance(told_by, Orientations) else states_of(flat, told_by)
-        return rearrange(functional.normalize(found, dim=-1), "(b n) p c -> b n p c", n=num)
+        return told_of(pictures, self.spec.told_by)
 
     def answered(self, rows: Float[Tensor, "m p c"]) -> Float[Tensor, "m p c"]:
         return functional.normalize(rows, dim=-1)
+
+
+def told_of(pictures: Float[Tensor, "b n 3 h w"], told_by: Orientations | EncoderStates) -> Float[Tensor, "b n p c"]:
+    """Rows of length 1; pixels from 0 to 1."""
+    flat = rearrange(pictures, "b n c h w -> (b n) c h w")
+    found = oriented(flat, told_by) if isinstance(told_by, Orientations) else states_of(flat, told_by)
+    return rearrange(functional.normalize(found, dim=-1), "(b n) p c -> b n p c", n=pictures.shape[1])
 
 
 def oriented(pictures: Float[Tensor, "m 3 h w"], spec: Orientations) -> Float[Tensor, "m p c"]:

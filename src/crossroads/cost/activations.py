@@ -25,7 +25,9 @@ from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.maps import FeatureMaps
 from crossroads.codecs.picture_vectors import PictureVectors
 from crossroads.codecs.pixels import Patches
+from crossroads.codecs.plan_slots import PlanSlots
 from crossroads.codecs.resampled import ResampledImages
+from crossroads.codecs.resampler import Resampler
 from crossroads.codecs.sentence import SentenceTokens
 from crossroads.codecs.slices import ActionSlices
 from crossroads.codecs.slots import CameraSlots
@@ -298,6 +300,8 @@ def _embedding(name: str, work: Work) -> Kept:
         return _vision_layer(codec).times(codec.depth) + ends
     if isinstance(codec, ResampledImages):
         return _resampled(codec)
+    if isinstance(codec, PlanSlots):
+        return _plan_slots(codec, width) if group.view.kind == "posterior" else Kept()
     if isinstance(codec, SentenceTokens):
         return Kept(narrow=num * codec.source.width)
     if isinstance(codec, GripperState):
@@ -338,14 +342,26 @@ def _transformer(w: int, mlp: int, n: int) -> Kept:
 
 def _resampled(codec: ResampledImages) -> Kept:
     """The vision transformer, if it is trained, then each layer that reads its states; both for every picture."""
-    w, m, inner = codec.vision.width, codec.resampler.num, codec.resampler.inner
+    w, m = codec.vision.width, codec.resampler.num
     n, kept = codec.num_patches, Kept()
     if isinstance(codec.vision, VisionTower):
         kept += _transformer(w, codec.vision.mlp, n + codec.vision.marks).times(codec.vision.depth)
         kept += Kept(narrow=3 * codec.image_hw[0] * codec.image_hw[1])
-    read = Kept(narrow=(n + m) * (w + 2 * inner) + m * (2 * w + 3 * inner + 8 * w), wide=2 * m * w)
-    ends = Kept(narrow=m * w + codec.class_width, wide=n * w + m * w)
-    return (kept + read.times(codec.resampler.depth) + ends).times(codec.steps.num * len(codec.cameras))
+    ends = Kept(narrow=m * w + codec.class_width)
+    return (kept + _read_into(codec.resampler, n, w) + ends).times(codec.steps.num * len(codec.cameras))
+
+
+def _read_into(spec: Resampler, n: int, w: int) -> Kept:
+    """A resampler of one set of ``n`` features."""
+    m, inner = spec.num, spec.inner
+    layer = Kept(narrow=(n + m) * (w + 2 * inner) + m * (2 * w + 3 * inner + 8 * w), wide=2 * m * w)
+    return layer.times(spec.depth) + Kept(wide=n * w + m * w)
+
+
+def _plan_slots(codec: PlanSlots, width: int) -> Kept:
+    """The frames to come, mapped and resampled."""
+    n = codec.num_features
+    return _read_into(codec.resampler, n, width) + Kept(narrow=n * codec.told_by.size)
 
 
 def _foreseen(codec: FuturePatches, width: int) -> Kept:

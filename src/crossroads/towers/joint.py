@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from crossroads.layout import Layout
+from crossroads.objectives import Align
 from crossroads.streams import Edge
 from crossroads.towers.attend import Attend, Call, Keys, Placed, Reading, Sdpa, cut
 from crossroads.towers.forward import Told, taps_by_group
@@ -181,7 +182,7 @@ class Joint(nn.Module):
         x = {tower: self.frames[tower].enter(tokens, told[tower][0]) for tower, tokens in x.items()}  # pyright: ignore[reportCallIssue]
         called = {tower: found[0] for tower, found in told.items() if isinstance(found[0], Told)}
         keys: dict[str, list[Keys]] = {name: [] for name in active}
-        wanted = {edge.tap for edge in self.layout.edges if edge.tap is not None}
+        wanted = {edge.tap for edge in self.layout.edges if edge.tap is not None} | self._compared()
         taps: dict[str, dict[int, Tensor]] = {name: {} for name in active}
         for tower, found in called.items():
             taps |= taps_by_group(found, {name: _tapped_at(self.layout, name) for name in spans[tower]})
@@ -220,6 +221,11 @@ class Joint(nn.Module):
                 level=inputs[name].level[:, :1],
             )
         return found
+
+    def _compared(self) -> set[int]:
+        """The layers after which states of two views are compared."""
+        objectives = [group.stream.objective for group in self.layout.groups.values()]
+        return {layer for one in objectives if isinstance(one, Align) for layer in one.layers}
 
     def _place(self, active: list[str], inputs: Mapping[str, GroupInput]):
         """The tokens of each tower in one run, and where each group lies in it."""
