@@ -86,6 +86,8 @@ def test_steps_behind_the_end_change_nothing_before_it(name: str) -> None:
     changed = {
         camera: torch.cat([frames[:, :1], 255 - frames[:, 1:]], dim=1) for camera, frames in ended.future.items()
     }
+    there = policy.prepare(ended, policy.groups(), seeded()).latents
+    assert there["text"].valid.tolist() == there["state"].valid.tolist() == [[True, True, False]] * 2
     ours, theirs = (whole_window(policy, one) for one in (ended, replace(ended, future=changed)))
     assert torch.equal(ours[:, :2], theirs[:, :2])
     with torch.no_grad():
