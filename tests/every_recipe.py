@@ -29,7 +29,9 @@ def brief(name: str) -> Recipe:
     """A recipe that writes a few tokens where it would write many: none of its properties hang on how many."""
     recipe = RECIPES[name]()
     legs = {i: leg for i, leg in enumerate(recipe.stage.schedule) if isinstance(leg, Decode)}
-    return recipe.vary({f"stage.schedule.{i}.max_tokens": min(leg.max_tokens or MOST, MOST) for i, leg in legs.items()})
+    return recipe.vary(
+        {f"stage.schedule.{i}.max_tokens": min(recipe.stage.most_written(leg), MOST) for i, leg in legs.items()}
+    )
 
 
 @cache

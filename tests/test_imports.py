@@ -26,7 +26,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("policy", "recipe", "axes", "checks", "schedule_checks", "refusal", "stage"),
     ("net", "history", "schedule", "interpreter"),
     ("codecs", "towers", "objectives"),
-    ("layout", "noise", "diffusion", "edm", "solvers", "chunking", "plans"),
+    ("layout", "noise", "diffusion", "edm", "solvers", "chunking", "plans", "search"),
     ("streams", "space"),
     ("types", "errors", "cores", "storage"),
 )

@@ -6,6 +6,7 @@ moved). Architecture: the kind of edge between towers. Integration: the codec of
 
 from __future__ import annotations
 
+from crossroads.codecs.frame_features import FrameFeatures
 from crossroads.recipe import Architecture, Axes, Integration, Paradigm, Recipe
 from crossroads.schedule import moved
 
@@ -16,8 +17,10 @@ def computed(recipe: Recipe) -> Axes:
 
 
 def imagines(recipe: Recipe) -> bool:
-    """Whether the policy makes future frames before, or while, it acts."""
-    return _paradigm(recipe) in ("inverse_dynamics", "joint_prediction")
+    """Whether the policy makes future frames before, or while, it acts; features of frames are no frames."""
+    futures = [stream for stream in recipe.stage.streams if stream.carries == "video" and stream.objective is not None]
+    frames = any(not isinstance(stream.codec, FrameFeatures) for stream in futures)
+    return frames and _paradigm(recipe) in ("inverse_dynamics", "joint_prediction")
 
 
 def _paradigm(recipe: Recipe) -> Paradigm:
@@ -63,7 +66,7 @@ def _integration(recipe: Recipe) -> Integration:
         return "none"
     kinds: dict[str, Integration] = {
         **{"ActionQueries": "tokens", "ActionTokens": "tokens", "ActionSlices": "tokens", "DiscreteActions": "tokens"},
-        **{"BlankActions": "tokens", "ScaledActions": "tokens", "StepActions": "tokens"},
+        **{"BlankActions": "tokens", "ScaledActions": "tokens", "StepActions": "tokens", "HeldActions": "tokens"},
         **{"ActionFrame": "image", "ActionLatent": "latent"},
     }
     return kinds[type(actions[0].codec).__name__]

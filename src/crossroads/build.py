@@ -15,6 +15,7 @@ from crossroads.codecs.blank_actions import BlankActionCodec, BlankActions, Seen
 from crossroads.codecs.clip_text import ClipStateCodec, ClipStates
 from crossroads.codecs.discrete_actions import DiscreteActionCodec, DiscreteActions
 from crossroads.codecs.foreseen import FuturePatchCodec, FuturePatches
+from crossroads.codecs.frame_features import FrameFeatureCodec, FrameFeatures, StepCodec, StepTokens
 from crossroads.codecs.frame_latents import FrameLatentCodec, FrameLatents
 from crossroads.codecs.frames import (
     ActionFrame,
@@ -27,6 +28,7 @@ from crossroads.codecs.frames import (
 )
 from crossroads.codecs.fused_pixels import FusedPatchCodec, FusedPatches
 from crossroads.codecs.gripper_state import GripperState, GripperStateCodec
+from crossroads.codecs.held_actions import HeldActionCodec, HeldActions
 from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.knowledge import FutureFeatureCodec, FutureFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
@@ -74,6 +76,7 @@ from crossroads.towers.forward import ForwardTower
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
 from crossroads.towers.given import Given, GivenFrame
 from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead, GrootN1Head
+from crossroads.towers.jepa import JepaBlock, JepaFrame, JepaPredictor
 from crossroads.towers.joint import Joint, JointLayer
 from crossroads.towers.llama import Llama, LlamaBlock, LlamaFrame, SmolBlock, SmolExpert, SmolFrame
 from crossroads.towers.mimic import MimicBlock, MimicExpert, MimicFrame
@@ -94,10 +97,12 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     EmbodiedState: StateCodec,
     FeatureMaps: FeatureMapCodec,
     FrameLatents: FrameLatentCodec,
+    FrameFeatures: FrameFeatureCodec,
     FusedPatches: FusedPatchCodec,
     FutureFeatures: FutureFeatureCodec,
     FuturePatches: FuturePatchCodec,
     GripperState: GripperStateCodec,
+    HeldActions: HeldActionCodec,
     ImageFeatures: ImageFeatureCodec,
     LearnedTokens: LearnedCodec,
     MaskedState: MaskedStateCodec,
@@ -122,6 +127,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     StepActions: StepActionCodec,
     StepQueries: StepQueryCodec,
     StepSlots: StepSlotCodec,
+    StepTokens: StepCodec,
     SubtaskTokens: SubtaskCodec,
     TextFeatures: TextFeatureCodec,
     TextTokens: TextCodec,
@@ -142,6 +148,7 @@ TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Modul
     Gpt: (GptFrame, GptBlock),
     GrootHead: (GrootFrame, GrootBlock),
     GrootN1Head: (GrootFrame, GrootBlock),
+    JepaPredictor: (JepaFrame, JepaBlock),
     Llama: (LlamaFrame, LlamaBlock),
     MimicExpert: (MimicFrame, MimicBlock),
     MotusExpert: (MotusFrame, MotusBlock),

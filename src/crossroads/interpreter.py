@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from crossroads.chunking import Kept
+from crossroads.codecs.frame_features import FrameFeatureCodec
 from crossroads.codecs.frames import ValueFrameCodec
 from crossroads.codecs.spec import Latent
 from crossroads.codecs.streaming import EncoderState
@@ -20,6 +21,7 @@ from crossroads.net import StreamNet
 from crossroads.objectives import Diffusion, Flow, TokenCE
 from crossroads.plans import KL
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Guidance, Leg, Predict, Rank, Read, moved
+from crossroads.search import Spread, narrowed, nearness
 from crossroads.solvers import Undoing
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Observation
@@ -62,6 +64,7 @@ class Interpreter:
         self.states: dict[str, GroupState] = {}
         self.written: dict[str, Tensor] = {}
         self.branches: list[int] = []
+        self.spreads: dict[str, Spread] = {}
 
     def run(self, legs: tuple[Leg, ...]) -> Settled:
         streams = [leg.stream for leg in legs if isinstance(leg, Commit) and leg.observed]
@@ -104,6 +107,7 @@ class Interpreter:
         start, num = block or (0, num)
         device = self.obs.state.device
         noise = torch.randn((self.obs.batch_size, num, *rest), generator=self.generator, device=device)
+        noise = self.spreads[name].drawn(noise) if name in self.spreads else noise
         num_tokens = num if block else group.stream.codec.num_tokens(kind)  # a row may be answered by several tokens
         valid = torch.ones(len(noise), num_tokens, dtype=torch.bool, device=device)
         beside = self.net.beside(name, self.history.first if self.history else self.obs, start, num)
@@ -248,15 +252,16 @@ class Interpreter:
         moving = sorted(self._principal(name) for name in leg.streams)
         for name in moving:
             self._prepare(name)
-            self.latents[name] = Latent(
-                values=torch.zeros_like(self.latents[name].values), valid=self.latents[name].valid
-            )
+            self.latents[name] = replace(self.latents[name], values=torch.zeros_like(self.latents[name].values))
             self.levels[name] = 0.0
         running = self._sources(moving)
         states = self.net({name: self._input(name) for name in running}, self.states)
         for name in moving:
-            values = self.net.codec(name).read(states[name].hidden)
-            self.latents[name] = Latent(values=values, valid=self.latents[name].valid)
+            codec, known = self.net.codec(name), self.known.get(self.net.group(name).stream.name)
+            values = codec.read(states[name].hidden) if known is None else known
+            self.latents[name] = replace(self.latents[name], values=values)
+            if isinstance(codec, FrameFeatureCodec):
+                self.latents[name] = codec.rolled(self.latents[name])
 
     def _read(self, leg: Read) -> None:
         self._run_missing(self._needed(leg.groups))
@@ -388,21 +393,37 @@ class Interpreter:
         for name, group in self.net.layout.groups.items():
             if group.view.kind == "now":  # what is observed is encoded once, not once per branch
                 self._prepare(name)
-        for name in [name for name, level in self.levels.items() if level == 1.0]:
+        for name in [name for name, level in self.levels.items() if level == 1.0 or name in self.spreads]:
             del self.latents[name], self.levels[name]
             self._forget([name])
         self._keep(torch.arange(num, device=self.obs.state.device).repeat_interleave(leg.num))
         self.branches.append(leg.num)
 
     def _rank(self, leg: Rank) -> None:
-        codec = self.net.own_codec(leg.stream)
-        assert isinstance(codec, ValueFrameCodec)
-        value = codec.decode(self.latents[self._principal(leg.stream)].values).nan_to_num(nan=-math.inf)
+        value = self._worth(leg).nan_to_num(nan=-math.inf)
         value = value.reshape(-1, self.branches[0], math.prod(self.branches[1:])).mean(dim=2)
         inner = math.prod(self.branches[1:])
         first = torch.arange(len(value), device=value.device) * math.prod(self.branches)
-        self._keep(first + value.argmax(dim=1) * inner)
+        chosen = first[:, None] + value.topk(leg.best, dim=1).indices * inner
+        settled = [self._principal(name) for name in leg.settles]
+        for name in settled:
+            best = self.latents[name].values[chosen]
+            self.spreads[name] = narrowed(best, self.spreads.get(name), leg.momentum)
+        self._keep(chosen[:, 0])
+        for name in settled:
+            self.latents[name] = replace(self.latents[name], values=self.spreads[name].mean)
+            self.levels[name] = 0.0
+            self._forget([name])
         self.branches.clear()
+
+    def _worth(self, leg: Rank) -> Tensor:
+        """What each branch is worth."""
+        found = self.latents[self._principal(leg.stream)].values
+        if leg.towards is not None:
+            return nearness(found, self.latents[self._principal(leg.towards)].values)
+        codec = self.net.own_codec(leg.stream)
+        assert isinstance(codec, ValueFrameCodec)
+        return codec.decode(found)
 
     def _keep(self, rows: Tensor) -> None:
         """Go on with these samples, some of them perhaps several times."""

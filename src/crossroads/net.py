@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from crossroads.codecs.banks import BankedLinear
+from crossroads.codecs.frame_features import FrameFeatureCodec
 from crossroads.codecs.frame_latents import FrameLatentCodec
 from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.spec import Codec, Latent
@@ -70,6 +71,8 @@ class StreamNet(nn.Module):
     def beside(self, name: str, obs: Observation, start: int, num: int) -> Tensor | None:
         """What enters beside ``num`` noised tokens from number ``start`` on; most codecs have nothing of the kind."""
         codec = self.codec(name)
+        if isinstance(codec, FrameFeatureCodec):
+            return codec.beside(obs)
         return codec.beside(obs.images, "noised", start, num) if isinstance(codec, BESIDE) else None
 
     def place(

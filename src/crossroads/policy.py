@@ -20,6 +20,7 @@ from crossroads.codecs.action_queries import ActionQueryCodec
 from crossroads.codecs.action_tokens import ActionCodec
 from crossroads.codecs.discrete_actions import DiscreteActionCodec
 from crossroads.codecs.frames import ActionFrameCodec
+from crossroads.codecs.held_actions import HeldActionCodec
 from crossroads.codecs.latents import LatentEnds
 from crossroads.codecs.mimic_ends import MaskedStateCodec
 from crossroads.codecs.slices import SliceCodec
@@ -39,7 +40,7 @@ from crossroads.streams import Corrupted, Group, Stream
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Actions, Batch, Losses, Observation
 
-ACTS = (ActionCodec, ActionFrameCodec, ActionQueryCodec, DiscreteActionCodec, SliceCodec)
+ACTS = (ActionCodec, ActionFrameCodec, ActionQueryCodec, DiscreteActionCodec, HeldActionCodec, SliceCodec)
 """What turns a settled latent into actions in physical units."""
 
 

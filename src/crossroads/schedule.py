@@ -102,9 +102,18 @@ class Branch:
 
 @dataclass(frozen=True, kw_only=True)
 class Rank:
-    """Of the outermost branches the one with the highest mean of a value stream goes on (best of N)."""
+    """Of the outermost branches the one with the highest mean of a value stream goes on (best of N).
+
+    ``towards``: what counts is not a value but how near a stream of features comes to this one. ``settles``: streams
+    that are still noise, in whose place the mean of the ``best`` is put, with a part ``momentum`` of the mean before;
+    a ``Branch`` after this one draws them from there, not from the standard normal (the cross-entropy method,
+    ``crossroads.search``)."""
 
     stream: str
+    towards: str | None = None
+    settles: tuple[str, ...] = ()
+    best: int = 1
+    momentum: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,4 +133,6 @@ def moved(leg: Leg) -> tuple[str, ...]:
         return leg.streams
     if isinstance(leg, Decode | Draw):
         return (leg.stream,)
+    if isinstance(leg, Rank):
+        return leg.settles
     return ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from crossroads.codecs.frame_features import FrameFeatures
 from crossroads.diffusion import Process
 from crossroads.layout import Layout
 from crossroads.objectives import Diffusion, Flow, Regress, TokenCE
@@ -119,22 +120,43 @@ def _check_guidance(recipe: Checked, leg: Denoise, guidance: Guidance, names: Ma
 
 def _check_branches(recipe: Checked, names: Mapping[str, Stream]) -> None:
     """Branches end in a choice, by a stream of values that has been settled since they began."""
-    open_branches, settled = 0, set[str]()
+    open_branches, outermost, settled = 0, 0, set[str]()
     for leg in recipe.stage.schedule:
         settled |= set(moved(leg))
         if isinstance(leg, Branch):
             if leg.num < 2:
                 refuse(recipe, "schedule, Branch", "2 or more branches", str(leg.num), ())
+            outermost = outermost if open_branches else leg.num
             settled = settled if open_branches else set()
             open_branches += 1
         if isinstance(leg, Rank):
-            values = [name for name, stream in names.items() if stream.carries == "value"]
+            values = [name for name, stream in names.items() if stream.carries == ("video" if leg.towards else "value")]
+            _check_search(recipe, leg, names)
+            if open_branches and leg.best > outermost:
+                expected = f"no more of the best than there are branches, {outermost}"
+                refuse(recipe, "schedule, Rank, best", expected, str(leg.best), ())
             if not open_branches or leg.stream not in values or leg.stream not in settled:
                 got = f"{leg.stream!r} after {open_branches} branches"
                 refuse(recipe, "schedule, Rank", "a Branch, then a settled stream of values", got, values)
             open_branches = 0
     if open_branches:
         refuse(recipe, "schedule", "a Rank after Branch", "branches that are never ranked", ())
+
+
+def _check_search(recipe: Checked, leg: Rank, names: Mapping[str, Stream]) -> None:
+    """A goal has features like what is compared with it; what is settled is noise until then."""
+    if leg.towards is not None:
+        codecs = [names[name].codec if name in names else None for name in (leg.stream, leg.towards)]
+        sizes = [codec.size if isinstance(codec, FrameFeatures) else None for codec in codecs]
+        if None in sizes or sizes[0] != sizes[1]:
+            refuse(recipe, "schedule, Rank, towards", "a stream of the same frame features", repr(leg.towards), names)
+    flows = [name for name, stream in names.items() if isinstance(stream.objective, Flow)]
+    for name in leg.settles:
+        if name not in flows:
+            refuse(recipe, "schedule, Rank, settles", "streams with a Flow objective", repr(name), flows)
+    if leg.best < (2 if leg.settles else 1) or not 0 <= leg.momentum < 1:
+        got = f"best {leg.best}, momentum {leg.momentum:g}"
+        refuse(recipe, "schedule, Rank", "at least 2 of the best to settle by, a momentum below 1", got, ())
 
 
 def _check_ready(

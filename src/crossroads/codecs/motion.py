@@ -19,12 +19,16 @@ from torch import Tensor, nn
 from crossroads.codecs.frame_pairs import MotionNet, frames_of, patches_of
 from crossroads.codecs.inputs import on_a_line
 from crossroads.codecs.lapa_quantiser import LapaQuantiser, LapaQuantiserNet
+from crossroads.codecs.motion_transformer import MotionTransformer, MotionTransformerNet
 from crossroads.codecs.spec import Latent
 from crossroads.errors import InputError
 from crossroads.streams import ViewKind, linear_flops
 from crossroads.types import NOTHING, Batch, Observation, Window
 
-MODELS: Mapping[type, Callable[[Any], MotionNet]] = {LapaQuantiser: LapaQuantiserNet}
+MODELS: Mapping[type, Callable[[Any], MotionNet]] = {
+    LapaQuantiser: LapaQuantiserNet,
+    MotionTransformer: MotionTransformerNet,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,7 @@ class MotionClip:
 
     cameras: tuple[str, ...]
     future_s: tuple[float, ...]
-    model: LapaQuantiser
+    model: LapaQuantiser | MotionTransformer
 
     def __post_init__(self) -> None:
         if len(self.cameras) != 1 or not self.future_s:
@@ -61,6 +65,11 @@ class MotionClip:
     def per_frame(self) -> int:
         rows, columns = (side // self.model.patch for side in self.model.image_hw)
         return rows * columns + self.model.owes
+
+    @property
+    def weight(self) -> float:
+        """Of the loss, a mean over all tokens, so that it is the mean over pixels plus what the model owes."""
+        return self.per_frame / (self.per_frame - self.model.owes)
 
     @property
     def num_frames(self) -> int:

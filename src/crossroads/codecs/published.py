@@ -90,6 +90,16 @@ def clip_text_encoder(source: str, subfolder: str) -> Any:
 
 
 @cache
+def video_encoder(source: str) -> Any:
+    """The encoder of a published V-JEPA 2 (Assran et al. 2025, arXiv 2506.09985)."""
+    with _loading("transformers", "video encoder", source):
+        from transformers import VJEPA2Model  # pyright: ignore[reportMissingImports]
+
+        model = VJEPA2Model.from_pretrained(source)
+    return model.eval().requires_grad_(False)
+
+
+@cache
 def reason_encoder(source: str, subfolder: str) -> Any:
     """The Cosmos-Reason1 (a Qwen2.5-VL) that encodes the words of a Cosmos-Predict2.5 release, in bfloat16."""
     with _loading("transformers", "language encoder", source, subfolder):

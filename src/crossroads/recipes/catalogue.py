@@ -25,6 +25,7 @@ from crossroads.recipes import (
     vpp_sizes,
 )
 from crossroads.recipes import frozen_cloning as frozen_cloning_sizes
+from crossroads.recipes import genie_lam as genie_lam_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import gr1 as gr1_sizes
 from crossroads.recipes import lapa as lapa_sizes
@@ -34,6 +35,8 @@ from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import pi0_fast as pi0_fast_sizes
 from crossroads.recipes import seer as seer_sizes
 from crossroads.recipes import smolvla as smolvla_sizes
+from crossroads.recipes import vjepa2_ac as vjepa2_ac_sizes
+from crossroads.recipes import vla_jepa as vla_jepa_sizes
 from crossroads.recipes import vlm2vla as vlm2vla_sizes
 from crossroads.recipes.act import act
 from crossroads.recipes.baseline_ki import baseline_ki
@@ -45,6 +48,7 @@ from crossroads.recipes.dreamvla import dreamvla
 from crossroads.recipes.dreamzero import dreamzero, dreamzero_flash
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.frozen_cloning import frozen_cloning
+from crossroads.recipes.genie_lam import genie_lam
 from crossroads.recipes.gigaworld import gigaworld_policy
 from crossroads.recipes.gr1 import gr1
 from crossroads.recipes.groot_n1 import groot_n15, groot_n17
@@ -63,6 +67,8 @@ from crossroads.recipes.pi05 import pi05
 from crossroads.recipes.seer import seer, seer_auxiliary
 from crossroads.recipes.smolvla import smolvla
 from crossroads.recipes.uwm import uwm
+from crossroads.recipes.vjepa2_ac import vjepa2_ac
+from crossroads.recipes.vla_jepa import vla_jepa
 from crossroads.recipes.vlm2vla import vlm2vla
 from crossroads.recipes.vpp import vpp
 
@@ -81,6 +87,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam_idm": fast_wam_idm,
     "fast_wam_joint": fast_wam_joint,
     "frozen_cloning": frozen_cloning,
+    "genie_lam": genie_lam,
     "gigaworld_policy": gigaworld_policy,
     "gr1": gr1,
     "groot_n15": groot_n15,
@@ -102,6 +109,8 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "seer": seer,
     "seer_auxiliary": seer_auxiliary,
     "smolvla": smolvla,
+    "vjepa2_ac": vjepa2_ac,
+    "vla_jepa": vla_jepa,
     "uwm": uwm,
     "vlm2vla": vlm2vla,
     "vpp": vpp,
@@ -122,6 +131,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam_idm": partial(fast_wam_idm, fast_wam_sizes.PUBLISHED),
     "fast_wam_joint": partial(fast_wam_joint, fast_wam_sizes.PUBLISHED),
     "frozen_cloning": partial(frozen_cloning, frozen_cloning_sizes.PUBLISHED),
+    "genie_lam": partial(genie_lam, genie_lam_sizes.PUBLISHED),
     "gigaworld_policy": partial(gigaworld_policy, gigaworld_sizes.PUBLISHED),
     "gr1": partial(gr1, gr1_sizes.PUBLISHED),
     "groot_n15": partial(groot_n15, groot_sizes.N15),
@@ -139,6 +149,8 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "seer": partial(seer, seer_sizes.PUBLISHED),
     "seer_auxiliary": partial(seer_auxiliary, seer_sizes.PUBLISHED),
     "smolvla": partial(smolvla, smolvla_sizes.PUBLISHED),
+    "vjepa2_ac": partial(vjepa2_ac, vjepa2_ac_sizes.PUBLISHED),
+    "vla_jepa": partial(vla_jepa, vla_jepa_sizes.PUBLISHED),
     "uwm": partial(uwm, uwm_sizes.PUBLISHED),
     "vlm2vla": partial(vlm2vla, vlm2vla_sizes.PUBLISHED),
     "vpp": partial(vpp, vpp_sizes.PUBLISHED),
