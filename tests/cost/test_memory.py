@@ -126,7 +126,9 @@ def test_published_weights_are_counted_without_any(name: str) -> None:
     with torch.device("meta"):
         net = build_net(chosen.stage)
     frozen = sum(num for part, num in parameters(chosen).parts.items() if part.startswith("autoencoders"))
-    assert memory_of(chosen, "full", 1).weights == 4 * (sum(weight.numel() for weight in net.parameters()) + frozen)
+    assert memory_of(chosen, chosen.phases[0].name, 1).weights == 4 * (
+        sum(weight.numel() for weight in net.parameters()) + frozen
+    )
 
 
 def test_a_batch_of_nothing_is_refused() -> None:
