@@ -156,7 +156,7 @@ class Import:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write an imported folder back under the published names."""
+    """Write an imported folder back as it was published."""
 
     folder: Positional[Path]
     """What `crossroads import` wrote."""

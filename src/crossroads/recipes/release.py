@@ -28,6 +28,8 @@ from crossroads.stage import Stage
 
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000
+PROCESSORS = "policy_*processor*.safetensors"
+"""LeRobot keeps statistics of the data in files of their own beside the weights."""
 
 
 class Release(Mapping[str, Tensor]):
@@ -83,7 +85,7 @@ def _files_of(folder: Path) -> list[Path]:
     if index.exists():
         files = sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
     else:
-        files = sorted(folder.glob("*.safetensors"))
+        files = sorted(set(folder.glob("*.safetensors")) - set(folder.glob(PROCESSORS)))
     absent = [path.name for path in files if not path.exists()]
     if absent or not files:
         raise InputError(
@@ -195,21 +197,29 @@ def _check_names(
 
 
 def write_release(
-    net: StreamNet, renamed: Iterable[Renamed], folder: Path, *, shard_bytes: int = SHARD_BYTES
+    net: StreamNet,
+    renamed: Iterable[Renamed],
+    folder: Path,
+    *,
+    shard_bytes: int | None = SHARD_BYTES,
+    beside: Mapping[str, Tensor] | None = None,
 ) -> list[Path]:
-    """Write weights under their published names: one file, or shards of at most ``shard_bytes`` and an index.
+    """Write weights under their published names: one file, or shards of at most ``shard_bytes`` (None: one file) and an
+    index. ``beside``: tensors that are written with those of the first file.
 
     The files appear under their names only when all are whole.
     """
     places = net.weight_names({group.tower for group in net.layout.groups.values()})
     parameters = dict(net.named_parameters())
     folder.mkdir(parents=True, exist_ok=True)
-    shards: list[dict[str, int]] = [{}]
+    extra = dict(beside or {})
+    shards: list[dict[str, int]] = [{name: value.numel() * value.element_size() for name, value in extra.items()}]
     entries: list[list[Renamed]] = [[]]
     for entry in renamed:
         value = parameters[places[entry.ours]]
         size = value.numel() * value.element_size()
-        if entries[-1] and entry.row is None and sum(shards[-1].values()) + size > shard_bytes:
+        full = shard_bytes is not None and sum(shards[-1].values()) + size > shard_bytes
+        if entries[-1] and entry.row is None and full:
             shards.append({})
             entries.append([])
         if entry.row is None:  # a row goes where its table is
@@ -221,6 +231,7 @@ def write_release(
         path = folder / ("model.safetensors" if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors")
         ours = {entry.ours: parameters[places[entry.ours]].detach().cpu() for entry in part}
         values = {name: value.contiguous() for name, value in exported(part, ours).items()}
+        values |= extra if number == 1 else {}
         save_file(values, path.with_suffix(".partial"), metadata={"format": "pt"})
         written.append(path)
     for path in written:
