@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossroads.towers.spec import axis_angles, level_sinusoid, rotate_adjacent, rotate_halves, turns
+from crossroads.towers.spec import HalfTurns, axis_angles, level_sinusoid, rotate_adjacent, rotate_halves, turns
 
 
 def vectors(num: int) -> torch.Tensor:
@@ -18,7 +18,11 @@ def adjacent(x: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
     return rotate_adjacent(x, turns(angle, torch.complex128))
 
 
-@pytest.mark.parametrize("rotate", [adjacent, rotate_halves])
+def halves(x: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+    return rotate_halves(x, HalfTurns.of(angle))
+
+
+@pytest.mark.parametrize("rotate", [adjacent, halves])
 @given(place=st.tuples(*[st.integers(-50, 50)] * 3), moved=st.tuples(*[st.integers(-50, 50)] * 3))
 def test_scores_depend_on_differences_alone(rotate, place: tuple[int, ...], moved: tuple[int, ...]) -> None:
     q, k = vectors(2).split(1, dim=1)
@@ -46,7 +50,7 @@ def test_adjacent_and_half_split_pairs_are_one_rotation_in_another_order() -> No
     x = vectors(3)
     angle = axis_angles(torch.arange(3.0)[:, None], (12,), 1e4)
     order = torch.cat([torch.arange(0, 12, 2), torch.arange(1, 12, 2)])
-    torch.testing.assert_close(rotate_halves(x[..., order], angle), adjacent(x, angle)[..., order])
+    torch.testing.assert_close(halves(x[..., order], angle), adjacent(x, angle)[..., order])
 
 
 def test_the_level_sinusoid_has_openpi_periods() -> None:

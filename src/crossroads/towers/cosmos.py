@@ -19,6 +19,7 @@ from crossroads.towers.spec import (
     QKV,
     Context,
     Crossed,
+    HalfTurns,
     Heads,
     Places,
     axis_angles,
@@ -106,7 +107,7 @@ class CosmosCondition:
     told: Float[Tensor, "b g w"]
     shared: Float[Tensor, "b g three_w"]
     repeats: Tensor | None
-    angle: Float[Tensor, "n half"]
+    turns: HalfTurns
     context: Context | None
 
     def modulation(self, narrow: nn.Linear, wide: nn.Linear, num: int) -> tuple[Tensor, ...]:
@@ -150,7 +151,7 @@ class CosmosFrame(nn.Module):
             told=functional.silu(told),
             shared=self.level_out(functional.silu(self.level_in(wave))),
             repeats=None if even else torch.tensor(counts, device=level.device),
-            angle=axis_angles(grid, self.spec.rotary, theta),
+            turns=HalfTurns.of(axis_angles(grid, self.spec.rotary, theta)),
             context=context_of(contexts, self.spec.context_width),
         )
 
@@ -185,7 +186,7 @@ class CosmosBlock(nn.Module):
         shift, scale, gate = condition.modulation(self.narrow, self.wide, 3)
         y = _modulate(x, shift, scale, self.spec.eps)
         q, k, v = (flat.unflatten(-1, (self.spec.heads, -1)) for flat in (self.q(y), self.k(y), self.v(y)))
-        q, k = rotate_halves(self.norm_q(q), condition.angle), rotate_halves(self.norm_k(k), condition.angle)
+        q, k = rotate_halves(self.norm_q(q), condition.turns), rotate_halves(self.norm_k(k), condition.turns)
         return QKV(q=q, k=k, v=v), gate
 
     def after(

@@ -10,14 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from crossroads.errors import InputError
 from crossroads.streams import linear_flops, linear_parameters
-from crossroads.towers.spec import QKV, Context, Crossed, Heads, Places, level_sinusoid, rotate_halves
+from crossroads.towers.spec import QKV, Context, Crossed, HalfTurns, Heads, Places, level_sinusoid, rotate_halves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class GemmaCondition:
     """The rotation of each token; for an adaptive decoder the embedded level, one row per run of ``repeats`` tokens
     (None: one row for all tokens)."""
 
-    angle: Float[Tensor, "b n half"]
+    turns: HalfTurns
     told: Float[Tensor, "b g w"] | None = None
     repeats: Tensor | None = None
 
@@ -148,12 +147,12 @@ class GemmaFrame(nn.Module):
         frequency = self.spec.theta ** (
             -torch.arange(0, size, 2, dtype=torch.float32, device=places.index.device) / size
         )
-        angle = places.index.unsqueeze(-1) * frequency
+        turns = HalfTurns.of(places.index.unsqueeze(-1) * frequency)
         if not self.spec.adaptive:
-            return GemmaCondition(angle=angle)
+            return GemmaCondition(turns=turns)
         even = len(counts) == 1 and level.shape[1] == 1
         repeats = None if even else torch.tensor(counts, device=level.device)
-        return GemmaCondition(angle=angle, told=self.told(level), repeats=repeats)
+        return GemmaCondition(turns=turns, told=self.told(level), repeats=repeats)
 
     def told(self, level: Float[Tensor, "b g"]) -> Float[Tensor, "b g w"]:
         """The embedded level that all norms are given (openpi ``time_mlp_in``, ``time_mlp_out``)."""
@@ -186,10 +185,10 @@ class GemmaBlock(nn.Module):
     def before(self, x: Float[Tensor, "b n w"], condition: GemmaCondition) -> tuple[QKV, Tensor | None]:
         """What is carried on is the gate of the attention, where there is one."""
         y, gate = self.norm_attention(x, condition)
-        q = rearrange(self.q(y), "b n (h d) -> b n h d", h=self.spec.heads)
-        k = rearrange(self.k(y), "b n (g d) -> b n g d", g=self.spec.kv_heads)
-        v = rearrange(self.v(y), "b n (g d) -> b n g d", g=self.spec.kv_heads)
-        return QKV(q=rotate_halves(q, condition.angle), k=rotate_halves(k, condition.angle), v=v), gate
+        q = self.q(y).unflatten(-1, (self.spec.heads, -1))
+        k = self.k(y).unflatten(-1, (self.spec.kv_heads, -1))
+        v = self.v(y).unflatten(-1, (self.spec.kv_heads, -1))
+        return QKV(q=rotate_halves(q, condition.turns), k=rotate_halves(k, condition.turns), v=v), gate
 
     def after(
         self,

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from crossroads.streams import linear_flops
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaCondition, GemmaFrame, GemmaNorm, rms_normed
-from crossroads.towers.spec import QKV, Context, Places, rotate_halves
+from crossroads.towers.spec import QKV, Context, HalfTurns, Places, rotate_halves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class LlamaBlock(GemmaBlock):
 class SmolCondition(GemmaCondition):
     """The rotation of each token in a joint layer, and in one that maps keys."""
 
-    restarted: Float[Tensor, "b n half"]
+    restarted: HalfTurns
 
 
 class SmolFrame(LlamaFrame):
@@ -90,7 +90,7 @@ class SmolFrame(LlamaFrame):
     ) -> SmolCondition:
         first = replace(places, index=places.index - places.index.amin(dim=1, keepdim=True))
         found = [super(SmolFrame, self).condition(level, counts, at, contexts, modulation) for at in (places, first)]
-        return SmolCondition(angle=found[0].angle, restarted=found[1].angle)
+        return SmolCondition(turns=found[0].turns, restarted=found[1].turns)
 
 
 class SmolBlock(LlamaBlock):
