@@ -200,3 +200,43 @@ def test_a_policy_walks_a_process_with_its_own_draws_and_is_led_to_what_is_known
     assert torch.equal(policy.settle(obs, generator=seeded(), known={"action": known}).streams["action"], known)
     quick = recipe.vary({"stage.schedule.0.skipping": Skipping(evaluated=(0,))})
     assert bool(build(quick, ROBOT, seed=1).settle(obs, generator=seeded()).streams["action"].isfinite().all())
+
+
+SPREAD = Process(betas=BETAS["linear"], num_steps=42, spread=True)
+
+
+def test_the_bound_is_nothing_for_the_true_step_and_teaches_the_spread_alone() -> None:
+    clean, noise = torch.randn(40, 3, generator=seeded()), torch.randn(40, 3, generator=seeded(1))
+    level = SPREAD.level(torch.arange(1, 41))[:, None]  # of the first step the clean value itself is scored
+    shown = SPREAD.noised(clean, noise, level)
+    low = torch.full_like(noise, -1.0)
+    torch.testing.assert_close(SPREAD.bound(shown, noise, noise, low, level), torch.zeros(40, 3), rtol=0, atol=1e-4)
+    assert bool((SPREAD.bound(shown, noise, noise, low + 1.0, level) > 1e-4).any())
+    answer, spread = (torch.randn(40, 3, generator=seeded(2)).requires_grad_(True) for _ in range(2))
+    SPREAD.bound(shown, noise, answer, spread, level).sum().backward()
+    assert answer.grad is None
+    assert spread.grad is not None
+    assert bool(spread.grad.any())
+    first = SPREAD.level(torch.zeros(1, dtype=torch.long))[:, None]
+    x = SPREAD.noised(clean[:1].clamp(-0.9, 0.9), noise[:1], first)
+    near, far = (SPREAD.bound(x, noise[:1], noise[:1] + by, low[:1], first) for by in (0.0, 5.0))
+    assert bool((near < far).all())
+
+
+@pytest.mark.parametrize(("spacing", "steps"), [("linspace", 9), ("leading", 42)])
+def test_ancestral_sampling_with_an_answered_variance_is_that_of_diffusers(spacing: Any, steps: int) -> None:
+    x = torch.randn(3, 4, generator=seeded())
+
+    def both(state: Tensor, level: float) -> Tensor:
+        return torch.cat([network(state, level), torch.sin(5 * state + level)], dim=1)
+
+    ours = Ddpm(process=SPREAD, steps=steps, spacing=spacing).solve(x, both, seeded(1))
+    theirs = twin("DDPMScheduler", SPREAD, steps, timestep_spacing=spacing, variance_type="learned_range")
+    wanted, generator = x, seeded(1)
+    for step in theirs.timesteps:
+        answer = both(wanted, (step.item() + 1) / 42)
+        wanted = theirs.step(answer, step, wanted, generator=generator).prev_sample
+    torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)
+    plain = Ddim(process=SPREAD, steps=steps, spacing=spacing).solve(x, both, seeded(1))
+    known = Ddim(process=replace(SPREAD, spread=False), steps=steps, spacing=spacing).solve(x, network, seeded(1))
+    assert torch.equal(plain, known)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from crossroads.codecs.action_queries import ActionQueries, ActionQueryCodec
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
 from crossroads.codecs.blank_actions import BlankActionCodec, BlankActions, SeenActionCodec, SeenActions
+from crossroads.codecs.chunk_token import ChunkCodec, ChunkToken
 from crossroads.codecs.clip_text import ClipStateCodec, ClipStates
 from crossroads.codecs.discrete_actions import DiscreteActionCodec, DiscreteActions
 from crossroads.codecs.foreseen import FuturePatchCodec, FuturePatches
@@ -92,6 +93,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     BlankActions: BlankActionCodec,
     BlankTokens: LearnedCodec,
     CameraSlots: SlotCodec,
+    ChunkToken: ChunkCodec,
     ClipStates: ClipStateCodec,
     DiscreteActions: DiscreteActionCodec,
     EmbodiedState: StateCodec,
@@ -222,6 +224,8 @@ def fit_normalisers(
             codec.normaliser.fit(state, codec.spec.normaliser, robot=robot)
         if isinstance(codec, ACTS) and actions is not None:
             codec.normaliser.fit(actions, codec.spec.normaliser, robot=robot)
+        if isinstance(codec, ChunkCodec) and codec.spec.num_state and state is not None:
+            codec.state_normaliser.fit(state, codec.spec.normaliser, robot=robot)
 
 
 def fit_tokenisers(policy: StreamPolicy, chunks: Callable[[], Float[Tensor, "c n a"]]) -> None:

@@ -67,12 +67,14 @@ class Process:
     """How clean becomes noise in discrete steps, and what of it a network answers.
 
     ``answers``: the noise ``epsilon``, the clean ``sample`` or ``v = sqrt(a) e - sqrt(1 - a) x_0`` (Salimans and Ho
-    2022, arXiv 2202.00512).
+    2022, arXiv 2202.00512). ``spread``: as much again is answered behind it, where between its two bounds the logarithm
+    of a step's variance lies, from -1, the lower, to 1 (Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 15).
     """
 
     betas: Betas = CosineBetas()
     num_steps: int = 1000
     answers: Literal["epsilon", "sample", "v"] = "epsilon"
+    spread: bool = False
 
     def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
         """Levels of steps drawn evenly."""
@@ -105,7 +107,8 @@ class Process:
     def towards(self, x: Tensor, clean: Tensor, level: Tensor) -> Tensor:
         """The answer, at a state and a level above 0, by which all noise in the state lies on top of ``clean``."""
         signal, spread = self.scales(level)
-        return self.owed(clean, (x - signal * clean) / spread, level)
+        owed = self.owed(clean, (x - signal * clean) / spread, level)
+        return torch.cat([owed, torch.zeros_like(owed)], dim=-1) if self.spread else owed
 
     def parts(self, x: Tensor, answer: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Clean and noise of a state, as an answer at a step says."""
@@ -116,6 +119,34 @@ class Process:
         if self.answers == "sample":
             return answer, (x - signal * answer) / spread
         return signal * x - spread * answer, signal * answer + spread * x
+
+    def bound(self, shown: Tensor, owed: Tensor, answer: Tensor, spread: Tensor, level: Tensor) -> Tensor:
+        """How far the answered step lies from the true one, elementwise, in bits: the divergence of two Gaussians, or
+        at the first step how unlikely the clean value is, in bins of 2 / 255 (arXiv 2006.11239, section 3.3). The mean
+        is that of ``answer``, which takes no gradient here: only the spread learns by this (arXiv 2102.09672, 3.1).
+        """
+        step = step_at(level, self.num_steps)
+        kept = torch.cat([torch.ones(1, dtype=torch.float64), self.kept()]).to(level.device)
+        old, new = kept[step + 1], kept[step]
+        share = 1 - old / new  # the beta of the step
+        floor = step.clamp(min=1)  # at the first step the lower bound would be 0: that of the second is taken
+        low = ((1 - kept[floor]) / (1 - kept[floor + 1]) * (1 - kept[floor + 1] / kept[floor])).log()
+        weights = (new.sqrt() * share / (1 - old), (old / new).sqrt() * (1 - new) / (1 - old), low, share.log())
+        of_clean, of_shown, low, high = (part.to(shown.dtype) for part in weights)
+        clean, found = (self._clean(shown, said, level) for said in (owed, answer.detach()))
+        true, guessed = (of_clean * part + of_shown * shown for part in (clean, found))
+        log_variance = low + (spread + 1) / 2 * (high - low)
+        apart = (true - guessed) ** 2 * (-log_variance).exp()
+        divergence = 0.5 * (log_variance - low + (low - log_variance).exp() - 1 + apart)
+        unlikely = -_in_bin(clean, guessed, 0.5 * log_variance)
+        return torch.where(step == 0, unlikely, divergence) / math.log(2)
+
+    def _clean(self, x: Tensor, answer: Tensor, level: Tensor) -> Tensor:
+        """The clean value that an answer says."""
+        signal, spread = self.scales(level)
+        if self.answers == "epsilon":
+            return (x - spread * answer) / signal
+        return answer if self.answers == "sample" else signal * x - spread * answer
 
     def steps(self, num: int, spacing: Spacing) -> list[int]:
         """``num`` steps to visit, the last one first; the spacings of Lin et al. 2024, arXiv 2305.08891, table 2."""
@@ -139,6 +170,19 @@ COSINE = Process()
 @cache
 def _kept(process: Process) -> Tensor:
     return (1 - process.betas.of(process.num_steps)).cumprod(0)
+
+
+def _in_bin(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """The logarithm of a Gaussian's share of the bin of 2 / 255 around a value, open at -1 and 1; the distribution
+    function by its usual approximation with a hyperbolic tangent."""
+
+    def below(edge: Tensor) -> Tensor:
+        z = (edge - mean) * (-log_scale).exp()
+        return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+
+    upper, lower = below(x + 1 / 255), below(x - 1 / 255)
+    inside = torch.where(x < -0.999, upper, torch.where(x > 0.999, 1 - lower, upper - lower))
+    return inside.clamp(min=1e-12).log()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +216,8 @@ class Ddim:
         kept = [*self.process.kept().tolist(), 1.0]
         visited = [*self.process.steps(self.steps, self.spacing), -1]
         for (step, after), level in zip(pairwise(visited), self.levels().tolist(), strict=False):
-            clean, noise = self.process.parts(x, answer(x, level), step)
+            found = answer(x, level)[:, : x.shape[1]]  # without the spread
+            clean, noise = self.process.parts(x, found, step)
             clean = clean if self.clip is None else clean.clamp(-self.clip, self.clip)
             old, new = kept[step], kept[after]
             fresh = self.eta * math.sqrt((1 - new) / (1 - old) * (1 - old / new))
@@ -186,7 +231,8 @@ class Ddim:
 class Ddpm:
     """Ancestral sampling: a step goes to a draw from what lay before the state if the predicted clean value is right
     (Ho et al. 2020, arXiv 2006.11239, eq. 7), of the smaller of its two variances; over fewer steps than the process
-    has, as if those were all (Nichol and Dhariwal 2021, arXiv 2102.09672, section 4). ``clip`` as in :class:`Ddim`."""
+    has, as if those were all (Nichol and Dhariwal 2021, arXiv 2102.09672, section 4); where a process has a spread, of
+    the variance that is answered. ``clip`` as in :class:`Ddim`."""
 
     process: Process
     steps: int
@@ -210,13 +256,19 @@ class Ddpm:
         kept = [*self.process.kept().tolist(), 1.0]
         visited = [*self.process.steps(self.steps, self.spacing), -1]
         for (step, after), level in zip(pairwise(visited), self.levels().tolist(), strict=False):
-            clean, _ = self.process.parts(x, answer(x, level), step)
+            found = answer(x, level)
+            clean, _ = self.process.parts(x, found[:, : x.shape[1]], step)
             clean = clean if self.clip is None else clean.clamp(-self.clip, self.clip)
             old, new = kept[step], kept[after]
             share = 1 - old / new
             x = math.sqrt(new) * share / (1 - old) * clean + math.sqrt(old / new) * (1 - new) / (1 - old) * x
             if after >= 0:
-                x = x + math.sqrt((1 - new) / (1 - old) * share) * drawn_like(x, generator)
+                low = (1 - new) / (1 - old) * share
+                std = math.sqrt(low)
+                if self.process.spread:
+                    part = (found[:, x.shape[1] :] + 1) / 2
+                    std = torch.exp(0.5 * (part * math.log(share) + (1 - part) * math.log(low)))
+                x = x + std * drawn_like(x, generator)
         return x
 
 

@@ -16,6 +16,7 @@ from crossroads.codecs.frame_features import FrameFeatureCodec
 from crossroads.codecs.frames import ValueFrameCodec
 from crossroads.codecs.spec import Latent
 from crossroads.codecs.streaming import EncoderState
+from crossroads.diffusion import Ddim, Ddpm
 from crossroads.history import History
 from crossroads.net import StreamNet
 from crossroads.objectives import Diffusion, Flow, TokenCE
@@ -194,6 +195,9 @@ class Interpreter:
             for name in moving:
                 if kept := self._kept(name):
                     found[name] = kept.velocity(self.latents[name].values, found[name], self.levels[name])
+            if isinstance(leg.solver, Ddim | Ddpm) and leg.solver.process.spread:  # all answers, then all spreads
+                halves = [found[name].chunk(2, dim=-1) for name in moving]
+                return torch.cat([part[half].flatten(1) for half in range(2) for part in halves], dim=1)
             return torch.cat([paces[name] * found[name].flatten(1) for name in moving], dim=1)
 
         start = torch.cat([self.latents[name].values.flatten(1) for name in moving], dim=1)

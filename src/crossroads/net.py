@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crossroads.codecs.banks import BankedLinear
 from crossroads.codecs.frame_features import FrameFeatureCodec
+from crossroads.codecs.chunk_token import ChunkCodec
 from crossroads.codecs.frame_latents import FrameLatentCodec
 from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.spec import Codec, Latent
@@ -72,6 +73,7 @@ class StreamNet(nn.Module):
         """What enters beside ``num`` noised tokens from number ``start`` on; most codecs have nothing of the kind."""
         codec = self.codec(name)
         if isinstance(codec, FrameFeatureCodec):
+        if isinstance(codec, ChunkCodec):
             return codec.beside(obs)
         return codec.beside(obs.images, "noised", start, num) if isinstance(codec, BESIDE) else None
 
@@ -142,6 +144,7 @@ class StreamNet(nn.Module):
             assert isinstance(joint, Joint)
             for tower in wanted & set(joint.towers):
                 prefixes[f"joints.{index}.frames.{tower}."] = f"towers.{tower}.frame."
+                prefixes[f"joints.{index}.modulators.{tower}__"] = f"towers.{tower}.told_by."
                 for layer in range(len(joint.layers)):
                     here = f"joints.{index}.layers.{layer}.blocks.{tower}."
                     prefixes[here] = f"towers.{tower}.layers.{layer}."

@@ -83,9 +83,11 @@ class Flow:
 
 @dataclass(frozen=True, kw_only=True)
 class Diffusion:
-    """Noised by a process at a level that it draws; the squared error of what the process owes.
+    """Noised by a process at a level that it draws; the squared error of what the process owes, and where it has a
+    spread the variational bound beside it.
 
-    Source: Ho et al. 2020, arXiv 2006.11239, eq. 14, with the other answers of ``Process``.
+    Source: Ho et al. 2020, arXiv 2006.11239, eq. 14, with the other answers of ``Process``; Nichol and Dhariwal 2021,
+    arXiv 2102.09672, section 3.1.
     """
 
     process: Process | Edm = COSINE
@@ -101,7 +103,13 @@ class Diffusion:
         return Corrupted(latent=self.process.noised(latent, noise, spread), level=level, target=owed)
 
     def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
-        return masked_mean(_per_token((output.float() - corrupted.target.float()) ** 2, valid.shape[1]), valid)
+        if not (isinstance(self.process, Process) and self.process.spread):
+            return masked_mean(_per_token((output.float() - corrupted.target.float()) ** 2, valid.shape[1]), valid)
+        answer, spread = output.float().chunk(2, dim=-1)
+        shown, owed = corrupted.latent.float(), corrupted.target.float()
+        level = per_token(corrupted.level, shown.shape[1]).reshape(len(shown), -1, *[1] * (shown.ndim - 2))
+        bound = self.process.bound(shown, owed, answer, spread, level)
+        return masked_mean(_per_token((answer - owed) ** 2 + bound, valid.shape[1]), valid)
 
     def towards(self, x: Tensor, clean: Tensor, level: Tensor) -> Tensor:
         """The answer that leads a deterministic solver from a state to ``clean``."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from crossroads.chunking import Given, Kept, Promised
 from crossroads.codecs.action_queries import ActionQueryCodec
 from crossroads.codecs.action_tokens import ActionCodec
+from crossroads.codecs.chunk_token import ChunkCodec
 from crossroads.codecs.discrete_actions import DiscreteActionCodec
 from crossroads.codecs.frames import ActionFrameCodec
 from crossroads.codecs.held_actions import HeldActionCodec
@@ -41,6 +42,7 @@ from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Actions, Batch, Losses, Observation
 
 ACTS = (ActionCodec, ActionFrameCodec, ActionQueryCodec, DiscreteActionCodec, HeldActionCodec, SliceCodec)
+ACTS = (ActionCodec, ActionFrameCodec, ActionQueryCodec, ChunkCodec, DiscreteActionCodec, SliceCodec)
 """What turns a settled latent into actions in physical units."""
 
 

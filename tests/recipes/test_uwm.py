@@ -15,6 +15,7 @@ from crossroads.codecs.stacked_latents import StackedCodec
 from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.uwm import FORWARD, JOINT, POLICY, QUESTIONS, uwm
+from crossroads.recipes.uwm_sizes import NANO
 from crossroads.schedule import Denoise
 
 
@@ -97,3 +98,9 @@ def test_what_cannot_be_heard_is_refused() -> None:
         uwm().vary({"stage.streams.registers.hears": ("image",)})
     with pytest.raises(InputError, match="the same of all streams"):
         uwm().vary({"stage.streams.registers.hears": ("action",)})
+
+
+def test_without_registers_there_is_no_stream_of_them() -> None:
+    bare = uwm(replace(NANO, registers=replace(NANO.registers, num=0)))
+    bare.validate()
+    assert {stream.name for stream in bare.stage.streams} == {"action", "video", "image", "text"}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from crossroads.codecs.image_autoencoder import ImageAutoencoder
 from crossroads.codecs.inputs import on_a_line
@@ -29,9 +29,11 @@ from crossroads.types import NOTHING, Batch, Observation, Window
 class StackedLatents:
     """Frames at ``future_s`` of each camera, ``stacked`` of them in a patch of ``patch`` latents square.
 
-    Tokens go by camera, time, row and column; a token holds channel, time, row and column of its patch.
+    Tokens go by camera, time, row and column; a token holds time, channel, row and column of its patch.
     ``beside_now``: the latents of the frame of now enter beside those at the same place. ``first_place``: where the
-    first token stands on the line of its tower's places.
+    first token stands on the line of its tower's places, or else (``on_grid``) at their rows and columns,
+    of which one is ``stride`` of those of its tower's other pictures. ``spread``:
+    as much again is answered behind the latents, of their variance.
     """
 
     cameras: tuple[str, ...]
@@ -42,6 +44,9 @@ class StackedLatents:
     stacked: int
     first_place: int = 0
     beside_now: bool = False
+    on_grid: bool = False
+    stride: int = 1
+    spread: bool = False
 
     def __post_init__(self) -> None:
         rows, columns = self.autoencoder.latent_hw(self.image_hw)
@@ -77,6 +82,11 @@ class StackedLatents:
         return self.patch_size + self.num_more * self.patch**2
 
     @property
+    def answered(self) -> int:
+        """Numbers that are read of a token."""
+        return self.patch_size * (2 if self.spread else 1)
+
+    @property
     def marked(self) -> bool:
         return False
 
@@ -94,18 +104,22 @@ class StackedLatents:
 
     def num_parameters(self, width: int) -> int:
         """The autoencoder's are counted apart: no phase trains them."""
-        return linear_parameters(self.enter_size, width) + linear_parameters(width, self.patch_size)
+        return linear_parameters(self.enter_size, width) + linear_parameters(width, self.answered)
 
     def embed_flops(self, view: ViewKind, width: int) -> int:
         return linear_flops(self.num_tokens(view), self.enter_size, width)
 
     def read_flops(self, view: ViewKind, width: int) -> int:
-        return linear_flops(self.num_tokens(view), width, self.patch_size)
+        return linear_flops(self.num_tokens(view), width, self.answered)
 
     def encode_flops(self, view: ViewKind) -> int:
         """Every later frame; the frame of now too, where it enters."""
         frames = len(self.future_s) + (1 if self.beside_now else 0)
         return frames * len(self.cameras) * self.autoencoder.encode_flops(1, self.image_hw)
+
+    def beside_flops(self) -> int:
+        """What acting encodes: the frame of now, where it enters."""
+        return len(self.cameras) * self.autoencoder.encode_flops(1, self.image_hw) if self.beside_now else 0
 
     def decode_flops(self) -> int:
         return len(self.future_s) * len(self.cameras) * self.autoencoder.decode_flops(1, self.image_hw)
@@ -115,6 +129,10 @@ class StackedCodec(LatentEnds):
     """The module of :class:`StackedLatents`."""
 
     spec: StackedLatents  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, spec: StackedLatents, width: int) -> None:
+        super().__init__(spec, width)
+        self.leave = nn.Linear(width, spec.answered)
 
     def observe(self, obs: Observation) -> Latent:
         raise AssertionError("later frames are never observed: a recipe with a 'now' view of them is refused")
@@ -127,13 +145,13 @@ class StackedCodec(LatentEnds):
     def patched(self, z: Float[Tensor, "b v t h w c"]) -> Float[Tensor, "b n c2"]:
         """Latents as tokens."""
         sides = {"s": self.spec.stacked, "p": self.spec.patch, "q": self.spec.patch}
-        return rearrange(z, "b v (t s) (h p) (w q) c -> b (v t h w) (c s p q)", **sides)
+        return rearrange(z, "b v (t s) (h p) (w q) c -> b (v t h w) (s c p q)", **sides)
 
     def unpatched(self, tokens: Float[Tensor, "b n c2"]) -> Float[Tensor, "b v t h w c"]:
         """Tokens as latents."""
         rows, columns = self.spec.grid_hw
         sides = {"v": len(self.spec.cameras), "h": rows, "w": columns, "p": self.spec.patch, "q": self.spec.patch}
-        return rearrange(tokens, "b (v t h w) (c s p q) -> b v (t s) (h p) (w q) c", s=self.spec.stacked, **sides)
+        return rearrange(tokens, "b (v t h w) (s c p q) -> b v (t s) (h p) (w q) c", s=self.spec.stacked, **sides)
 
     @torch.no_grad()
     def target(self, batch: Batch) -> Latent:
@@ -171,4 +189,8 @@ class StackedCodec(LatentEnds):
         return self.decode(latent)
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
-        return on_a_line(num_tokens, self.spec.first_place)
+        if not self.spec.on_grid:
+            return on_a_line(num_tokens, self.spec.first_place)
+        rows, columns = self.spec.grid_hw
+        each = torch.cartesian_prod(torch.zeros(1), torch.arange(rows).float(), torch.arange(columns).float())
+        return self.spec.stride * each.repeat(num_tokens // len(each), 1)

@@ -15,6 +15,7 @@ from typing import Any
 
 from crossroads.codecs.action_queries import ActionQueries
 from crossroads.codecs.action_tokens import ActionTokens
+from crossroads.codecs.chunk_token import ChunkToken
 from crossroads.codecs.discrete_actions import DiscreteActions
 from crossroads.codecs.foreseen import FuturePatches
 from crossroads.codecs.frame_latents import FrameLatents
@@ -199,7 +200,7 @@ def _gemma_layer(spec: Gemma, given: Pass) -> Kept:
 def _dit_layer(spec: Dit, given: Pass) -> Kept:
     """Two modulated layer norms and their outputs before the gates."""
     w, n = spec.width, given.num_tokens
-    told = 6 * w if not spec.num_levels and given.num_levels > 1 else 0
+    told = 8 * w if not spec.num_levels and given.num_levels > 1 else 0
     return Kept(narrow=n * (4 * w + told + 3 * w + 2 * spec.mlp), wide=n * 4 * w)
 
 
@@ -392,5 +393,6 @@ def _answers(names: frozenset[str], work: Work) -> Kept:
             total += Kept(wide=num * codec.autoencoder.channels)
         else:
             size = codec.read_flops(group.view.kind, work.width(group)) // (2 * num * work.width(group))
-            total += Kept(wide=num * size)
+            spread = isinstance(codec, StackedLatents | ChunkToken) and codec.spread
+            total += Kept(wide=num * size * (4 if spread else 1))  # the variational bound, which shares much, as well
     return total

@@ -296,7 +296,8 @@ def _act(recipe: Recipe, work: Work) -> ActFlops:
     legs = tuple(_leg(leg, work.beside(leg.imagined)) for leg in legs_of(stage))
     settled = {stage.stream(name) for leg in stage.schedule for name in moved(leg)}
     decode = sum(stream.codec.decode_flops() for stream in settled)
-    return ActFlops(encode=work.encode(observed(stage)), legs=legs, decode=decode)
+    beside = sum(stream.codec.beside_flops() for stream in stage.streams if isinstance(stream.codec, StackedLatents))
+    return ActFlops(encode=work.encode(observed(stage)) + beside, legs=legs, decode=decode)
 
 
 def _leg(leg: LegGroups, work: Work) -> LegFlops:

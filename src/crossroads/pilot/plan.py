@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from typing import Any
 
+from crossroads.codecs.chunk_token import ChunkToken
 from crossroads.codecs.motion import MotionCodes
 from crossroads.codecs.prompt import PromptTokens
 from crossroads.errors import InputError, nearest
@@ -197,6 +198,8 @@ def fit(recipe: Recipe, space: ActionSpace, cameras: tuple[str, ...]) -> Recipe:
         if stream.carries == "action":
             changes[f"{here}.action_size"] = space.action_size
             changes[f"{here}.control_hz"] = space.control_hz
+            if isinstance(stream.codec, ChunkToken) and stream.codec.num_state:
+                changes[f"{here}.num_state"] = space.num_state
         elif stream.carries == "state" or isinstance(stream.codec, PromptTokens):
             changes[f"{here}.num_state"] = space.num_state
         elif stream.carries in ("image", "video"):

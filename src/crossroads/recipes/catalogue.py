@@ -20,6 +20,7 @@ from crossroads.recipes import (
     lingbot_va_sizes,
     mimic_video_sizes,
     motus_sizes,
+    pad_sizes,
     pi05_sizes,
     uwm_sizes,
     vpp_sizes,
@@ -61,6 +62,7 @@ from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
 from crossroads.recipes.openvla import openvla
 from crossroads.recipes.openvla_oft import openvla_oft
+from crossroads.recipes.pad import pad
 from crossroads.recipes.pi0 import pi0
 from crossroads.recipes.pi0_fast import pi0_fast
 from crossroads.recipes.pi05 import pi05
@@ -103,6 +105,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "nano_vlm": nano_vlm,
     "openvla": openvla,
     "openvla_oft": openvla_oft,
+    "pad": pad,
     "pi0": pi0,
     "pi05": pi05,
     "pi0_fast": pi0_fast,
@@ -143,6 +146,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "motus": partial(motus, motus_sizes.PUBLISHED),
     "openvla": partial(openvla, openvla_sizes.PUBLISHED),
     "openvla_oft": partial(openvla_oft, openvla_oft_sizes.PUBLISHED),
+    "pad": partial(pad, pad_sizes.PUBLISHED),
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
     "pi05": partial(pi05, pi05_sizes.PUBLISHED),
     "pi0_fast": partial(pi0_fast, pi0_fast_sizes.PUBLISHED),

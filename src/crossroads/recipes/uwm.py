@@ -24,7 +24,8 @@ __all__ = ["FORWARD", "INVERSE_DYNAMICS", "JOINT", "POLICY", "QUESTIONS", "VIDEO
 
 def uwm_tokens(size: UwmSize) -> tuple[Stream, ...]:
     """What the transformer runs."""
-    learned, has_registers = Diffusion(process=size.process), "registers" in token_groups(size)
+    learned = Diffusion(process=size.process)
+    registers = Stream(name="registers", carries="plan", codec=size.registers, tower="model", hears=LEVELS)
     return (
         Stream(
             name="action",
@@ -44,10 +45,7 @@ def uwm_tokens(size: UwmSize) -> tuple[Stream, ...]:
             objective=learned,
             hears=LEVELS,
         ),
-        *(
-            [Stream(name="registers", carries="plan", codec=size.registers, tower="model", hears=LEVELS)]
-            * has_registers
-        ),
+        *([registers] if size.registers.num else []),
     )
 
 

@@ -9,6 +9,7 @@ from crossroads.recipes.uwm_sizes import UwmSize
 def uwm_names(size: UwmSize, prefix: str = "noise_pred_net.") -> tuple[Renamed, ...]:
     """``UnifiedWorldModel.noise_pred_net``."""
     patch = "obs_patchifier.patch"
+    sides = (("t", size.video.stacked), ("p", size.video.patch), ("q", size.video.patch))
     registers = Renamed(ours="codecs.registers.tokens", theirs=(f"{prefix}registers",), shape="1 n w -> n w")
     return (
         *linear("codecs.action.enter.layers.0", f"{prefix}action_encoder.0"),
@@ -18,11 +19,22 @@ def uwm_names(size: UwmSize, prefix: str = "noise_pred_net.") -> tuple[Renamed, 
         Renamed(
             ours="codecs.video.enter.weight",
             theirs=(f"{prefix}{patch}_encoder.weight",),
-            shape="w c t p q -> w (c t p q)",
-            axes=(("t", size.video.stacked), ("p", size.video.patch), ("q", size.video.patch)),
+            shape="w c t p q -> w (t c p q)",
+            axes=sides,
         ),
         Renamed(ours="codecs.video.enter.bias", theirs=(f"{prefix}{patch}_encoder.bias",)),
-        *linear("codecs.video.leave", f"{prefix}{patch}_decoder"),
+        Renamed(
+            ours="codecs.video.leave.weight",
+            theirs=(f"{prefix}{patch}_decoder.weight",),
+            shape="(c t p q) w -> (t c p q) w",
+            axes=sides,
+        ),
+        Renamed(
+            ours="codecs.video.leave.bias",
+            theirs=(f"{prefix}{patch}_decoder.bias",),
+            shape="(c t p q) -> (t c p q)",
+            axes=sides,
+        ),
         *([registers] if size.registers.num else []),
         Renamed(ours="towers.model.frame.places", theirs=(f"{prefix}pos_embed",), shape="1 n w -> n w"),
         *linear("towers.model.frame.level_in", f"{prefix}timestep_embedding.proj.0"),

@@ -32,7 +32,8 @@ class Dit:
     (``Stream.hears``); 0: each token is told its own. ``context_width`` and ``num_seen``: of the tokens that are read
     across and stand, one behind the other, in what the blocks are told; ``worded``: so does what modulates the tower.
     Where the tower hears nothing, that is added to the level instead (PAD's words). ``level_sizes``: of a level's
-    waves, of the layer behind them and of what comes out. ``num_places``: learned vectors of places on one line.
+    waves, of the layer behind them and of what comes out. ``num_places``: learned vectors of places on one line; 0:
+    fixed waves of row and column, of a token without those of its place on the line.
     ``num_ends``: so many groups have a last norm of their own, in the order of their names; 0: all have one, with a
     linear map behind it.
     """
@@ -100,7 +101,7 @@ class DitCondition:
 
     told: Float[Tensor, "b g c"]
     counts: tuple[int, ...]
-    places: Int[Tensor, " n"]
+    places: Float[Tensor, "n 3"]
 
     def parts(self, told_by: nn.Module, num: int) -> tuple[Tensor, ...]:
         """``num`` modulating vectors for each token."""
@@ -118,7 +119,7 @@ class DitFrame(nn.Module):
         self.spec = spec
         w, (_, hidden, out) = spec.width, spec.level_sizes
         self.level_in, self.level_out = nn.Linear(spec.wave_width, hidden), nn.Linear(hidden, out)
-        self.places = nn.Parameter(0.02 * torch.randn(spec.num_places, w))
+        self.places = nn.Parameter(0.02 * torch.randn(spec.num_places, w)) if spec.num_places else None
         self.ends = nn.ModuleList(telling(spec.told_width, 2 * w) for _ in range(max(1, spec.num_ends)))
         self.out = nn.Identity() if spec.num_ends else nn.Linear(w, w)
 
@@ -143,7 +144,7 @@ class DitFrame(nn.Module):
             beside = self._seen(contexts) + ([] if modulation is None else [modulation])
             told = self.level_out(bend(self.level_in(rearrange(waves, "b o w -> b 1 (o w)"))))
             told = torch.cat([*beside, told], dim=-1)
-        return DitCondition(told=functional.silu(told), counts=counts, places=places.grid[:, 0].long())
+        return DitCondition(told=functional.silu(told), counts=counts, places=places.grid)
 
     def _waves(self, step: Int[Tensor, "b g"]) -> Float[Tensor, "b g w"]:
         """UWM: ``[sin, cos](t / 10000^(i / (half - 1)))``; PAD: ``[cos, sin](t / 10000^(i / half))``."""
@@ -168,7 +169,16 @@ class DitFrame(nn.Module):
         return [] if context is None else [rearrange(context.hidden, "b n w -> b 1 (n w)")]
 
     def enter(self, x: Float[Tensor, "b n w"], condition: DitCondition) -> Float[Tensor, "b n w"]:
-        return x + self.places[condition.places]
+        return x + self.placed(condition.places).to(x.dtype)
+
+    def placed(self, places: Float[Tensor, "n 3"]) -> Float[Tensor, "n w"]:
+        """The vector of each place: learned; or MAE's fixed ones (arXiv 2111.06377), of the column, then of the row."""
+        if self.places is not None:
+            return self.places[places[:, 0].long()]
+        width = self.spec.width
+        flat = torch.cat([_waves_of(places[:, axis].nan_to_num(), width // 2) for axis in (2, 1)], dim=-1)
+        on_line = places[:, 1].isnan()
+        return torch.where(on_line[:, None], _waves_of(places[:, 0], width), flat).to(places.device)
 
     def finish(self, x: Float[Tensor, "b n w"], condition: DitCondition) -> Float[Tensor, "b n w"]:
         if not self.spec.num_ends:
@@ -210,6 +220,12 @@ class DitBlock(nn.Module):
         x = torch.addcmul(x, gate, self.out(attended))
         y = self.up(modulated(x, shift, scale, self.spec.eps))
         return torch.addcmul(x, gate_mlp, self.down(functional.gelu(y, approximate=self.spec.gelu)))
+
+
+def _waves_of(place: Float[Tensor, " n"], width: int) -> Float[Tensor, "n w"]:
+    """``[sin, cos](p / 10000^(i / half))``."""
+    cos, sin = sinusoid(place[None], width)[0].chunk(2, dim=-1)
+    return torch.cat([sin, cos], dim=-1)
 
 
 def telling(inputs: int, outputs: int) -> nn.Linear:
