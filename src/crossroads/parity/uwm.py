@@ -151,6 +151,7 @@ def size_of(case: GoldenCase) -> UwmSize:
             num_places=before + made["num_registers"],
             context_width=case.inputs["obs_feature"].shape[1],
             num_seen=1,
+            worded=False,
         ),
         process=replace(PUBLISHED.process, num_steps=made["num_train_steps"]),
         denoising_steps=made["num_inference_steps"],

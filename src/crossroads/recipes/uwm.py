@@ -62,19 +62,22 @@ def uwm_schedule(size: UwmSize, question: Question) -> tuple[Denoise, ...]:
 
 def uwm(size: UwmSize = NANO, *, question: Question = POLICY) -> Recipe:
     """UWM at one of its sizes, with the schedule of one question."""
-    streams = (Stream(name="image", carries="image", codec=size.image, tower="image"), *uwm_tokens(size))
-    towers = (Tower(name="image", spec=size.image_tower), Tower(name="model", spec=size.tower))
+    streams = (
+        Stream(name="image", carries="image", codec=size.image, tower="image"),
+        Stream(name="text", carries="text", codec=size.text, tower="text"),
+        *uwm_tokens(size),
+    )
+    towers = (
+        Tower(name="image", spec=size.image_tower),
+        Tower(name="text", spec=size.text_tower),
+        Tower(name="model", spec=size.tower),
+    )
     tokens = token_groups(size)
     edges: tuple[Edge, ...] = (
         *(edge for group in tokens for edge in reads(group, *tokens)),
         *(edge for group in tokens for edge in reads(group, "image", via="cross")),
+        *(edge for group in tokens for edge in reads(group, "text", via="modulate")),
     )
-    if size.text is not None:
-        text, spec = size.text
-        streams = (*streams, Stream(name="text", carries="text", codec=text, tower="text"))
-        towers = (*towers, Tower(name="text", spec=spec))
-        told = tuple(edge for group in tokens for edge in reads(group, "text", via="modulate"))
-        edges = (*edges, *reads("text", "text"), *told)
     return Recipe(
         name="uwm",
         paper="Zhu et al. 2025, arXiv 2504.02792",
@@ -84,7 +87,6 @@ def uwm(size: UwmSize = NANO, *, question: Question = POLICY) -> Recipe:
             edges=edges,
             towers=towers,
             schedule=uwm_schedule(size, question),
-            sequence=("text",) if size.text else (),
         ),
         phases=(Phase(name="full", trains=tuple(tower.name for tower in towers), losses=LEVELS),),
         axes=Axes(

@@ -9,25 +9,26 @@ from crossroads.codecs.image_autoencoder import ImageAutoencoder
 from crossroads.codecs.learned import LearnedTokens
 from crossroads.codecs.picture_vectors import PictureVectors
 from crossroads.codecs.resnet import ResNet
+from crossroads.codecs.sentence import ClipSentences, SentenceTokens, WordMeans
 from crossroads.codecs.stacked_latents import StackedLatents
-from crossroads.codecs.text import TextTokens
+from crossroads.codecs.steps import Steps
 from crossroads.diffusion import Process
 from crossroads.recipes import nano
 from crossroads.towers.dit import Dit
 from crossroads.towers.given import Given
-from crossroads.towers.plain import Plain
 
 PROCESS = Process(num_steps=100)
+ONCE = Steps(num=1, apart_s=1.0, ahead=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UwmSize:
-    """What differs between sizes. ``text``: words and their tower, where the network is told any. ``clip``: what a
-    predicted clean value is kept within."""
+    """What differs between sizes. ``clip``: what a predicted clean value is kept within."""
 
     image: PictureVectors
     image_tower: Given
-    text: tuple[TextTokens, Plain] | None
+    text: SentenceTokens
+    text_tower: Given
     video: StackedLatents
     action: ActionTokens
     registers: LearnedTokens
@@ -43,6 +44,7 @@ IN_COMMON = (
     "What tells the norms starts small, and the last maps as linear maps do; published starts both from nothing.",
     "A sample without actions has none at all: its action tokens are hidden. Published shows noise there, told the "
     "last step, and still compares it.",
+    "Words, an option of the code, are told, through two linear maps more; the paper trains one network per task.",
     "Noise that is held is told the last step, as in training; published tells it the first that the solver visits, "
     "90 of 99.",
 )
@@ -52,7 +54,8 @@ NANO = UwmSize(
         cameras=nano.CAMERAS, image_hw=nano.IMAGE_HW, network=ResNet(widths=(16, 32, 64), depths=(1, 1, 1), group=16)
     ),
     image_tower=Given(width=96),
-    text=(nano.TEXT, nano.TEXT_TOWER),
+    text=SentenceTokens(source=WordMeans(vocabulary=nano.VOCABULARY, width=64), steps=ONCE),
+    text_tower=Given(width=64),
     video=StackedLatents(
         cameras=nano.CAMERAS,
         image_hw=nano.IMAGE_HW,
@@ -84,7 +87,7 @@ NANO = UwmSize(
         *IN_COMMON,
         "At nano size one camera at 64 px, 12 actions, two frames in 16 tokens, 6 blocks 128 wide; a residual network "
         "of three stages from random weights.",
-        "At nano size words are told, as the mean of a two-layer encoder's states (in the code an option, with CLIP).",
+        "At nano size words are told as the mean of learned vectors, not by CLIP.",
         "At nano size predictions are clipped to -3..3, not -1..1: latents of the embedded autoencoder are of unit "
         "scale.",
     ),
@@ -93,7 +96,8 @@ NANO = UwmSize(
 PUBLISHED = UwmSize(
     image=PictureVectors(cameras=("front", "wrist"), image_hw=(224, 224), network=ResNet(group=16)),
     image_tower=Given(width=768),
-    text=None,
+    text=SentenceTokens(source=ClipSentences(source="openai/clip-vit-large-patch14", width=768), steps=ONCE),
+    text_tower=Given(width=768),
     video=StackedLatents(  # steps 17 and 18 of LIBERO's 20 Hz
         cameras=("front", "wrist"),
         image_hw=(224, 224),
@@ -118,6 +122,7 @@ PUBLISHED = UwmSize(
         num_places=16 + 98 + 8,
         context_width=768,
         num_seen=2,
+        worded=True,
     ),
     process=PROCESS,
     denoising_steps=10,
@@ -125,7 +130,6 @@ PUBLISHED = UwmSize(
     departs=(
         *IN_COMMON,
         "The weights start at random until UWM's are imported; published starts its ResNet from ImageNet.",
-        "No change of the pictures in training (published crops them at random), and no words: published is trained "
-        "per task.",
+        "No change of the pictures in training (published crops them at random).",
     ),
 )
