@@ -1,6 +1,7 @@
 """mimic-video: actions are read off a video model's hidden states of a future that is denoised as far as one likes.
 
-Pai et al. 2025, arXiv 2512.15692. The video model learns alone, then stays as it is. The actions read one of its layers
+Pai et al. 2025, arXiv 2512.15692. The video model learns from its own loss alone, beside the actions (phase
+``full``) or before them (``head``). The actions read one of its layers
 across, at whatever noise the future has, and are told that level beside their own; in training it is any level, so when
 acting it is a dial (:func:`at_level`): 1 asks the video model once about pure noise, 0 imagines the whole future first.
 """
@@ -94,7 +95,11 @@ def mimic_video(size: MimicVideoSize = NANO, *, level: float = 1.0) -> Recipe:
             sequence=("text",),
         ),
         phases=(
-            Phase(name="video", trains=("text", "video") if size.backbone else ("video",), losses=("video",)),
+            Phase(
+                name="full",
+                trains=("text", "video", "expert") if size.backbone else ("video", "expert"),
+                losses=("video", "action"),
+            ),
             Phase(name="head", trains=("expert",), losses=("action",)),
         ),
         axes=Axes(paradigm="inverse_dynamics", architecture="hierarchical", integration="tokens"),

@@ -50,7 +50,8 @@ class MimicVideoSize:
 
 IN_COMMON = (
     "The frame of now alone is seen and told level 0; published sees the last five and tells them 0.0001.",
-    "All weights of the video model learn in the phase `video`; published learns a change of rank 256 of them (LoRA).",
+    "All weights of the video model learn in the phase `full`, beside the actions, whose loss does not reach them; "
+    "published first learns a change of rank 256 of them (LoRA), then the actions on what that gives.",
     "What tells the norms starts small; published starts it from exactly nothing.",
     "The video is walked to its level by Euler's steps; published by second-order steps in the logarithm of the noise.",
 )
