@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from crossroads.codecs.banks import BankedLinear
-from crossroads.codecs.frame_features import FrameFeatureCodec
 from crossroads.codecs.chunk_token import ChunkCodec
+from crossroads.codecs.frame_features import FrameFeatureCodec
 from crossroads.codecs.frame_latents import FrameLatentCodec
 from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.spec import Codec, Latent
@@ -72,8 +72,7 @@ class StreamNet(nn.Module):
     def beside(self, name: str, obs: Observation, start: int, num: int) -> Tensor | None:
         """What enters beside ``num`` noised tokens from number ``start`` on; most codecs have nothing of the kind."""
         codec = self.codec(name)
-        if isinstance(codec, FrameFeatureCodec):
-        if isinstance(codec, ChunkCodec):
+        if isinstance(codec, FrameFeatureCodec | ChunkCodec):
             return codec.beside(obs)
         return codec.beside(obs.images, "noised", start, num) if isinstance(codec, BESIDE) else None
 

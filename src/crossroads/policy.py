@@ -41,8 +41,7 @@ from crossroads.streams import Corrupted, Group, Stream
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Actions, Batch, Losses, Observation
 
-ACTS = (ActionCodec, ActionFrameCodec, ActionQueryCodec, DiscreteActionCodec, HeldActionCodec, SliceCodec)
-ACTS = (ActionCodec, ActionFrameCodec, ActionQueryCodec, ChunkCodec, DiscreteActionCodec, SliceCodec)
+ACTS = (ActionCodec, ActionFrameCodec, ActionQueryCodec, ChunkCodec, DiscreteActionCodec, HeldActionCodec, SliceCodec)
 """What turns a settled latent into actions in physical units."""
 
 
