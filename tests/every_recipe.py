@@ -14,7 +14,7 @@ from crossroads.build import build
 from crossroads.policy import Prepared, StreamPolicy
 from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import RECIPES
-from crossroads.schedule import Decode, Denoise
+from crossroads.schedule import Branch, Decode, Denoise, Rank
 from crossroads.solvers import Euler, Undoing
 from crossroads.streams import Corrupted
 from crossroads.towers.gemma import AdaptiveNorm
@@ -26,12 +26,18 @@ REMEMBERING = [name for name, make in RECIPES.items() if make().stage.by_block]
 
 
 def brief(name: str) -> Recipe:
-    """A recipe that writes a few tokens where it would write many: none of its properties hang on how many."""
-    recipe = RECIPES[name]()
-    legs = {i: leg for i, leg in enumerate(recipe.stage.schedule) if isinstance(leg, Decode)}
-    return recipe.vary(
-        {f"stage.schedule.{i}.max_tokens": min(recipe.stage.most_written(leg), MOST) for i, leg in legs.items()}
-    )
+    """A recipe that writes few tokens, weighs two candidates and takes three steps where it would take more: none of
+    its properties hang on how many."""
+    recipe, fewer = RECIPES[name](), {}
+    searches = any(isinstance(leg, Rank) and leg.best > 1 for leg in recipe.stage.schedule)
+    for index, leg in enumerate(recipe.stage.schedule):
+        if isinstance(leg, Decode):
+            fewer[f"stage.schedule.{index}.max_tokens"] = min(recipe.stage.most_written(leg), MOST)
+        elif isinstance(leg, Branch) and not searches:
+            fewer[f"stage.schedule.{index}.num"] = min(leg.num, 2)
+        elif isinstance(leg, Denoise) and leg.skipping is None:
+            fewer[f"stage.schedule.{index}.solver.steps"] = min(leg.solver.steps, 3)
+    return recipe.vary(fewer)
 
 
 @cache
