@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from every_recipe import close, policy_of, seeded
+from every_recipe import close, fresh, policy_of, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 from nano_batch import nano_batch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crossroads.chunking import Fade, Given, Guided, Kept, Promised
 from crossroads.errors import InputError
+from crossroads.recipes.catalogue import recipe
 from crossroads.solvers import Euler
 
 FADES: tuple[Fade, ...] = ("none", "full", "linear", "exponential")
@@ -82,7 +83,7 @@ def test_a_longer_promise_than_a_chunk_is_cut_and_a_shorter_one_counts_for_as_lo
 
 
 def test_a_guided_policy_begins_nearer_to_what_was_promised() -> None:
-    policy = policy_of("pi0")
+    policy = fresh(recipe("pi0"))  # with all its steps: each one leads nearer
     obs, memory = nano_batch(policy.recipe).obs, policy.start(2)
     promise = policy.space.clamp(torch.full((2, 8, 4), 0.02))
     promised = Promised(actions=promise, delay=2, keep=Guided(horizon=4))
