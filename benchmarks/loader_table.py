@@ -58,7 +58,8 @@ def write_table(told: dict[str, Any], peers: list[str], repeat: int) -> str:
     same = statistics.median(run["same_episode"] for cell in cells for run in cell["arms"]["pool"])
     lines += [
         "",
-        f"Shuffling in pools of 16 episodes: two samples of a batch are of one episode in {100 * same:.1f} %.",
+        "In pools, the windows of 16 episodes are mixed: two samples of a batch are of one episode in "
+        f"{100 * same:.1f} % of cases ({100 / told['episodes']:.1f} % where all windows are shuffled).",
     ]
     missed = [
         f"{arm} {cell['cameras']} x {cell['size']}, {cell['future']} later: {ratio(cell, arm):.2f}x of {goal:g}x"

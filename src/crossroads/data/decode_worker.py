@@ -138,4 +138,7 @@ def write_at(out: int, frames: np.ndarray, offset: int) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    try:
+        serve()
+    except BrokenPipeError:  # who asked is gone; there is nobody to tell
+        os._exit(1)
