@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from crossroads.data import meta
+from crossroads.data import index, meta
 from crossroads.data.index import Episode, Episodes, Files, Index, Tables, open_index
 from crossroads.data.remote import Remote, is_url
+from crossroads.data.running_statistics import summarise_parts, together
 from crossroads.data.statistics import summarise
 from crossroads.data.versions import read_meta
 from crossroads.data.video import decode
@@ -69,20 +70,20 @@ class LeRobotDataset:
             )
         said = read_meta(root)
         info, keys = said.info, said.camera_keys
-        index = open_index(root, said, streamed=remote is not None, without=without)
+        found = open_index(root, said, streamed=remote is not None, without=without)
         return cls(
             path=root,
             fps=float(info["fps"]),
             cameras=tuple(keys),
             image_hw={name: meta.image_hw(info["features"][key]) for name, key in keys.items()},
-            space=_space(info, index),
-            episodes=Episodes(index.columns, said.tasks),
+            space=_space(info, found),
+            episodes=Episodes(found.columns, said.tasks),
             tasks=said.tasks,
-            tables=index.tables,
+            tables=found.tables,
             info=info,
             camera_keys=keys,
-            data_files=index.data,
-            videos=index.videos,
+            data_files=found.data,
+            videos=found.videos,
             remote=remote,
             without=without,
         )
@@ -155,8 +156,18 @@ class LeRobotDataset:
     def statistics(
         self, feature: Literal["state", "action"], episodes: Sequence[Episode | int] | np.ndarray
     ) -> Statistics:
-        """Statistics over the valid frames of these episodes only: a subset of labels fits its own normaliser."""
-        return summarise(self.labelled(feature, episodes))
+        """Statistics over the valid frames of these episodes only: a subset of labels fits its own normaliser.
+
+        Those of a mapped dataset are made part by part, within a bounded memory (`data/running_statistics.py`).
+        """
+        columns, chosen = self.episodes.columns, [self.episode(episode).index for episode in episodes]
+        kept = [one for one in chosen if not columns.action_free[one]]
+        if not kept or self.num_frames < index.MAPPED_FROM_FRAMES:
+            return summarise(self.labelled(feature, episodes))
+        values = self.tables.state if feature == "state" else self.tables.actions
+        ends = columns.start[kept] + columns.length[kept]
+        stretches = list(zip(columns.start[kept].tolist(), ends.tolist(), strict=True))
+        return summarise_parts(lambda: together(values, stretches))
 
     def labelled(
         self, feature: Literal["state", "action"], episodes: Sequence[Episode | int] | np.ndarray
@@ -220,13 +231,13 @@ class LeRobotDataset:
         return out
 
 
-def _space(info: Mapping[str, Any], index: Index) -> ActionSpace:
+def _space(info: Mapping[str, Any], found: Index) -> ActionSpace:
     """Names from the features; limits and units from our `info` entry where there is one, else measured limits."""
     feature = info["features"][meta.ACTION]
     details = feature.get("info") or {}
-    size = index.tables.actions.shape[1]
-    labelled = not np.isnan(index.low).all()
-    measured = (index.low, index.high) if labelled else (np.zeros(size), np.zeros(size))
+    size = found.tables.actions.shape[1]
+    labelled = not np.isnan(found.low).all()
+    measured = (found.low, found.high) if labelled else (np.zeros(size), np.zeros(size))
     state = info["features"].get(meta.STATE)
     return ActionSpace(
         robot=str(info.get("robot_type") or "unknown"),
