@@ -9,7 +9,7 @@ import pytest
 from recordings import episodes, write
 
 from crossroads.cost.recording import recording
-from crossroads.data.index import Episodes
+from crossroads.data.columns import Episodes
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
 from crossroads.errors import InputError

@@ -14,7 +14,7 @@ from foreign_formats import write_groot
 from recordings import FPS, episodes, write
 
 from crossroads.data import index, meta
-from crossroads.data.index import Columns, Files, Tables
+from crossroads.data.columns import Columns, Files, Tables
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
 from crossroads.errors import InputError

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossroads.data.index import Columns, Episodes
+from crossroads.data.columns import Columns, Episodes
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.split import hold_out, nested_subsets
 from crossroads.errors import InputError

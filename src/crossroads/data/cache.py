@@ -23,9 +23,9 @@ import numpy as np
 from tqdm import tqdm
 
 from crossroads.cores import usable_cores
+from crossroads.data.columns import Episode
 from crossroads.data.decode_worker import Part, Task, fill, write_at
 from crossroads.data.direct import Direct, Request
-from crossroads.data.index import Episode
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.resize import resize
 from crossroads.errors import InputError, nearest

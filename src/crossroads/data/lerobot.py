@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from crossroads.data import index, meta
-from crossroads.data.index import Episode, Episodes, Files, Index, Tables, open_index
+from crossroads.data.columns import Episode, Episodes, Files, Index, Tables
+from crossroads.data.index import open_index
 from crossroads.data.remote import Remote, is_url
 from crossroads.data.running_statistics import summarise_parts, together
 from crossroads.data.statistics import summarise

@@ -16,28 +16,28 @@ from crossroads.recipes import (
     dreamvla_sizes,
     dreamzero_sizes,
     fast_wam_sizes,
+    genie_lam_sizes,
     groot_sizes,
+    lapa_sizes,
     lingbot_va_sizes,
     mimic_video_sizes,
     motus_sizes,
     pad_sizes,
     pi05_sizes,
     uwm_sizes,
+    vjepa2_ac_sizes,
+    vla_jepa_sizes,
     vpp_sizes,
 )
 from crossroads.recipes import frozen_cloning as frozen_cloning_sizes
-from crossroads.recipes import genie_lam as genie_lam_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import gr1 as gr1_sizes
-from crossroads.recipes import lapa as lapa_sizes
 from crossroads.recipes import openvla as openvla_sizes
 from crossroads.recipes import openvla_oft as openvla_oft_sizes
 from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes import pi0_fast as pi0_fast_sizes
 from crossroads.recipes import seer as seer_sizes
 from crossroads.recipes import smolvla as smolvla_sizes
-from crossroads.recipes import vjepa2_ac as vjepa2_ac_sizes
-from crossroads.recipes import vla_jepa as vla_jepa_sizes
 from crossroads.recipes import vlm2vla as vlm2vla_sizes
 from crossroads.recipes.act import act
 from crossroads.recipes.baseline_ki import baseline_ki
