@@ -28,6 +28,7 @@ from crossroads.recipes.dit4dit import dit4dit
 from crossroads.recipes.dit4dit_names import UNUSED, dit4dit_names
 from crossroads.recipes.dit4dit_sizes import NANO, PUBLISHED
 from crossroads.recipes.transfer import Official
+from crossroads.schedule import Denoise
 from crossroads.towers.attend import Sdpa
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.given import Given
@@ -89,7 +90,8 @@ def test_acting_passes_the_video_model_once_and_never_runs_its_lesson() -> None:
     finally:
         handle.remove()
     assert sum("glimpse" in names for names in ran) == 1
-    assert sum("action" in names for names in ran) == NANO.denoising_steps
+    (steps,) = [leg.solver.steps for leg in policy.recipe.stage.schedule if isinstance(leg, Denoise)]
+    assert sum("action" in names for names in ran) == steps
     assert all("state" in names for names in ran if "action" in names)  # it is told their level
     assert not any("video" in names or "video.now" in names for names in ran)
 

@@ -15,6 +15,8 @@ from crossroads.recipes import pi0 as pi0_sizes
 from crossroads.recipes.catalogue import PUBLISHED, RECIPES, recipe, sizes
 from crossroads.recipes.fast_wam import fast_wam
 from crossroads.recipes.pi0 import pi0
+from crossroads.schedule import Rank
+from crossroads.stage import Stage
 
 every_published = pytest.mark.parametrize("name", sorted(PUBLISHED))
 
@@ -33,6 +35,13 @@ def test_a_published_recipe_is_valid_and_is_what_it_says(name: str) -> None:
 WITHOUT = {"frozen_cloning": ("text",), "uwm": ("text",)}
 
 
+def _legs(stage: Stage) -> list[type]:
+    """The kinds of legs; a search may go on for more rounds, so of one each kind counts once."""
+    kinds = [type(leg) for leg in stage.schedule]
+    searches = any(isinstance(leg, Rank) and leg.best > 1 for leg in stage.schedule)
+    return list(dict.fromkeys(kinds)) if searches else kinds
+
+
 @every_published
 def test_both_sizes_of_a_recipe_have_the_same_streams_and_legs(name: str) -> None:
     small, large = recipe(name).stage, recipe(name, "published").stage
@@ -40,7 +49,7 @@ def test_both_sizes_of_a_recipe_have_the_same_streams_and_legs(name: str) -> Non
     assert names == [stream.name for stream in large.streams if stream.name in names]
     more = [stream for stream in large.streams if stream.name not in names]
     assert all(stream.objective is None for stream in more)  # what a nano backbone was never shown
-    assert [type(leg) for leg in small.schedule] == [type(leg) for leg in large.schedule]
+    assert _legs(small) == _legs(large)
     for tower in small.towers:
         assert f"towers.{tower.name}.spec." in diff(recipe(name), recipe(name, "published"))
 
