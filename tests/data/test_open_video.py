@@ -65,6 +65,18 @@ def test_any_pictures_of_an_open_file_are_those_of_a_plain_decode(
     np.testing.assert_array_equal(video.frames(wanted / FPS, tolerance_s=0.04), expected[wanted])
 
 
+@pytest.mark.parametrize("encoding", list(ENCODINGS))
+def test_a_picture_that_the_decoder_has_passed_is_read_again_with_a_later_one_of_its_group(
+    encoding: str, tmp_path: Path
+) -> None:
+    """The decoder stands between two wanted pictures of one group, each time after the first of them."""
+    path = _encode(tmp_path / "video.mp4", encoding)
+    video, expected = OpenVideo(path), _plain(path)
+    for places in ([0], [0, 1], [0, 3], [1], [1, 3], [8, 9], [9, 11, 13]):
+        np.testing.assert_array_equal(video.frames(np.array(places) / FPS, tolerance_s=0.04), expected[places])
+    video.close()
+
+
 def test_pictures_that_a_decoder_holds_back_are_asked_for(tmp_path: Path) -> None:
     """A decoder with two threads gives each picture one packet late."""
     path = _encode(tmp_path / "video.mp4", "h264, short groups")

@@ -87,7 +87,8 @@ class OpenVideo:
             wanted.setdefault(int(self._ticks[place]), []).append(position)
         groups = self._keys[np.searchsorted(self._keys, places, side="right") - 1]
         for key in np.unique(groups).tolist():
-            if not self._read(key, int(places[groups == key][-1]), wanted, out):
+            here = places[groups == key]
+            if not self._read(key, int(here[0]), int(here[-1]), wanted, out):
                 self._next = -1
                 return False
         if wanted:
@@ -96,10 +97,10 @@ class OpenVideo:
             raise self._missing(float(times_s[min(wanted.values())[0]]), tolerance_s)
         return True
 
-    def _read(self, key: int, last: int, wanted: dict[int, list[int]], out: np.ndarray) -> bool:
-        """Decode from a key frame, or from where the decoder is behind it, to the picture `last`; false when the
-        packets are not those of the table."""
-        if not key <= self._next <= last:
+    def _read(self, key: int, first: int, last: int, wanted: dict[int, list[int]], out: np.ndarray) -> bool:
+        """Decode from a key frame, or from where the decoder is between it and the picture `first`, to the picture
+        `last`; false when the packets are not those of the table."""
+        if not key <= self._next <= first:
             self._drain(wanted, out)
             self._container.seek(int(self._ticks[key]), stream=self._stream, backward=True)
             self._packets, self._next = self._container.demux(self._stream), key
@@ -178,7 +179,7 @@ class OpenVideo:
         )
 
 
-_State = tuple[int, int, int]
+_State = tuple[int, int, int, int]
 
 
 class _Kept(threading.local):
@@ -197,7 +198,7 @@ def open_video(path: Path) -> OpenVideo:
     if _KEPT.process != os.getpid():
         _KEPT.videos, _KEPT.process = OrderedDict(), os.getpid()
     told = path.stat()
-    state = (told.st_ino, told.st_mtime_ns, told.st_size)
+    state = (told.st_dev, told.st_ino, told.st_mtime_ns, told.st_size)
     kept = _KEPT.videos.get(path)
     if kept is None or kept[0] != state:
         forget(path)
