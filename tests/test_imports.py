@@ -24,7 +24,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("build",),
     ("sim", "data"),
     ("policy", "recipe", "axes", "checks", "schedule_checks", "refusal", "stage"),
-    ("net", "history", "schedule", "interpreter"),
+    ("net", "history", "schedule", "running", "interpreter"),
     ("codecs", "towers", "objectives"),
     ("layout", "noise", "diffusion", "edm", "solvers", "chunking", "plans", "search"),
     ("streams", "space"),
