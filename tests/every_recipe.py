@@ -11,7 +11,8 @@ from nano_batch import ROBOT, nano_batch
 from torch import Tensor
 
 from crossroads.build import build
-from crossroads.policy import Prepared, StreamPolicy
+from crossroads.learner import Prepared
+from crossroads.policy import StreamPolicy
 from crossroads.recipe import Recipe
 from crossroads.recipes.catalogue import RECIPES
 from crossroads.schedule import Branch, Decode, Denoise, Rank

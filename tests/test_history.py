@@ -20,7 +20,8 @@ from crossroads.cost.flops import flops
 from crossroads.errors import InputError
 from crossroads.history import History, continued
 from crossroads.interpreter import Interpreter
-from crossroads.policy import Memory, Prepared, StreamPolicy
+from crossroads.learner import Prepared
+from crossroads.policy import Memory, StreamPolicy
 from crossroads.recipes.catalogue import RECIPES
 from crossroads.recipes.lingbot_va import TURNS, lingbot_va
 from crossroads.recipes.lingbot_va_sizes import NANO

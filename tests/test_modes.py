@@ -11,7 +11,8 @@ from nano_batch import nano_batch
 from tiny_stage import tiny_recipe
 
 from crossroads.errors import InputError
-from crossroads.policy import Prepared, StreamPolicy
+from crossroads.learner import Prepared
+from crossroads.policy import StreamPolicy
 from crossroads.stage import Mode
 
 LEARNED = ("action", "future_state", "value", "video")

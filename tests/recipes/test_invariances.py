@@ -16,8 +16,9 @@ from crossroads.build import build_net, fit_normalisers
 from crossroads.chunking import Given, Promised
 from crossroads.codecs.discrete_actions import DiscreteActionCodec
 from crossroads.codecs.spec import Latent
+from crossroads.learner import Prepared
 from crossroads.objectives import Flow
-from crossroads.policy import Prepared, StreamPolicy
+from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import RECIPES
 from crossroads.space import Normaliser
 from crossroads.types import Batch

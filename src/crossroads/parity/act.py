@@ -20,11 +20,12 @@ from crossroads.build import build
 from crossroads.codecs.maps import FeatureMapCodec, FeatureMaps
 from crossroads.codecs.resnet import ResNet
 from crossroads.codecs.spec import Latent, all_valid
+from crossroads.learner import Prepared
 from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
 from crossroads.parity.recorded import hearing, interpreter, joint_of, load_published
 from crossroads.plans import KL
-from crossroads.policy import Prepared, StreamPolicy
+from crossroads.policy import StreamPolicy
 from crossroads.recipes.act import PUBLISHED, ActSize, act, towers_of
 from crossroads.recipes.act_names import act_names
 from crossroads.space import ActionSpace
