@@ -92,11 +92,7 @@ def part_of(prepared: Prepared, names: Iterable[str], rows: slice = slice(None))
         return Corrupted(latent=owed.latent[rows], level=owed.level[rows], target=owed.target[rows])
 
     return Prepared(
-        latents={
-            name: replace(latent, values=latent.values[rows], valid=latent.valid[rows])
-            for name, latent in prepared.latents.items()
-            if name in names
-        },
+        latents={name: latent.rows(rows) for name, latent in prepared.latents.items() if name in names},
         levels={name: level[rows] for name, level in prepared.levels.items() if name in names},
         owed={name: few(owed) for name, owed in prepared.owed.items() if name in names},
         given={name: given[rows] for name, given in prepared.given.items()},

@@ -24,7 +24,7 @@ class Latent:
     valid: Bool[Tensor, "b n"]
     beside: Tensor | None = None
 
-    def rows(self, rows: Tensor) -> Latent:
+    def rows(self, rows: Tensor | slice) -> Latent:
         """The latents of some samples."""
         beside = None if self.beside is None else self.beside[rows]
         return Latent(values=self.values[rows], valid=self.valid[rows], beside=beside)
