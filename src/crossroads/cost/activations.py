@@ -46,6 +46,7 @@ from crossroads.towers.forward import ForwardTower
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given
 from crossroads.towers.groot import GrootHead, GrootN1Head
+from crossroads.towers.jepa import JepaPredictor
 from crossroads.towers.llama import Llama, SmolExpert
 from crossroads.towers.mimic import MimicExpert
 from crossroads.towers.motus import MotusExpert
@@ -188,9 +189,10 @@ def _cosmos_layer(spec: Cosmos, given: Pass) -> Kept:
 
 
 def _gemma_layer(spec: Gemma, given: Pass) -> Kept:
-    """Adaptive: outputs before their gates as well, and of tokens with levels of their own what those give them."""
+    """Adaptive: outputs before their gates as well, and of tokens with levels of their own what those give them. Where
+    products are narrower, queries and keys each cast the cosines and sines that turn them."""
     w, e, n = spec.width, spec.heads * spec.head_dim, given.num_tokens
-    kept = Kept(narrow=n * (2 * w + 3 * e + 4 * spec.mlp), wide=n * 4 * w)
+    kept = Kept(narrow=n * (2 * w + 3 * e + 4 * spec.mlp), wide=n * 4 * w, cast=n * 4 * spec.head_dim)
     if not spec.adaptive:
         return kept
     told = given.num_levels > 1
@@ -207,6 +209,12 @@ def _dit_layer(spec: Dit, given: Pass) -> Kept:
 def _plain_layer(spec: Plain, given: Pass) -> Kept:
     w, n = spec.width, given.num_tokens
     return Kept(narrow=n * (2 * w + 3 * w + 2 * spec.mlp), wide=n * 2 * w)
+
+
+def _jepa_layer(spec: JepaPredictor, given: Pass) -> Kept:
+    """As a plain one, with turned queries and keys beside the product that values are a part of."""
+    w, n = spec.width, given.num_tokens
+    return Kept(narrow=n * (2 * w + 5 * w + 2 * spec.mlp), wide=n * 2 * w)
 
 
 def _classic_layer(spec: Classic, given: Pass) -> Kept:
@@ -263,6 +271,7 @@ _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     Gpt: _plain_layer,
     GrootHead: _groot_layer,
     GrootN1Head: _groot_n1_layer,
+    JepaPredictor: _jepa_layer,
     Llama: _gemma_layer,
     MimicExpert: _mimic_layer,
     MotusExpert: _motus_layer,
@@ -284,6 +293,8 @@ def _frame(spec: Any, given: Pass) -> Kept:
         return Kept(narrow=read, wide=n * 3 * w + read)
     if isinstance(spec, Cosmos | Dit | GrootHead):
         return Kept(wide=n * 3 * w)
+    if isinstance(spec, JepaPredictor):  # what is read across on entry, and the last norm
+        return Kept(narrow=given.num_context * spec.context_width, wide=n * 2 * w)
     if isinstance(spec, MotusExpert):
         return Kept(wide=n * 3 * w if spec.acts else 0)
     if isinstance(spec, Gpt):  # a norm on entry, too
