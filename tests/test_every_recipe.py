@@ -19,7 +19,7 @@ import torch
 from every_recipe import brief, close, fresh, gradients, hasty, part_of, policy_of, prepared_batch, seeded
 from nano_batch import ROBOT, nano_batch, statistics
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -255,9 +255,29 @@ def test_flops_of_acting_are_the_counted_ones(name: str) -> None:
     assert told.total - told.decode == counter.get_total_flops()
 
 
+@contextmanager
+def products_of_raw_data(policy: StreamPolicy) -> Iterator[list[int]]:
+    """FLOPs of each trained linear map and convolution whose input needs no gradient, as they are run."""
+    found: list[int] = []
+
+    def note(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        weight = module.get_parameter("weight")
+        if weight.requires_grad and not given[0].requires_grad:
+            found.append(2 * made.numel() * weight[0].numel())
+
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    hooks = [module.register_forward_hook(note) for module in policy.modules() if isinstance(module, kinds)]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 @every_phase
 def test_flops_of_training_are_the_counted_ones(name: str, phase: str) -> None:
-    """Forward exactly; backward within 2.5 %: the products whose input is raw data need no input gradient."""
+    """Forward exactly; backward within 1 %, with or without what is spared: a product of raw data needs no gradient of
+    its input, and the specs count one all the same, but for a picture network's first map and frozen features."""
     policy = policy_of(name)
     policy.enter(policy.recipe.phase(phase))
     batch = nano_batch(policy.recipe, size=1)
@@ -265,13 +285,14 @@ def test_flops_of_training_are_the_counted_ones(name: str, phase: str) -> None:
     for cached, expected in ((False, told.train[phase]), (True, told.train_cached[phase])):
         states = policy.features(batch, generator=seeded()) if cached else {}
         with sdpa_kernel(SDPBackend.MATH), without_waste(policy):
-            with FlopCounterMode(display=False) as forward:
+            with FlopCounterMode(display=False) as forward, products_of_raw_data(policy) as spared:
                 loss = policy.loss(batch, generator=seeded(), cached=states).total.mean()
             with FlopCounterMode(display=False) as backward:
                 loss.backward()
         policy.zero_grad(set_to_none=True)
         assert expected.forward == forward.get_total_flops()
-        assert expected.backward == pytest.approx(backward.get_total_flops(), rel=0.025)
+        counted = backward.get_total_flops()
+        assert any(expected.backward == pytest.approx(known, rel=0.01) for known in (counted, counted + sum(spared)))
 
 
 # Finite, in units, saved, the same in any order, alone or in company
