@@ -11,7 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from crossroads.codecs.action_queries import ActionQueries
 from crossroads.codecs.action_tokens import ActionTokens
@@ -24,6 +28,7 @@ from crossroads.codecs.fused_pixels import VisionTower
 from crossroads.codecs.gripper_state import GripperState
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.maps import FeatureMaps
+from crossroads.codecs.motion import MotionClip, MotionClipCodec
 from crossroads.codecs.picture_vectors import PictureVectors
 from crossroads.codecs.pixels import Patches
 from crossroads.codecs.plan_slots import PlanSlots
@@ -42,7 +47,7 @@ from crossroads.towers.classic import Classic
 from crossroads.towers.cognition import CognitionHead
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.dit import Dit
-from crossroads.towers.forward import ForwardTower
+from crossroads.towers.forward import ForwardTower, kept_by
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given
 from crossroads.towers.groot import GrootHead, GrootN1Head
@@ -310,6 +315,8 @@ def _embedding(name: str, work: Work) -> Kept:
         pixels = len(codec.shown) * 3 * codec.image_hw[0] * codec.image_hw[1]
         ends = Kept(narrow=pixels + num * codec.vision_width, wide=num * codec.vision_width)
         return _vision_layer(codec).times(codec.depth) + ends
+    if isinstance(codec, MotionClip):
+        return _motion(codec)
     if isinstance(codec, ResampledImages):
         return _resampled(codec)
     if isinstance(codec, PlanSlots):
@@ -329,6 +336,17 @@ def _embedding(name: str, work: Work) -> Kept:
     if isinstance(codec, ActionFrame | StateFrame | ValueFrame):
         return Kept(narrow=num * codec.frame.patch_size)
     return Kept()
+
+
+@cache
+def _motion(codec: MotionClip) -> Kept:
+    """A model of motion, which is learned inside its codec, counted by a call without numbers."""
+    num = 4  # samples, so that what is kept once for all of them counts little
+    with FakeTensorMode():
+        net = MotionClipCodec(codec, codec.size).eval()
+        shown = torch.zeros(num, codec.num_tokens("noised"), 3 * codec.size)
+        narrow, wide = kept_by(net, lambda: net.embed(shown, torch.zeros(num, 1)), num)
+    return Kept(narrow=narrow, wide=wide)
 
 
 def _maps(codec: FeatureMaps | PictureVectors) -> Kept:

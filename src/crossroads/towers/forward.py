@@ -8,7 +8,7 @@ by cross edges. What a call costs is counted by making one with tensors that hol
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
@@ -160,7 +160,14 @@ def _kept(spec: ForwardTower, num_tokens: int, context: tuple[tuple[int, int], .
     with FakeTensorMode():
         num = 4  # samples, so that what is kept once for all of them counts little
         frame, x, told = _fake(spec, num_tokens, context, frozenset(width for width, _ in context), False, num)
-        numbers, mixed = _saved(frame, x, told, False) // 4 // num, _saved(frame, x, told, True) // num
+        return kept_by(frame, lambda: frame.enter(x, told), num)
+
+
+def kept_by(module: nn.Module, call: Callable[[], object], num: int) -> tuple[int, int]:
+    """The numbers that autograd keeps of a call for each of ``num`` samples, in the precision of matrix products and in
+    float32; tensors may be fake."""
+    numbers, mixed = (_saved(module, call, mixed=mixed) // num for mixed in (False, True))
+    numbers //= 4
     # Where products are narrow a number takes 2 bytes instead of 4; those that still take 4 are the wide ones.
     wide = max(0, mixed - 2 * numbers) // 2
     return numbers - wide, wide
@@ -200,9 +207,9 @@ def _fake(
     return frame, x, frame.condition(torch.zeros(batch, 1), (num_tokens,), places, tuple(read), None)
 
 
-def _saved(frame: ForwardFrame, x: Tensor, told: Told, mixed: bool) -> int:
+def _saved(module: nn.Module, call: Callable[[], object], *, mixed: bool) -> int:
     """Bytes that autograd keeps of a call, its weights and their copies left out."""
-    weights = {shape for weight in frame.parameters() for shape in (tuple(weight.shape), tuple(weight.shape[::-1]))}
+    weights = {shape for weight in module.parameters() for shape in (tuple(weight.shape), tuple(weight.shape[::-1]))}
     kept: dict[int, Tensor] = {}
 
     def keep(saved: Tensor) -> Tensor:
@@ -212,7 +219,7 @@ def _saved(frame: ForwardFrame, x: Tensor, told: Told, mixed: bool) -> int:
         return saved
 
     with saved_tensors_hooks(keep, lambda saved: saved), torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
-        out = frame.enter(x, told)
+        out = call()
     total = sum(saved.untyped_storage().nbytes() for saved in kept.values())
     del out
     return total
