@@ -9,12 +9,19 @@ import numpy as np
 import pytest
 from recordings import moving_blocks
 
+from crossroads.build import build
 from crossroads.data.language import EpisodeWords, Question
+from crossroads.data.lerobot import LeRobotDataset
+from crossroads.data.window import Windows
 from crossroads.data.writer import LeRobotWriter
 from crossroads.errors import InputError
+from crossroads.pilot.fitting import fit_to
+from crossroads.pilot.plan import fit
 from crossroads.pilot.retention import UNTOUCHED, answers_text, ask, write_answers
 from crossroads.pilot.single import Training, restore, train_recipe
+from crossroads.recipes.catalogue import recipe
 from crossroads.sim.tabletop.env import TABLETOP_SPACE
+from crossroads.train.features import build_store
 
 SETTINGS = Training(steps=1, batch_size=4)
 
@@ -47,6 +54,21 @@ def train(told: Path, out: Path, name: str, **changes: object) -> None:
 def test_a_head_is_trained_on_prompts_of_different_lengths(told: Path, tmp_path: Path) -> None:
     train(told, tmp_path / "run", "pi05")
     assert restore(tmp_path / "run").recipe.name == "pi05"
+
+
+def test_kept_features_are_as_long_as_the_longest_prompt_of_any_batch(told: Path, tmp_path: Path) -> None:
+    dataset = LeRobotDataset.open(told)
+    sized = fit(recipe("pi05"), dataset.space, dataset.cameras)
+    policy = build(sized, dataset.space, seed=0)
+    fit_to(policy, dataset, (0, 1, 2))
+    policy.enter(sized.phase("head"))
+    windows = Windows(dataset, sized.window, episodes=(0, 1, 2), cache=None, stride=4)
+    rows = np.arange(len(windows))
+    lengths = {policy.net.observe("text", windows.batch([row]).obs).valid.shape[1] for row in rows.tolist()}
+    assert len(lengths) > 1
+    store = build_store(policy, windows, rows, tmp_path / "kept", num_draws=1, seed=0, batch_size=1, progress=False)
+    states = store.batch(rows, np.zeros(len(rows), int)).states
+    assert states["text"].valid.shape[1] == max(lengths)
 
 
 def test_a_phase_that_a_recipe_lacks_is_refused(told: Path, tmp_path: Path) -> None:
