@@ -27,7 +27,7 @@ def export(dataset: LeRobotDataset, out: Path, episodes: Sequence[int]) -> Path:
         InputError: Rerun is not installed, or an episode or its pictures cannot be read.
     """
     try:
-        import rerun
+        import rerun  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(
             where="export for Rerun",
