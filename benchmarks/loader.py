@@ -6,7 +6,7 @@ writes `results/data-engine/loader.md` and `.json`. LeRobot 0.6.1 serves uint8 (
 serve float32. Each peer is measured in its process and with two workers, and its better figure counts. The interpreters
 are those of environments with LeRobot and torchcodec; where no FFmpeg is installed, torchcodec is given PyAV's. Every
 arm runs in a process of its own with one thread for mathematics, and the arms of a cell follow one another, `--repeat`
-times: medians are told, and how much of the processors others took meanwhile. A sample has the observed picture of
+times (cells that are done are kept under `--work`): medians are told, and how much of the processors others took meanwhile. A sample has the observed picture of
 each camera, 2 or 9 later ones spread over the 16 steps of its action chunk, and the chunk.
 """
 
@@ -77,13 +77,24 @@ def main() -> None:
         seconds=given.seconds,
         repeat=given.repeat,
     )
-    rows = [run_cell(options, *cell) for cell in cells]
+    rows = [kept_cell(options, *cell) for cell in cells]
     told = {"command": " ".join(["python", "benchmarks/loader.py", *sys.argv[1:]]), "machine": machine()}
     told |= {"episodes": options.episodes, "frames": options.frames, "cells": rows}
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n")
     given.out.with_suffix(".md").write_text(table(told, options))
     print(given.out.with_suffix(".md").read_text())
+
+
+def kept_cell(options: Options, cameras: int, size: int, num_future: int) -> dict[str, Any]:
+    """The figures of a cell, from a run that was cut off if it had come so far with the same settings."""
+    settings = f"{options.episodes}x{options.frames}-{options.seconds:g}s-{options.repeat}-{'-'.join(options.peers)}"
+    file = options.work / "cells" / f"{cameras}x{size}x{num_future}-{settings}.json"
+    if not file.is_file():
+        found = run_cell(options, cameras, size, num_future)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found))
+    return json.loads(file.read_text())
 
 
 def run_cell(options: Options, cameras: int, size: int, num_future: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from recordings import moving_blocks
 
 from crossroads.build import build
@@ -74,6 +75,29 @@ def test_kept_features_are_as_long_as_the_longest_prompt_of_any_batch(told: Path
 def test_a_phase_that_a_recipe_lacks_is_refused(told: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="haed"):
         train(told, tmp_path / "run", "pi0", phase="haed")
+
+
+def test_pictures_train_the_same_while_they_are_cached_and_pools_need_no_file(
+    told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(pictures: str) -> dict[str, torch.Tensor]:
+        monkeypatch.setenv("CROSSROADS_CACHE", str(tmp_path / pictures))
+        train(told, tmp_path / f"run-{pictures}", "act", phase="full", steps=2, pictures=pictures)
+        return dict(restore(tmp_path / f"run-{pictures}").state_dict())
+
+    cached, caching, pooled = trained("cached"), trained("caching"), trained("pooled")
+    assert all(torch.equal(cached[name], caching[name]) for name in cached)
+    assert (tmp_path / "cached" / "frames").is_dir()
+    assert not (tmp_path / "pooled" / "frames").exists()
+    assert any(not torch.equal(cached[name], pooled[name]) for name in cached)  # another order of the same windows
+
+
+@pytest.mark.parametrize(("name", "changes"), [("pi05", {}), ("fast_wam", {"phase": "full", "keep_latents": True})])
+def test_pools_are_for_phases_that_look_at_pictures(
+    told: Path, tmp_path: Path, name: str, changes: dict[str, object]
+) -> None:
+    with pytest.raises(InputError, match="computed once and kept"):
+        train(told, tmp_path / "run", name, pictures="pooled", **changes)
 
 
 def test_another_phase_or_other_questions_need_another_folder(told: Path, tmp_path: Path) -> None:

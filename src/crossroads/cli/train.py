@@ -32,6 +32,9 @@ class Train:
     seed: int = 0
     keep_latents: bool = False
     """With --phase full: encode the video of each window once, before training, and keep it in half precision."""
+    pictures: Literal["cached", "caching", "pooled"] = "cached"
+    """cached: decode every picture once, before the first step, into a file. caching: while the first epoch goes on.
+    pooled: no file; whole episodes pass through memory, 16 at a time, whose windows are mixed (phase full)."""
     skip_faulty: bool = False
     """Leave out the episodes with findings (`crossroads data check`) instead of refusing the dataset."""
     questions: Path | None = None
@@ -68,6 +71,7 @@ class Train:
             questions_share=self.questions_share,
             start=self.start,
             skip_faulty=self.skip_faulty,
+            pictures=self.pictures,
         )
         blend, seen = Blend(weights=self.weight, temperature=self.temperature, slots=self.slots), ()
         if len(self.data) > 1:

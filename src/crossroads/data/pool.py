@@ -36,6 +36,12 @@ class Placed(Protocol):
     def at(self, positions: np.ndarray) -> np.ndarray: ...
 
 
+class Served(Protocol):
+    """Random access to windows (`crossroads.data.window.Windows`, or something around them)."""
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch: ...
+
+
 class PoolOrder:
     """Each window once per epoch; at any time, those of `pool_episodes` episodes are mixed.
 
@@ -159,7 +165,7 @@ class FramePool:
 class PooledSource:
     """Batches as a function of the step, from pools that are decoded ahead; make one with `of`."""
 
-    windows: Windows
+    windows: Served
     order: PoolOrder
     pool: FramePool
     batch_size: int

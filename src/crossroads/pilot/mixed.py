@@ -12,7 +12,6 @@ import torch
 
 from crossroads.backbones.load import load_backbones
 from crossroads.build import build, fit_normalisers, fit_tokenisers
-from crossroads.data.cache import FrameCache
 from crossroads.data.check import require_sound
 from crossroads.data.findings import stretches
 from crossroads.data.lerobot import LeRobotDataset
@@ -24,7 +23,7 @@ from crossroads.errors import InputError
 from crossroads.pilot.cell import write_json
 from crossroads.pilot.phases import leaves_for_others, watches
 from crossroads.pilot.plan import fingerprint, fit
-from crossroads.pilot.single import Training, config_of, run_training, space_of
+from crossroads.pilot.single import Training, config_of, open_cache, run_training, space_of
 from crossroads.policy import Memory, Policy, StreamPolicy
 from crossroads.recipes.catalogue import recipe
 from crossroads.space import Normaliser
@@ -105,11 +104,12 @@ def train_mixture(
 
     Each robot has its own normaliser. What was seen of each dataset is returned, and written to ``out/mixture.json``.
     """
-    for setting in ("keep_latents", "questions", "start"):
-        if getattr(settings, setting):
+    refused = {name: bool(getattr(settings, name)) for name in ("keep_latents", "questions", "start")}
+    for setting, given in {**refused, "pictures pooled": settings.pictures == "pooled"}.items():
+        if given:
             raise InputError(
                 where="training on several datasets",
-                expected="weights from the start, pictures encoded at each step, and no questions beside",
+                expected="weights from the start, cached pictures that are encoded at each step, no questions beside",
                 got=setting,
                 do="Leave that setting out, or train on one dataset.",
             )
@@ -125,7 +125,7 @@ def train_mixture(
     fit_robots(policy, datasets, declared)
     source = Joined(
         sources=tuple(
-            _windows(dataset, one, sized.window, free=watches(sized, policy.phase))
+            _windows(dataset, one, sized.window, settings, free=watches(sized, policy.phase))
             for dataset, one in zip(datasets, declared.datasets, strict=True)
         )
     )
@@ -157,11 +157,13 @@ def train_mixture(
     return result, seen
 
 
-def _windows(dataset: LeRobotDataset, slots: Slots, window: Window, *, free: bool) -> SlottedWindows:
+def _windows(
+    dataset: LeRobotDataset, slots: Slots, window: Window, settings: Training, *, free: bool
+) -> SlottedWindows:
     own = slots.own_window(window)
     labelled = dataset.episodes.where(action_free=False)
     episodes = np.union1d(labelled, dataset.episodes.where(action_free=True)) if free else labelled
-    cache = FrameCache.open(dataset, cameras=own.cameras, image_hw=own.image_hw) if own.cameras else None
+    cache = open_cache(dataset, own, settings) if own.cameras else None
     windows = Windows(dataset, own, episodes=episodes, cache=cache, inside_s=window.chunk_s, resampled=True)
     return SlottedWindows(windows=windows, slots=slots, window=window)
 

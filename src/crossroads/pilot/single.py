@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from crossroads.data.cache import FrameCache
 from crossroads.data.check import require_sound
 from crossroads.data.language import QuestionBatches, WithSubtasks, says, subtasks_at
 from crossroads.data.lerobot import LeRobotDataset
+from crossroads.data.pool import PooledSource
 from crossroads.data.window import Windows
 from crossroads.errors import InputError
 from crossroads.pilot.cell import WindowBatches, usable
@@ -34,6 +35,7 @@ from crossroads.train.features import FeatureSource, HeadTraining, WindowSource,
 from crossroads.train.latent_cache import encoded_windows
 from crossroads.train.loop import TrainResult, train
 from crossroads.train.optim import TrainConfig
+from crossroads.types import Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,9 @@ class Training:
     keep_latents: bool = False
     """Encode the video of each window once, before training, and keep it in half precision, instead of at each step;
     for phases that train on video (a phase on a frozen backbone keeps its features anyway)."""
+    pictures: Literal["cached", "caching", "pooled"] = "cached"
+    """``cached``: every picture is decoded before the first step, into a file; ``caching``: during the first epoch,
+    while training goes on; ``pooled``: no file, whole episodes pass through memory, decoded once per epoch."""
     skip_faulty: bool = False
     """Leave out episodes with findings of the check instead of refusing the dataset; the run says which were."""
     questions: Path | None = None
@@ -79,9 +84,10 @@ def train_recipe(name: str, data: str | Path, out: Path, settings: Training, *, 
     if labelled:
         fit_to(policy, dataset, labelled)
     window = sized.window
-    cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
+    pooled = _pooled(settings, policy.phase.name)
+    cache = None if pooled else open_cache(dataset, window, settings)
     chosen = (*labelled, *(free if watches(sized, policy.phase) else ()))
-    windows = Windows(dataset, window, episodes=chosen, cache=cache)
+    windows = Windows(dataset, window, episodes=chosen, cache=cache, inside_s=window.chunk_s if pooled else 0.0)
     rows = usable(windows, set(chosen))
     subtasks = subtasks_at(dataset, windows.places()) if _writers(sized) and says(dataset) else None
 
@@ -90,7 +96,9 @@ def train_recipe(name: str, data: str | Path, out: Path, settings: Training, *, 
 
     config = config_of(settings)
     questions, asked = _questions(policy, settings)
-    mark = fingerprint(sized, dataset.content_hash(), policy.phase.name, *asked, *started)
+    mark = fingerprint(
+        sized, dataset.content_hash(), policy.phase.name, *asked, *started, *(("pooled",) if pooled else ())
+    )
     if policy.phase.name == "head":
         if settings.keep_latents:
             raise InputError(
@@ -112,6 +120,9 @@ def train_recipe(name: str, data: str | Path, out: Path, settings: Training, *, 
             given = encoded_windows(policy, windows, rows, device=training_device(), progress=progress)
         num = settings.batch_size - (questions.batch_size if questions else 0)
         batches = WindowBatches(told(given), rows, num, settings.seed)
+        if pooled:
+            pool = PooledSource.of(windows, batch_size=num, seed=settings.seed)
+            batches = replace(pool, windows=told(pool.order.windows))
         source = CoTraining(robot=batches, language=questions) if questions else batches
         result = run_training(policy, source, config, out, name, mark, progress)
     meta = {"recipe": name, "space": asdict(dataset.space), "cameras": list(dataset.cameras), "backbones": hashes}
@@ -120,6 +131,26 @@ def train_recipe(name: str, data: str | Path, out: Path, settings: Training, *, 
     whole = settings.start is not None or leaves_for_others(policy)
     save_policy(out / "policy", policy, {**meta, "fingerprint": fingerprint(sized)}, include_frozen=whole)
     return result
+
+
+def open_cache(dataset: LeRobotDataset, window: Window, settings: Training) -> FrameCache:
+    """The decoded pictures that a recipe looks at, all there or on their way."""
+    behind = settings.pictures == "caching"
+    return FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw, behind=behind)
+
+
+def _pooled(settings: Training, phase: str) -> bool:
+    """Whether pictures are read in pools, which is for phases that look at them again and again."""
+    if settings.pictures != "pooled":
+        return False
+    if phase == "head" or settings.keep_latents:
+        raise InputError(
+            where="pictures",
+            expected="`cached` or `caching` for training on features or latents that are computed once and kept",
+            got=f"`pooled`, phase {phase!r}, keep_latents {settings.keep_latents}",
+            do="Leave the setting out, or train the phase `full` without --keep-latents.",
+        )
+    return True
 
 
 def _writers(sized: Recipe) -> tuple[str, ...]:
