@@ -21,6 +21,8 @@ from torch import Tensor
 
 Answer = Callable[[Tensor, float], Tensor]
 """What the network answers to a state ``b m`` at a level; called once per step, in order."""
+Around = tuple[Tensor, Tensor | float]
+"""The mean of a state that is drawn, and its standard deviation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,10 @@ class Process:
     def kept(self) -> Float[Tensor, " t"]:
         """``a_t``, how much of the clean variance is left at each step; in float64."""
         return _kept(self)
+
+    def kept_at(self, step: int) -> float:
+        """The same at one step; 1 at step -1, which is clean."""
+        return 1.0 if step < 0 else self.kept()[step].item()
 
     def level(self, step: Tensor) -> Tensor:
         """The level at which a step stands; step -1 is clean."""
@@ -213,18 +219,20 @@ class Ddim:
     def solve(
         self, x: Float[Tensor, "b m"], answer: Answer, generator: torch.Generator | None = None
     ) -> Float[Tensor, "b m"]:
-        kept = [*self.process.kept().tolist(), 1.0]
         visited = [*self.process.steps(self.steps, self.spacing), -1]
         for (step, after), level in zip(pairwise(visited), self.levels().tolist(), strict=False):
-            found = answer(x, level)[:, : x.shape[1]]  # without the spread
-            clean, noise = self.process.parts(x, found, step)
-            clean = clean if self.clip is None else clean.clamp(-self.clip, self.clip)
-            old, new = kept[step], kept[after]
-            fresh = self.eta * math.sqrt((1 - new) / (1 - old) * (1 - old / new))
-            x = math.sqrt(new) * clean + math.sqrt(max(0.0, 1 - new - fresh**2)) * noise
-            if fresh:
-                x = x + fresh * drawn_like(x, generator)
+            x, std = self.around(x, answer(x, level), step, after)
+            if std:
+                x = x + std * drawn_like(x, generator)
         return x
+
+    def around(self, x: Float[Tensor, "b m"], found: Float[Tensor, "b k"], step: int, after: int) -> Around:
+        """Around what, and how far from it, the state at the step ``after`` lies, by what was answered at ``step``."""
+        clean, noise = self.process.parts(x, found[:, : x.shape[1]], step)  # without the spread
+        clean = clean if self.clip is None else clean.clamp(-self.clip, self.clip)
+        old, new = self.process.kept_at(step), self.process.kept_at(after)
+        fresh = self.eta * math.sqrt((1 - new) / (1 - old) * (1 - old / new))
+        return math.sqrt(new) * clean + math.sqrt(max(0.0, 1 - new - fresh**2)) * noise, fresh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,23 +261,27 @@ class Ddpm:
     def solve(
         self, x: Float[Tensor, "b m"], answer: Answer, generator: torch.Generator | None = None
     ) -> Float[Tensor, "b m"]:
-        kept = [*self.process.kept().tolist(), 1.0]
         visited = [*self.process.steps(self.steps, self.spacing), -1]
         for (step, after), level in zip(pairwise(visited), self.levels().tolist(), strict=False):
-            found = answer(x, level)
-            clean, _ = self.process.parts(x, found[:, : x.shape[1]], step)
-            clean = clean if self.clip is None else clean.clamp(-self.clip, self.clip)
-            old, new = kept[step], kept[after]
-            share = 1 - old / new
-            x = math.sqrt(new) * share / (1 - old) * clean + math.sqrt(old / new) * (1 - new) / (1 - old) * x
+            x, std = self.around(x, answer(x, level), step, after)
             if after >= 0:
-                low = (1 - new) / (1 - old) * share
-                std = math.sqrt(low)
-                if self.process.spread:
-                    part = (found[:, x.shape[1] :] + 1) / 2
-                    std = torch.exp(0.5 * (part * math.log(share) + (1 - part) * math.log(low)))
                 x = x + std * drawn_like(x, generator)
         return x
+
+    def around(self, x: Float[Tensor, "b m"], found: Float[Tensor, "b k"], step: int, after: int) -> Around:
+        """Around what, and how far from it, the state at the step ``after`` lies, by what was answered at ``step``."""
+        clean, _ = self.process.parts(x, found[:, : x.shape[1]], step)
+        clean = clean if self.clip is None else clean.clamp(-self.clip, self.clip)
+        old, new = self.process.kept_at(step), self.process.kept_at(after)
+        share = 1 - old / new
+        mean = math.sqrt(new) * share / (1 - old) * clean + math.sqrt(old / new) * (1 - new) / (1 - old) * x
+        if after < 0:
+            return mean, 0.0
+        low = (1 - new) / (1 - old) * share
+        if not self.process.spread:
+            return mean, math.sqrt(low)
+        part = (found[:, x.shape[1] :] + 1) / 2
+        return mean, torch.exp(0.5 * (part * math.log(share) + (1 - part) * math.log(low)))
 
 
 def drawn_like(x: Tensor, generator: torch.Generator | None) -> Tensor:

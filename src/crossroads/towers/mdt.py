@@ -7,7 +7,6 @@ Both are called as a whole: nothing of theirs joins another tower's softmax.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +18,7 @@ from torch.nn import functional
 from crossroads.errors import InputError
 from crossroads.noise import sigma_from_level
 from crossroads.towers.forward import ForwardFrame, ForwardTower, Told
+from crossroads.towers.observed_steps import step_wave
 from crossroads.towers.spec import Context, context_of
 
 
@@ -206,19 +206,11 @@ class MdtDecoderFrame(ForwardFrame):
                 do="Read the encoder across.",
             )
         level = condition.level[:, :1]
-        wave = _wave(sigma_from_level(level, self.spec.sigma_most).log() / 4, self.spec.width)
+        wave = step_wave(sigma_from_level(level, self.spec.sigma_most).log() / 4, self.spec.width)
         told = self.level_out(functional.mish(self.level_in(wave.to(x.dtype))))
         for layer in self.layers:
             x = layer(x, context, told, self.spec.causal_reading)
         return self.norm(x)
-
-
-def _wave(value: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b n w"]:
-    """``[sin, cos](x / 10000^(i / (half - 1)))`` (the code's ``SinusoidalPosEmb``)."""
-    half = width // 2
-    step = torch.arange(half, dtype=torch.float64, device=value.device) * (-math.log(1e4) / (half - 1))
-    angle = value.double().unsqueeze(-1) * step.exp()
-    return torch.cat([angle.sin(), angle.cos()], dim=-1).float()
 
 
 def _no_later(num_queries: int, num_keys: int, device: torch.device) -> Bool[Tensor, "q k"]:
