@@ -6,8 +6,9 @@ writes `results/data-engine/loader.md` and `.json`. LeRobot 0.6.1 serves uint8 (
 serve float32. Each peer is measured in its process and with two workers, and its better figure counts. The interpreters
 are those of environments with LeRobot and torchcodec; where no FFmpeg is installed, torchcodec is given PyAV's. Every
 arm runs in a process of its own with one thread for mathematics, and the arms of a cell follow one another, `--repeat`
-times (cells that are done are kept under `--work`): medians are told, and how much of the processors others took meanwhile. A sample has the observed picture of
-each camera, 2 or 9 later ones spread over the 16 steps of its action chunk, and the chunk.
+times (cells that are done are kept under `--work`): medians are told, and how much of the processors others took
+meanwhile. A sample has the observed picture of each camera, 2 or 9 later ones spread over the 16 steps of its action
+chunk, and the chunk.
 """
 
 from __future__ import annotations
