@@ -14,7 +14,8 @@ from crossroads.build import build
 from crossroads.codecs.stacked_latents import StackedCodec
 from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
-from crossroads.recipes.uwm import FORWARD, JOINT, POLICY, QUESTIONS, uwm
+from crossroads.recipe import diff
+from crossroads.recipes.uwm import FORWARD, JOINT, POLICY, QUESTIONS, uwm, uwm_current
 from crossroads.recipes.uwm_sizes import NANO
 from crossroads.schedule import Denoise
 
@@ -104,3 +105,11 @@ def test_without_registers_there_is_no_stream_of_them() -> None:
     bare = uwm(replace(NANO, registers=replace(NANO.registers, num=0)))
     bare.validate()
     assert {stream.name for stream in bare.stage.streams} == {"action", "video", "image", "text"}
+
+
+def test_the_control_reconstructs_the_frame_that_is_seen_and_differs_in_nothing_else() -> None:
+    """The paper's comparison: later frames against the present one, under the same loss, with the same network."""
+    assert uwm_current().window.future_s == (0.0, 0.0)
+    lines = diff(uwm(), uwm_current()).splitlines()[1:]
+    assert lines
+    assert all("future_s" in line for line in lines)

@@ -68,7 +68,7 @@ from crossroads.recipes.pi0_fast import pi0_fast
 from crossroads.recipes.pi05 import pi05
 from crossroads.recipes.seer import seer, seer_auxiliary
 from crossroads.recipes.smolvla import smolvla
-from crossroads.recipes.uwm import uwm
+from crossroads.recipes.uwm import uwm, uwm_current
 from crossroads.recipes.vjepa2_ac import vjepa2_ac
 from crossroads.recipes.vla_jepa import vla_jepa
 from crossroads.recipes.vlm2vla import vlm2vla
@@ -115,6 +115,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "vjepa2_ac": vjepa2_ac,
     "vla_jepa": vla_jepa,
     "uwm": uwm,
+    "uwm_current": uwm_current,
     "vlm2vla": vlm2vla,
     "vpp": vpp,
 }
@@ -156,6 +157,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "vjepa2_ac": partial(vjepa2_ac, vjepa2_ac_sizes.PUBLISHED),
     "vla_jepa": partial(vla_jepa, vla_jepa_sizes.PUBLISHED),
     "uwm": partial(uwm, uwm_sizes.PUBLISHED),
+    "uwm_current": partial(uwm_current, uwm_sizes.PUBLISHED),
     "vlm2vla": partial(vlm2vla, vlm2vla_sizes.PUBLISHED),
     "vpp": partial(vpp, vpp_sizes.PUBLISHED),
 }

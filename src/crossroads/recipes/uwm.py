@@ -7,6 +7,8 @@ network answers five questions, which differ in the schedule alone (``QUESTIONS`
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from crossroads.diffusion import Ddim
 from crossroads.objectives import Diffusion
 from crossroads.recipe import Axes, Recipe
@@ -19,7 +21,7 @@ from crossroads.streams import NOISED, Edge, Stream, reads
 POLICY, FORWARD = VLA, WORLD_MODEL
 TOKENS, LEVELS = ("action", "video", "registers"), ("action", "video")
 HELD = ("Learned jointly; acting, as published, holds the later frames at noise.",)
-__all__ = ["FORWARD", "INVERSE_DYNAMICS", "JOINT", "POLICY", "QUESTIONS", "VIDEO", "uwm"]
+__all__ = ["FORWARD", "INVERSE_DYNAMICS", "JOINT", "POLICY", "QUESTIONS", "VIDEO", "uwm", "uwm_current"]
 
 
 def uwm_tokens(size: UwmSize) -> tuple[Stream, ...]:
@@ -97,3 +99,9 @@ def uwm(size: UwmSize = NANO, *, question: Question = POLICY) -> Recipe:
         because=HELD if question is POLICY else (),
         departs=size.departs,
     )
+
+
+def uwm_current(size: UwmSize = NANO) -> Recipe:
+    """The paper's control: the network reconstructs the frame that is seen now in place of later ones."""
+    now = tuple(0.0 for _ in size.video.future_s)
+    return replace(uwm(replace(size, video=replace(size.video, future_s=now))), name="uwm_current")
