@@ -11,6 +11,7 @@ import torch
 from recordings import moving_blocks
 
 from crossroads.build import build
+from crossroads.cost.flops import flops
 from crossroads.data.language import EpisodeWords, Question
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
@@ -19,7 +20,7 @@ from crossroads.errors import InputError
 from crossroads.pilot.fitting import fit_to
 from crossroads.pilot.plan import fit
 from crossroads.pilot.retention import UNTOUCHED, answers_text, ask, write_answers
-from crossroads.pilot.single import Training, restore, train_recipe
+from crossroads.pilot.single import Training, restore, train_recipe, within_work
 from crossroads.recipes.catalogue import recipe
 from crossroads.sim.tabletop.env import TABLETOP_SPACE
 from crossroads.train.features import build_store
@@ -98,6 +99,20 @@ def test_pools_are_for_phases_that_look_at_pictures(
 ) -> None:
     with pytest.raises(InputError, match="computed once and kept"):
         train(told, tmp_path / "run", name, pictures="pooled", **changes)
+
+
+def test_work_in_place_of_steps_is_what_is_counted_of_the_samples(told: Path, tmp_path: Path) -> None:
+    sized = fit(recipe("pi0"), LeRobotDataset.open(told).space, ("front",))
+    counted = flops(sized)
+    assert counted.train_cached["head"].total < counted.train["head"].total < counted.train["full"].total
+    for phase, sample in (("full", counted.train["full"]), ("head", counted.train_cached["head"])):
+        for share in (0.99, 1.01):  # to the nearest step
+            work = Training(batch_size=4, tflop=share * 40 * 4 * sample.total / 1e12)
+            assert within_work(work, sized, phase).steps == 40
+    with pytest.raises(InputError, match="the work of a step or more"):
+        within_work(Training(tflop=1e-9), sized, "full")
+    settings = Training(batch_size=4, tflop=2 * 4 * counted.train_cached["head"].total / 1e12)
+    assert train_recipe("pi0", told, tmp_path / "run", settings, progress=False).steps == 2
 
 
 def test_another_phase_or_other_questions_need_another_folder(told: Path, tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ class Train:
     """One of the recipe's (`crossroads show`). When not given, head (frozen backbone and cached features) where there
     is one, else the first."""
     steps: int = 2000
+    tflop: float | None = None
+    """In place of --steps: the work of training in 10^12 FLOPs, by what `crossroads show` counts of a sample, so that
+    recipes of different sizes are trained for the same work."""
     batch_size: int = 16
     learning_rate: float = 1e-3
     seed: int = 0
@@ -62,6 +65,7 @@ class Train:
 
         settings = Training(
             steps=self.steps,
+            tflop=self.tflop,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             seed=self.seed,

@@ -23,7 +23,7 @@ from crossroads.errors import InputError
 from crossroads.pilot.cell import write_json
 from crossroads.pilot.phases import leaves_for_others, watches
 from crossroads.pilot.plan import fingerprint, fit
-from crossroads.pilot.single import Training, config_of, open_cache, run_training, space_of
+from crossroads.pilot.single import Training, config_of, open_cache, run_training, space_of, within_work
 from crossroads.policy import Memory, Policy, StreamPolicy
 from crossroads.recipes.catalogue import recipe
 from crossroads.space import Normaliser
@@ -122,6 +122,7 @@ def train_mixture(
     hashes = load_backbones(policy)
     phases = {phase.name: phase for phase in sized.phases}
     policy.enter(sized.phase(settings.phase) if settings.phase else phases.get("head", sized.phases[0]))
+    settings = within_work(settings, sized, policy.phase.name)
     fit_robots(policy, datasets, declared)
     source = Joined(
         sources=tuple(

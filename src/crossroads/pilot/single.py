@@ -13,6 +13,7 @@ from crossroads.backbones.load import load_backbones
 from crossroads.build import build
 from crossroads.codecs.subtask import SubtaskTokens
 from crossroads.cores import training_device
+from crossroads.cost.flops import flops
 from crossroads.data.cache import FrameCache
 from crossroads.data.check import require_sound
 from crossroads.data.language import QuestionBatches, WithSubtasks, says, subtasks_at
@@ -43,6 +44,8 @@ class Training:
     """What a user may set of a single training run; the rest is the pilot's."""
 
     steps: int = 2000
+    tflop: float | None = None
+    """In place of ``steps``: the work of training in 10^12 FLOPs, by what ``crossroads show`` counts of a sample."""
     batch_size: int = 16
     learning_rate: float = 1e-3
     seed: int = 0
@@ -74,6 +77,7 @@ def train_recipe(name: str, data: str | Path, out: Path, settings: Training, *, 
     hashes = load_backbones(policy)
     phases = {phase.name: phase for phase in sized.phases}
     policy.enter(sized.phase(settings.phase) if settings.phase else phases.get("head", sized.phases[0]))
+    settings = within_work(settings, sized, policy.phase.name)
     started = () if settings.start is None else (start_from(settings.start, policy),)
     labelled = tuple(dataset.episodes.where(action_free=False).tolist())
     free = tuple(dataset.episodes.where(action_free=True).tolist())
@@ -137,6 +141,24 @@ def open_cache(dataset: LeRobotDataset, window: Window, settings: Training) -> F
     """The decoded pictures that a recipe looks at, all there or on their way."""
     behind = settings.pictures == "caching"
     return FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw, behind=behind)
+
+
+def within_work(settings: Training, sized: Recipe, phase: str) -> Training:
+    """The settings with the number of steps that their work, if it is given, pays for; a frozen backbone's features
+    are computed once and not counted."""
+    if settings.tflop is None:
+        return settings
+    counted = flops(sized)
+    sample = (counted.train_cached if phase == "head" else counted.train)[phase].total
+    steps = round(settings.tflop * 1e12 / (sample * settings.batch_size))
+    if steps < 1:
+        raise InputError(
+            where="tflop",
+            expected=f"the work of a step or more, {sample * settings.batch_size / 1e12:.3g}",
+            got=f"{settings.tflop:g}",
+            do="Allow more, or train with a smaller batch.",
+        )
+    return replace(settings, steps=steps)
 
 
 def _pooled(settings: Training, phase: str) -> bool:
