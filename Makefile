@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GL := $(VENV)/.gl
 
-.PHONY: setup gl pilot decision forgetting video-dit-family vla-family test kills lint check backbones clean help
+.PHONY: setup gl pilot decision forgetting video-dit-family vla-family classic-family test kills lint check backbones clean help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -5; echo; echo "targets: setup gl pilot decision forgetting video-dit-family vla-family test kills lint check backbones clean"
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -5; echo; echo "targets: setup gl pilot decision forgetting video-dit-family vla-family classic-family test kills lint check backbones clean"
 
 setup: $(STAMP)
 
@@ -78,6 +78,37 @@ vla-family: $(STAMP) $(GL)
 	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads eval $(VLA:%=--arm $(VLA_DIR)/%) --env tabletop --families reach press \
 	  --trials 100 --out $(VLA_DIR)/eval
 	$(BIN)/crossroads language $(VLA:%=$(VLA_DIR)/%) --data $(VLA_DIR)/held-out --out $(VLA_DIR)/answers.json
+
+# The systems that came before and between, for the same work of training each, in phases that follow each other where
+# a system has them; a lower rate where a language model that was trained before is trained on.
+CLASSIC := seer seer_auxiliary gr1 uwm uwm_current act mimic_video dreamvla pad vjepa2_ac vpp cloning
+ON_WORDS := being_h07 vla_jepa
+CLASSIC_DIR := runs/classic-family
+CLASSIC_TRAIN = $(BIN)/crossroads train $$recipe --data $(CLASSIC_DIR)/data --batch-size 8
+CLASSIC_TFLOP ?= 10
+
+classic-family: $(STAMP) $(GL)
+	[ -d $(CLASSIC_DIR)/data ] || MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads data record tabletop --out $(CLASSIC_DIR)/data \
+	  --families reach press --episodes 300
+	for recipe in $(CLASSIC); do \
+	  $(CLASSIC_TRAIN) --out $(CLASSIC_DIR)/$$recipe --phase full --tflop $(CLASSIC_TFLOP) || exit; \
+	done
+	recipe=frozen_cloning; $(CLASSIC_TRAIN) --out $(CLASSIC_DIR)/$$recipe --phase head --tflop $(CLASSIC_TFLOP)
+	for recipe in $(ON_WORDS); do \
+	  $(CLASSIC_TRAIN) --out $(CLASSIC_DIR)/$$recipe --phase full --tflop $(CLASSIC_TFLOP) --learning-rate 3e-4 || exit; \
+	done
+	third=$$(awk 'BEGIN { print $(CLASSIC_TFLOP) / 3 }'); \
+	for recipe in lapa:quantiser:latent:action genie_lam:latent_actions:policy:dictionary; do \
+	  set -- $$(echo $$recipe | tr : ' ') && recipe=$$1 && last= && shift && \
+	  for phase in "$$@"; do \
+	    $(CLASSIC_TRAIN) --out $(CLASSIC_DIR)/$$recipe-$$phase --phase $$phase --tflop $$third --learning-rate 3e-4 \
+	      $${last:+--start $(CLASSIC_DIR)/$$recipe-$$last} || exit; \
+	    last=$$phase; \
+	  done; \
+	done
+	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads eval --env tabletop --families reach press --trials 100 --videos 0 \
+	  $(patsubst %,--arm $(CLASSIC_DIR)/%,$(CLASSIC) frozen_cloning $(ON_WORDS) lapa-action genie_lam-dictionary) \
+	  --out $(CLASSIC_DIR)/eval
 
 forgetting: $(STAMP) $(GL)
 	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads study forgetting --out runs/study/forgetting
