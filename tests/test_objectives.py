@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from crossroads.errors import InputError
-from crossroads.noise import BellWeight, UniformLevels, clean_from_velocity
+from crossroads.noise import BellWeight, StepLevels, UniformLevels, clean_from_velocity
 from crossroads.objectives import Align, Flow, Regress, TokenCE, masked_mean
 from crossroads.streams import Corrupted, Objective
 
@@ -144,3 +144,16 @@ def test_views_are_apart_by_the_mean_square_of_their_valid_states() -> None:
     owed = Corrupted(latent=prior, level=torch.zeros(1, 1), target=posterior)
     assert Align(layers=(0, 1, 2)).loss(prior, owed, torch.tensor([[True, False]])).tolist() == [1.0]
     assert Align(layers=(0, 1, 2)).loss(prior, owed, torch.tensor([[True, True]])).tolist() == [13.0]
+
+
+def test_what_a_flow_shows_may_be_cut_to_bounds_and_owes_the_same() -> None:
+    clean = 3 * torch.randn(4, 5, 2, generator=seeded())
+    whole, cut = (shown_by(Flow(clip=clip), clean, seeded(1)) for clip in (None, (-1.5, 1.0)))
+    assert torch.equal(cut.latent, whole.latent.clamp(-1.5, 1.0))
+    assert not torch.equal(cut.latent, whole.latent)
+    assert torch.equal(cut.target, whole.target)
+
+
+def test_levels_of_whole_steps_reach_clean_and_never_noise() -> None:
+    drawn = StepLevels(num=4).draw(200, seeded())
+    assert set(drawn.tolist()) == {0.0, 0.25, 0.5, 0.75}

@@ -29,6 +29,7 @@ from crossroads.codecs.frames import (
 )
 from crossroads.codecs.fused_pixels import FusedPatchCodec, FusedPatches
 from crossroads.codecs.gripper_state import GripperState, GripperStateCodec
+from crossroads.codecs.handed import HandedCodec, HandedStates, TimedStates
 from crossroads.codecs.held_actions import HeldActionCodec, HeldActions
 from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
 from crossroads.codecs.knowledge import FutureFeatureCodec, FutureFeatures
@@ -74,6 +75,7 @@ from crossroads.towers.cognition import CognitionBlock, CognitionFrame, Cognitio
 from crossroads.towers.cosmos import Cosmos, CosmosBlock, CosmosFrame
 from crossroads.towers.dit import Dit, DitBlock, DitFrame
 from crossroads.towers.forward import ForwardTower
+from crossroads.towers.foundry import Foundry, FoundryBlock, FoundryFrame
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
 from crossroads.towers.given import Given, GivenFrame
 from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead, GrootN1Head
@@ -104,6 +106,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     FutureFeatures: FutureFeatureCodec,
     FuturePatches: FuturePatchCodec,
     GripperState: GripperStateCodec,
+    HandedStates: HandedCodec,
     HeldActions: HeldActionCodec,
     ImageFeatures: ImageFeatureCodec,
     LearnedTokens: LearnedCodec,
@@ -133,6 +136,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     SubtaskTokens: SubtaskCodec,
     TextFeatures: TextFeatureCodec,
     TextTokens: TextCodec,
+    TimedStates: HandedCodec,
     ValueFrame: ValueFrameCodec,
     StackedLatents: StackedCodec,
     VideoLatents: LatentCodec,
@@ -145,6 +149,7 @@ TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Modul
     CognitionHead: (CognitionFrame, CognitionBlock),
     Cosmos: (CosmosFrame, CosmosBlock),
     Dit: (DitFrame, DitBlock),
+    Foundry: (FoundryFrame, FoundryBlock),
     Gemma: (GemmaFrame, GemmaBlock),
     Given: (GivenFrame, nn.Identity),
     Gpt: (GptFrame, GptBlock),
@@ -183,6 +188,8 @@ def build_net(stage: Stage) -> StreamNet:
         if isinstance(codec, FrameCodec | DiscreteActionCodec | SubtaskCodec):
             assert stream.shares is not None, f"stream {stream.name}: validate() should have asked for what it shares"
             codec.through(codecs[stream.shares])
+        if isinstance(codec, HandedCodec):
+            codec.through([codecs[layout.groups[source].stream.name] for source in codec.spec.sources])
         if isinstance(codec, MotionCodeCodec):
             assert stream.labelled_by is not None, f"stream {stream.name}: validate() should have asked for its labels"
             codec.labelled(codecs[stream.labelled_by])
@@ -212,7 +219,21 @@ def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> J
             nn.init.zeros_(told.weight)
             nn.init.zeros_(told.bias)
             modulators[f"{dst}__{edge.src.replace('.', '_')}"] = told
-    return Joint(layout=layout, towers=names, geometry=geometry, frames=frames, layers=layers, modulators=modulators)
+    tapped = {
+        tap
+        for group in layout.groups.values()
+        if isinstance(codec := group.stream.codec, HandedStates) and layout.groups[codec.sources[0]].tower in names
+        for tap in codec.taps
+    }
+    return Joint(
+        layout=layout,
+        towers=names,
+        geometry=geometry,
+        frames=frames,
+        layers=layers,
+        modulators=modulators,
+        tapped=frozenset(tapped),
+    )
 
 
 def fit_normalisers(

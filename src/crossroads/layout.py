@@ -109,6 +109,11 @@ class Layout:
                     frontier.append(edge.src)
         return frozenset(wanted)
 
+    def beside(self, name: str) -> frozenset[str]:
+        """Every group that a group reads, directly or not, but for what is handed on to it or to them."""
+        edges = tuple(edge for edge in self.edges if edge.via != "value")
+        return replace(self, edges=edges).needed([name])
+
     def stable(self, moving: Iterable[str]) -> frozenset[str]:
         """Every group whose values cannot change while the moving groups change: what may be cached during a leg."""
         moved = set(moving)
@@ -210,7 +215,7 @@ class Layout:
         before = {name: set() for name in joints}
         for edge in self.edges:
             dst, src = root(self.groups[edge.dst].tower), root(self.groups[edge.src].tower)
-            if edge.via in ("cross", "modulate"):
+            if edge.via in ("cross", "modulate", "value"):
                 if dst == src:
                     raise InputError(
                         where=f"edge {edge.dst} <- {edge.src}",

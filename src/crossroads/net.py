@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import torch
@@ -13,6 +14,7 @@ from crossroads.codecs.banks import BankedLinear
 from crossroads.codecs.chunk_token import ChunkCodec
 from crossroads.codecs.frame_features import FrameFeatureCodec
 from crossroads.codecs.frame_latents import FrameLatentCodec
+from crossroads.codecs.handed import HandedCodec
 from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.spec import Codec, Latent
 from crossroads.codecs.stacked_latents import StackedCodec
@@ -88,7 +90,7 @@ class StreamNet(nn.Module):
         own = valid[name].long()
         index = own.cumsum(dim=1)[:, offset:] - 1 + start
         if name in self.sequence:
-            read = self.layout.needed([name])
+            read = self.layout.beside(name)
             before = [other for other in self.sequence[: self.sequence.index(name)] if other in valid and other in read]
             index = index + sum(valid[other].long().sum(dim=1, keepdim=True) for other in before)
         first = start + offset
@@ -126,8 +128,27 @@ class StreamNet(nn.Module):
         """Run the groups in ``inputs``, reading others from ``states``; returns the new states of the inputs."""
         known = dict(states)
         for joint in self.joints:
-            known.update(joint.run(inputs, known))  # pyright: ignore[reportCallIssue]
+            assert isinstance(joint, Joint)
+            known.update(joint.run(self._handed(joint, inputs, known), known))
         return {name: known[name] for name in inputs}
+
+    def _handed(
+        self, joint: Joint, inputs: Mapping[str, GroupInput], known: Mapping[str, GroupState]
+    ) -> Mapping[str, GroupInput]:
+        """The inputs with the tokens that earlier towers hand on to those of one softmax."""
+        found = dict(inputs)
+        for name, given in inputs.items():
+            codec = self.codec(name)
+            if not isinstance(codec, HandedCodec) or self.layout.groups[name].tower not in joint.towers:
+                continue
+            cut = {edge.src for edge in self.layout.sources(name, "value") if not edge.grad}
+            parts = []
+            for source in codec.spec.sources:
+                state = known[source]
+                whole = torch.cat([*(state.taps[at] for at in codec.spec.taps), state.hidden], dim=-1)
+                parts.append(whole.detach() if source in cut else whole)
+            found[name] = replace(given, tokens=codec.handed(torch.cat(parts, dim=1), given.level))
+        return found
 
     def group(self, name: str) -> Group:
         return self.layout.groups[name]

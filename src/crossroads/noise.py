@@ -177,7 +177,17 @@ class LogLogisticLevels:
         return level_from_edm(self.sigma(torch.rand(num, generator=generator, device=generator.device))).float()
 
 
-LevelSampler = UniformLevels | BetaLevels | EdmLevels | LogitNormalLevels | FixedLevel | LogLogisticLevels
+@dataclass(frozen=True, kw_only=True)
+class StepLevels:
+    """``k / num``, k a whole step from 0 to ``num - 1`` (VLA Foundry, arXiv 2604.19728: pure noise is never shown)."""
+
+    num: int = TIMESTEPS
+
+    def draw(self, num: int, generator: torch.Generator) -> Float[Tensor, " b"]:
+        return torch.randint(self.num, (num,), generator=generator, device=generator.device) / self.num
+
+
+LevelSampler = StepLevels | UniformLevels | BetaLevels | EdmLevels | LogitNormalLevels | FixedLevel | LogLogisticLevels
 
 
 @dataclass(frozen=True, kw_only=True)

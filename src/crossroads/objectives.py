@@ -38,12 +38,14 @@ class Flow:
 
     ``delays``: how often, in proportion, the first 0, 1, 2 ... tokens are given clean and owe nothing, as what is still
     being executed while a chunk is computed (training-time real-time chunking, arXiv 2512.05964); empty for never.
+    ``clip``: what the network is shown is cut to these bounds (VLA Foundry, arXiv 2604.19728).
     """
 
     levels: LevelSampler = PI_LEVELS
     level_weight: LevelWeight = EVEN
     weight: float = 1.0
     delays: tuple[float, ...] = ()
+    clip: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.delays and (min(self.delays) < 0 or max(self.delays) <= 0):
@@ -62,7 +64,9 @@ class Flow:
         if self.delays:
             level = self._begun(per_token(level, latent.shape[1]), latent.shape[1], generator)
         spread = per_token(level, latent.shape[1]).reshape(len(level), -1, *[1] * (latent.ndim - 2))
-        return Corrupted(latent=corrupt(latent, noise, spread), level=level, target=velocity(latent, noise))
+        shown = corrupt(latent, noise, spread)
+        shown = shown if self.clip is None else shown.clamp(*self.clip)
+        return Corrupted(latent=shown, level=level, target=velocity(latent, noise))
 
     def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
         error = _per_token((output.float() - corrupted.target.float()) ** 2, valid.shape[1])

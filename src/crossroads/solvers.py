@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from crossroads.diffusion import Ddim, Ddpm
 from crossroads.edm import EdmEuler
-from crossroads.noise import clean_from_velocity, grid, level_from_edm, unipc, wan_grid
+from crossroads.noise import TIMESTEPS, clean_from_velocity, grid, level_from_edm, unipc, wan_grid
 
 Velocity = Callable[[Tensor, float], Tensor]
 """The velocity at a state ``b m`` and a level; called once per step, in order. Solvers that draw noise are given a
@@ -44,6 +44,49 @@ class Euler:
     ) -> Float[Tensor, "b m"]:
         for level, after in pairwise(self.levels().tolist()):
             x = x + (after - level) * velocity(x, level)
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strides:
+    """Euler over whole steps of a discrete clock: ``steps`` times a ``stride`` down from the last of ``num_steps``; the
+    state is cut to ``clip`` behind each (VLA Foundry, arXiv 2604.19728, ``generate_actions``). ``stride`` 0: as long as
+    fits. It ends where it ends, up to one stride from level 0 on either side, as published."""
+
+    steps: int
+    num_steps: int = TIMESTEPS
+    stride: int = 0
+    clip: tuple[float, float] | None = None
+
+    @classmethod
+    def about(cls, asked: int, num_steps: int, clip: tuple[float, float] | None = None) -> Strides:
+        """The published walk that is asked for so many steps; it never stops at step 0, and may take one more."""
+        stride = max(1, num_steps // asked)
+        return cls(steps=len(range(num_steps - 1, 0, -stride)), num_steps=num_steps, stride=stride, clip=clip)
+
+    @property
+    def start(self) -> float:
+        return 1.0
+
+    @property
+    def stop(self) -> float:
+        return 0.0
+
+    @property
+    def taken(self) -> int:
+        """The stride, in steps of the clock."""
+        return self.stride or max(1, self.num_steps // self.steps)
+
+    def levels(self) -> Float[Tensor, " steps_1"]:
+        visited = [self.num_steps - 1 - index * self.taken for index in range(self.steps)]
+        return torch.tensor([*visited, 0]) / self.num_steps
+
+    def solve(
+        self, x: Float[Tensor, "b m"], velocity: Velocity, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b m"]:
+        for level in self.levels()[:-1].tolist():
+            x = x - self.taken / self.num_steps * velocity(x, level)
+            x = x if self.clip is None else x.clamp(*self.clip)
         return x
 
 
@@ -136,7 +179,7 @@ class ExponentialMultistep:
 
 Undoing = Ddim | Ddpm | EdmEuler
 """Those that undo a process: they are given what the network answers, which is no velocity."""
-Solver = Euler | UniPC | ExponentialMultistep | Ddim | Ddpm | EdmEuler
+Solver = Euler | Strides | UniPC | ExponentialMultistep | Ddim | Ddpm | EdmEuler
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from crossroads.codecs.frame_latents import FrameLatents
 from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
 from crossroads.codecs.fused_pixels import VisionTower
 from crossroads.codecs.gripper_state import GripperState
+from crossroads.codecs.handed import HandedStates
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.maps import FeatureMaps
 from crossroads.codecs.motion import MotionClip, MotionClipCodec
@@ -48,6 +49,7 @@ from crossroads.towers.cognition import CognitionHead
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.dit import Dit
 from crossroads.towers.forward import ForwardTower, kept_by
+from crossroads.towers.foundry import Foundry
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.given import Given
 from crossroads.towers.groot import GrootHead, GrootN1Head
@@ -216,6 +218,15 @@ def _plain_layer(spec: Plain, given: Pass) -> Kept:
     return Kept(narrow=n * (2 * w + 3 * w + 2 * spec.mlp), wide=n * 2 * w)
 
 
+def _foundry_layer(spec: Foundry, given: Pass) -> Kept:
+    """As a plain one, with turned queries and keys beside the product that values are a part of; a gated network keeps
+    both of its halves, the gate behind SiLU and their product."""
+    w, n = spec.width, given.num_tokens
+    inner = (4 if spec.gated else 2) * spec.mlp
+    normed = 2 * w if spec.norm_heads else 0
+    return Kept(narrow=n * (2 * w + 5 * w + normed + inner), wide=n * (2 * w + normed))
+
+
 def _jepa_layer(spec: JepaPredictor, given: Pass) -> Kept:
     """As a plain one, with turned queries and keys beside the product that values are a part of."""
     w, n = spec.width, given.num_tokens
@@ -271,6 +282,7 @@ _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     CognitionHead: _plain_layer,
     Cosmos: _cosmos_layer,
     Dit: _dit_layer,
+    Foundry: _foundry_layer,
     Gemma: _gemma_layer,
     Given: _given_layer,
     Gpt: _plain_layer,
@@ -327,6 +339,8 @@ def _embedding(name: str, work: Work) -> Kept:
         return Kept(narrow=num * (codec.num_state + 1 + 2 * width))
     if isinstance(codec, FeatureMaps | PictureVectors):
         return _maps(codec)
+    if isinstance(codec, HandedStates):
+        return Kept(narrow=num * codec.read_width)
     if isinstance(codec, StateToken):
         return Kept(narrow=num * (codec.num_state + 2 * sum(codec.hidden)))
     if isinstance(codec, ActionTokens):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from crossroads.codecs.frame_latents import FrameLatents
+from crossroads.codecs.handed import HandedStates
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.maps import FeatureMaps
 from crossroads.codecs.slots import CameraSlots
@@ -169,7 +170,9 @@ class Work:
 
     def num(self, name: str) -> int:
         group = self.layout.groups[name]
-        stream = group.stream.name
+        stream, codec = group.stream.name, group.stream.codec
+        if isinstance(codec, HandedStates):
+            return sum(self.num(source) for source in codec.sources) + codec.more
         written = {} if self.training else self._written
         num = written.get(stream, self.tokens.get(stream, group.stream.codec.num_tokens(group.view.kind)))
         return num if self.training or not self.stage.by_block else self._of_first_block(group, num)
@@ -217,6 +220,7 @@ class Work:
         """One group; of a codec's tokens perhaps only a block is there."""
         group = self.layout.groups[name]
         kind, cut = group.view.kind, not self.training and self.stage.by_block
+        cut = cut or isinstance(group.stream.codec, HandedStates)
         whole = group.stream.codec.embed_flops(kind, self.width(group))
         return whole * self.num(name) // group.stream.codec.num_tokens(kind) if cut else whole
 
@@ -377,7 +381,7 @@ def _unanswered(names: frozenset[str], needed: frozenset[str], losses: frozenset
     and gets no gradient (the language model under pi0). A tower with one group that is used pays for all of them."""
     layout = work.layout
     used = set(losses)
-    used |= {e.src for e in layout.edges if e.via in ("cross", "modulate") and e.tap is None and e.dst in needed}
+    used |= {e.src for e in layout.edges if e.via != "joint" and e.tap is None and e.dst in needed}
     busy = {layout.groups[name].tower for name in used}
     total = 0
     for tower in {layout.groups[name].tower for name in names} - busy:

@@ -8,7 +8,7 @@ from crossroads.diffusion import Ddim, Ddpm
 from crossroads.edm import EdmEuler
 from crossroads.recipe import Recipe
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Leg, Predict, Rank, Read, moved
-from crossroads.solvers import ExponentialMultistep, SkippingWhileAlike, Solver, UniPC
+from crossroads.solvers import ExponentialMultistep, SkippingWhileAlike, Solver, Strides, UniPC
 
 
 def show(recipe: Recipe) -> str:
@@ -80,6 +80,9 @@ def _path(solver: Solver) -> str:
         return f" of {type(solver).__name__.upper()}, of {solver.process.num_steps}{noisy}"
     if isinstance(solver, EdmEuler):
         return f" between noise scales that fall evenly in their logarithm from {solver.high:g} to {solver.low:g}"
+    if isinstance(solver, Strides):
+        cut = "" if solver.clip is None else f", cut to {solver.clip[0]:g} to {solver.clip[1]:g}"
+        return f" of {solver.taken} of {solver.num_steps} each{cut}"
     named = " of UniPC" if isinstance(solver, UniPC) else ""
     span = f" from level {solver.start:g} to {solver.stop:g}" if (solver.start, solver.stop) != (1.0, 0.0) else ""
     return named + span + (f", levels shifted by {solver.factor:g}" if solver.factor != 1 else "")

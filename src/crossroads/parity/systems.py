@@ -39,6 +39,7 @@ from crossroads.parity import (
     seer,
     smolvla,
     uwm,
+    vla_foundry,
     vla_jepa_head,
     voltron_vgen,
     vpp,
@@ -86,6 +87,7 @@ SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     "vpp_svd_tap": vpp.run_tap,
     "vpp_video_former": vpp.run_former,
     **dict.fromkeys(("vjepa2_ac", "vla_jepa"), jepa_predictor.run),
+    "vla_foundry": vla_foundry.run,
     "vla_jepa_head": vla_jepa_head.run,
     "wan_block": wan_block.run,
 }

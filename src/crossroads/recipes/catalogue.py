@@ -26,6 +26,7 @@ from crossroads.recipes import (
     pi05_sizes,
     uwm_sizes,
     vjepa2_ac_sizes,
+    vla_foundry_sizes,
     vla_jepa_sizes,
     vpp_sizes,
 )
@@ -70,6 +71,7 @@ from crossroads.recipes.seer import seer, seer_auxiliary
 from crossroads.recipes.smolvla import smolvla
 from crossroads.recipes.uwm import uwm, uwm_current
 from crossroads.recipes.vjepa2_ac import vjepa2_ac
+from crossroads.recipes.vla_foundry import vla_foundry
 from crossroads.recipes.vla_jepa import vla_jepa
 from crossroads.recipes.vlm2vla import vlm2vla
 from crossroads.recipes.vpp import vpp
@@ -113,6 +115,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "seer_auxiliary": seer_auxiliary,
     "smolvla": smolvla,
     "vjepa2_ac": vjepa2_ac,
+    "vla_foundry": vla_foundry,
     "vla_jepa": vla_jepa,
     "uwm": uwm,
     "uwm_current": uwm_current,
@@ -155,6 +158,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "seer_auxiliary": partial(seer_auxiliary, seer_sizes.PUBLISHED),
     "smolvla": partial(smolvla, smolvla_sizes.PUBLISHED),
     "vjepa2_ac": partial(vjepa2_ac, vjepa2_ac_sizes.PUBLISHED),
+    "vla_foundry": partial(vla_foundry, vla_foundry_sizes.PUBLISHED),
     "vla_jepa": partial(vla_jepa, vla_jepa_sizes.PUBLISHED),
     "uwm": partial(uwm, uwm_sizes.PUBLISHED),
     "uwm_current": partial(uwm_current, uwm_sizes.PUBLISHED),

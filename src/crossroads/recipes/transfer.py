@@ -29,6 +29,7 @@ from crossroads.recipes import (
     lingbot_va_sizes,
     motus_sizes,
     pi05_sizes,
+    vla_foundry_sizes,
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import openvla_oft as openvla_oft_sizes
@@ -59,6 +60,8 @@ from crossroads.recipes.pi0_fast import Pi0FastSize, pi0_fast
 from crossroads.recipes.release import PROCESSORS, Release, empty_net, fetched, load_release, write_release
 from crossroads.recipes.smolvla_names import UNUSED as SMOLVLA_UNUSED
 from crossroads.recipes.smolvla_names import smolvla_names
+from crossroads.recipes.vla_foundry_names import UNUSED as VLA_FOUNDRY_UNUSED
+from crossroads.recipes.vla_foundry_names import vla_foundry_names
 from crossroads.storage import appearing_folder
 
 SIDECAR = "import.json"
@@ -106,6 +109,7 @@ NAMES: Mapping[str, Callable[[], tuple[tuple[Renamed, ...], tuple[str, ...]]]] =
     "pi0": lambda: (pi0_names(pi0_sizes.PUBLISHED), HEADS_OF_WORDS),
     "pi05": lambda: (pi05_names(pi05_sizes.PUBLISHED), HEADS_OF_WORDS),
     "pi0_fast": lambda: (pi0_fast_names(pi0_fast_sizes.PUBLISHED), HEADS_OF_WORDS),
+    "vla_foundry": lambda: (vla_foundry_names(vla_foundry_sizes.PUBLISHED), VLA_FOUNDRY_UNUSED),
     "smolvla": lambda: (smolvla_names(smolvla_sizes.PUBLISHED), SMOLVLA_UNUSED),
 }
 

@@ -161,9 +161,12 @@ class Joint(nn.Module):
         frames: Mapping[str, nn.Module],
         layers: list[JointLayer],
         modulators: Mapping[str, nn.Module],
+        tapped: frozenset[int] = frozenset(),
     ) -> None:
         super().__init__()
         self.layout, self.towers, self.geometry = layout, tuple(sorted(towers)), geometry
+        self.tapped = tapped
+        """Layers after which states are read that no edge taps: those that codecs hand on."""
         self.frames = nn.ModuleDict(frames)
         self.layers = nn.ModuleList(layers)
         self.modulators = nn.ModuleDict(modulators)
@@ -182,7 +185,7 @@ class Joint(nn.Module):
         x = {tower: self.frames[tower].enter(tokens, told[tower][0]) for tower, tokens in x.items()}  # pyright: ignore[reportCallIssue]
         called = {tower: found[0] for tower, found in told.items() if isinstance(found[0], Told)}
         keys: dict[str, list[Keys]] = {name: [] for name in active}
-        wanted = {edge.tap for edge in self.layout.edges if edge.tap is not None} | self._compared()
+        wanted = {edge.tap for edge in self.layout.edges if edge.tap is not None} | self._compared() | self.tapped
         taps: dict[str, dict[int, Tensor]] = {name: {} for name in active}
         for tower, found in called.items():
             taps |= taps_by_group(found, {name: _tapped_at(self.layout, name) for name in spans[tower]})
