@@ -10,6 +10,7 @@ from every_recipe import fresh, gradients, policy_of, prepared_batch, seeded
 from nano_batch import nano_batch
 from torch.testing import assert_close
 
+from crossroads.codecs.handed import HandedCodec
 from crossroads.errors import InputError
 from crossroads.parity.recorded import joint_of
 from crossroads.recipes.vla_foundry import vla_foundry
@@ -27,6 +28,7 @@ def test_what_the_head_is_told_are_the_last_states_of_the_probe() -> None:
     with torch.no_grad():
         states = policy.net(inputs, {})
         codec = policy.net.get_submodule("codecs.told")
+        assert isinstance(codec, HandedCodec)
         probe = states["probe"]
         whole = torch.cat([probe.taps[4], probe.hidden], dim=-1)
         row = codec.steps[(inputs["told"].level * 100).round().long()]
