@@ -44,6 +44,7 @@ from crossroads.codecs.plan import PlanCodec, PlanQuery, PlanQueryCodec, PlanTok
 from crossroads.codecs.plan_slots import PlanSlotCodec, PlanSlots
 from crossroads.codecs.prompt import PromptCodec, PromptTokens
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
+from crossroads.codecs.qwen_pictures import Qwen3Pictures, Qwen25Pictures, QwenPictureCodec
 from crossroads.codecs.reason import ReasonCodec, ReasonFeatures
 from crossroads.codecs.representation import Representation, RepresentationCodec
 from crossroads.codecs.resampled import ResampledCodec, ResampledImages
@@ -85,6 +86,7 @@ from crossroads.towers.llama import Llama, LlamaBlock, LlamaFrame, SmolBlock, Sm
 from crossroads.towers.mimic import MimicBlock, MimicExpert, MimicFrame
 from crossroads.towers.motus import MotusBlock, MotusExpert, MotusFrame
 from crossroads.towers.plain import Adapter, AdapterFrame, Gpt, GptBlock, GptFrame, Plain, PlainBlock, PlainFrame
+from crossroads.towers.qwen import Qwen, QwenBlock, QwenFrame
 from crossroads.towers.wan import Wan, WanBlock, WanFrame
 
 CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
@@ -119,6 +121,8 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     PlanSlots: PlanSlotCodec,
     PlanToken: PlanCodec,
     PromptTokens: PromptCodec,
+    Qwen25Pictures: QwenPictureCodec,
+    Qwen3Pictures: QwenPictureCodec,
     ReasonFeatures: ReasonCodec,
     Representation: RepresentationCodec,
     ResampledImages: ResampledCodec,
@@ -160,9 +164,12 @@ TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Modul
     MimicExpert: (MimicFrame, MimicBlock),
     MotusExpert: (MotusFrame, MotusBlock),
     Plain: (PlainFrame, PlainBlock),
+    Qwen: (QwenFrame, QwenBlock),
     SmolExpert: (SmolFrame, SmolBlock),
     Wan: (WanFrame, WanBlock),
 }
+BY_LAYER = (Qwen, SmolExpert)
+"""Towers whose layers are not all alike."""
 
 
 def build(recipe: Recipe, space: ActionSpace, *, seed: int) -> StreamPolicy:
@@ -202,7 +209,8 @@ def _frame(spec: Any) -> nn.Module:
 
 
 def _block(spec: Any, layer: int) -> nn.Module:
-    return SmolBlock(spec, layer) if isinstance(spec, SmolExpert) else TOWERS[type(spec)][1](spec)
+    block: Callable[..., nn.Module] = TOWERS[type(spec)][1]
+    return block(spec, layer) if isinstance(spec, BY_LAYER) else block(spec)
 
 
 def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> Joint:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from crossroads.codecs.banks import BankedLinear
@@ -16,6 +16,7 @@ from crossroads.codecs.frame_features import FrameFeatureCodec
 from crossroads.codecs.frame_latents import FrameLatentCodec
 from crossroads.codecs.handed import HandedCodec
 from crossroads.codecs.latents import LatentCodec
+from crossroads.codecs.qwen_pictures import QwenPictureCodec
 from crossroads.codecs.spec import Codec, Latent
 from crossroads.codecs.stacked_latents import StackedCodec
 from crossroads.layout import Layout
@@ -85,17 +86,26 @@ class StreamNet(nn.Module):
         not.
 
         The running index counts the valid tokens of the groups before it in ``sequence`` that it reads (pi0: padding
-        and missing cameras consume no position), so it does not depend on groups that are absent or unread.
+        and missing cameras consume no position), so it does not depend on groups that are absent or unread. The tokens
+        of one picture share its place where its codec says so (``strides``).
         """
-        own = valid[name].long()
-        index = own.cumsum(dim=1)[:, offset:] - 1 + start
+        own = self._moved(name, valid[name])
+        shared = isinstance(self.codec(name), QwenPictureCodec)
+        index = own.cumsum(dim=1)[:, offset:] - (own[:, offset:] if shared else 1) + start
         if name in self.sequence:
             read = self.layout.beside(name)
             before = [other for other in self.sequence[: self.sequence.index(name)] if other in valid and other in read]
-            index = index + sum(valid[other].long().sum(dim=1, keepdim=True) for other in before)
+            index = index + sum(self._moved(other, valid[other]).sum(dim=1, keepdim=True) for other in before)
         first = start + offset
         grid = self.codec(name).grid(self.layout.groups[name].view.kind, first + num_tokens)[first:]
         return Places(index=index.clamp(min=0).float(), grid=grid.to(own.device))
+
+    def _moved(self, name: str, valid: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+        """By how many places each token of a group moves the running index on."""
+        codec = self.codec(name)
+        if not isinstance(codec, QwenPictureCodec):
+            return valid.long()
+        return valid * codec.strides().to(valid.device).long()
 
     def embed(
         self,
@@ -111,7 +121,11 @@ class StreamNet(nn.Module):
 
         ``offset``: tokens of the group that come before these. They are cached, and then among ``valid``; or else they
         are not there at all, as the blocks behind the one that is being denoised."""
-        tokens = self.codec(name).embed(latent, per_token(level, latent.shape[1]))
+        codec, deep = self.codec(name), None
+        if isinstance(codec, QwenPictureCodec):
+            tokens, deep = codec.embed_deep(latent)
+        else:
+            tokens = codec.embed(latent, per_token(level, latent.shape[1]))
         known = valid[name].shape[1] - tokens.shape[1]
         places = self.place(name, tokens.shape[1], valid, known, offset - known)
         heard = [levels[other][:, :1] for other in self.layout.heard(name)]
@@ -122,6 +136,7 @@ class StreamNet(nn.Module):
             places=places,
             start=offset - known,
             heard=torch.cat(heard, dim=1) if heard else None,
+            deep=deep,
         )
 
     def forward(self, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]) -> dict[str, GroupState]:

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossroads.towers.spec import HalfTurns, axis_angles, level_sinusoid, rotate_adjacent, rotate_halves, turns
+from crossroads.rotary import HalfTurns, rotate_halves
+from crossroads.towers.spec import axis_angles, level_sinusoid, rotate_adjacent, turns
 
 
 def vectors(num: int) -> torch.Tensor:

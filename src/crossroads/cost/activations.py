@@ -58,6 +58,7 @@ from crossroads.towers.llama import Llama, SmolExpert
 from crossroads.towers.mimic import MimicExpert
 from crossroads.towers.motus import MotusExpert
 from crossroads.towers.plain import Adapter, Gpt, Plain
+from crossroads.towers.qwen import Qwen
 from crossroads.towers.wan import Wan
 
 
@@ -206,6 +207,12 @@ def _gemma_layer(spec: Gemma, given: Pass) -> Kept:
     return kept + Kept(narrow=n * (8 * w if told else 2 * w), wide=n * 2 * w if told else 0)
 
 
+def _qwen_layer(spec: Qwen, given: Pass) -> Kept:
+    """As Gemma's, with queries and keys before their norms."""
+    normed = (spec.heads + spec.kv_heads) * spec.head_dim if spec.normed else 0
+    return _gemma_layer(spec, given) + Kept(wide=given.num_tokens * normed)
+
+
 def _dit_layer(spec: Dit, given: Pass) -> Kept:
     """Two modulated layer norms and their outputs before the gates."""
     w, n = spec.width, given.num_tokens
@@ -293,6 +300,7 @@ _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     MimicExpert: _mimic_layer,
     MotusExpert: _motus_layer,
     Plain: _plain_layer,
+    Qwen: _qwen_layer,
     SmolExpert: _gemma_layer,
     Wan: _wan_layer,
 }

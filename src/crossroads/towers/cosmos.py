@@ -14,19 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossroads.rotary import HalfTurns, rotate_halves
 from crossroads.streams import linear_flops
-from crossroads.towers.spec import (
-    QKV,
-    Context,
-    Crossed,
-    HalfTurns,
-    Heads,
-    Places,
-    axis_angles,
-    context_of,
-    rotate_halves,
-    sinusoid,
-)
+from crossroads.towers.spec import QKV, Context, Crossed, Heads, Places, axis_angles, context_of, sinusoid
 
 BASE_HZ = 24.0
 """The frame rate at which one latent is one unit of rotary time, where the switch is on (diffusers ``base_fps``)."""

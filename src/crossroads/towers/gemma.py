@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossroads.errors import InputError
+from crossroads.rotary import HalfTurns, frequencies, rotate_halves
 from crossroads.streams import linear_flops, linear_parameters
-from crossroads.towers.spec import QKV, Context, Crossed, HalfTurns, Heads, Places, level_sinusoid, rotate_halves
+from crossroads.towers.spec import QKV, Context, Crossed, Heads, Places, level_sinusoid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class GemmaCondition:
     repeats: Tensor | None = None
 
 
-def rms_normed(x: Float[Tensor, "b n w"], eps: float) -> Float[Tensor, "b n w"]:
+def rms_normed(x: Float[Tensor, "*b w"], eps: float) -> Float[Tensor, "*b w"]:
     """``x / rms(x)`` in float32."""
     wide = x.float()
     return wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + eps)
@@ -143,16 +144,17 @@ class GemmaFrame(nn.Module):
                 got="a cross or modulate edge",
                 do="Gemma has no cross-attention and no modulation: read the other group by a joint edge.",
             )
-        size = self.spec.head_dim
-        frequency = self.spec.theta ** (
-            -torch.arange(0, size, 2, dtype=torch.float32, device=places.index.device) / size
-        )
-        turns = HalfTurns.of(places.index.unsqueeze(-1) * frequency)
+        turns = self.turned(places)
         if not self.spec.adaptive:
             return GemmaCondition(turns=turns)
         even = len(counts) == 1 and level.shape[1] == 1
         repeats = None if even else torch.tensor(counts, device=level.device)
         return GemmaCondition(turns=turns, told=self.told(level), repeats=repeats)
+
+    def turned(self, places: Places) -> HalfTurns:
+        """By how much each token is rotated."""
+        frequency = frequencies(self.spec.head_dim, self.spec.theta, places.index.device)
+        return HalfTurns.of(places.index.unsqueeze(-1) * frequency)
 
     def told(self, level: Float[Tensor, "b g"]) -> Float[Tensor, "b g w"]:
         """The embedded level that all norms are given (openpi ``time_mlp_in``, ``time_mlp_out``)."""
@@ -188,7 +190,20 @@ class GemmaBlock(nn.Module):
         q = self.q(y).unflatten(-1, (self.spec.heads, -1))
         k = self.k(y).unflatten(-1, (self.spec.kv_heads, -1))
         v = self.v(y).unflatten(-1, (self.spec.kv_heads, -1))
-        return QKV(q=rotate_halves(q, condition.turns), k=rotate_halves(k, condition.turns), v=v), gate
+        q, k, turns = self.asking(q), self.keyed(k), self.turning(condition)
+        return QKV(q=rotate_halves(q, turns), k=rotate_halves(k, turns), v=v), gate
+
+    def asking(self, q: Float[Tensor, "b n h d"]) -> Float[Tensor, "b n h d"]:
+        """Queries before they are rotated."""
+        return q
+
+    def keyed(self, k: Float[Tensor, "b n g d"]) -> Float[Tensor, "b n g d"]:
+        """Keys before they are rotated."""
+        return k
+
+    def turning(self, condition: GemmaCondition) -> HalfTurns:
+        """By how much this layer rotates."""
+        return condition.turns
 
     def after(
         self,

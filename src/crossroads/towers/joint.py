@@ -26,7 +26,8 @@ class GroupInput:
     """A group's embedded tokens, their levels (each for as many tokens as the others) and which are real.
 
     ``start``: the number of the first token of the group that is there, cached or run; those before it are gone.
-    ``heard``: levels of other streams that the tower is told as well.
+    ``heard``: levels of other streams that the tower is told as well. ``deep``: what the tower's first layers add to
+    the tokens, layer by layer.
     """
 
     tokens: Float[Tensor, "b n w"]
@@ -35,6 +36,7 @@ class GroupInput:
     places: Places
     start: int = 0
     heard: Float[Tensor, "b o"] | None = None
+    deep: Float[Tensor, "deep b n w"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,13 +262,16 @@ class Joint(nn.Module):
         )
         level = torch.cat([part.level for part in parts], dim=1)
         heard = () if parts[0].heard is None else (parts[0].heard,)
+        deep = {"deep": _deep(parts)} if any(part.deep is not None for part in parts) else {}
         found: dict[tuple[Edge, ...], object] = {}
         told = []
         for layer in range(max(1, self.geometry.depth)):  # a tower without layers is still told once
             across = self.layout.across(tower, layer)
             if across not in found:
                 contexts, modulation = self._contexts(across, states), self._modulation(tower, across, states)
-                found[across] = self.frames[tower].condition(level, tuple(counts), places, contexts, modulation, *heard)  # pyright: ignore[reportCallIssue]
+                found[across] = self.frames[tower].condition(
+                    level, tuple(counts), places, contexts, modulation, *heard, **deep
+                )  # pyright: ignore[reportCallIssue]
             told.append(found[across])
         return told
 
@@ -316,6 +321,13 @@ class Joint(nn.Module):
             e.src: self.layout.mask(e, num, placed.valid[e.src].shape[1], offset, placed.start[e.src]) for e in edges
         }
         return Reading(dst=dst, edges=edges, masks=masks)
+
+
+def _deep(parts: list[GroupInput]) -> Float[Tensor, "deep b n w"]:
+    """What the first layers of a tower add to its run of tokens; nothing to those of groups that bring nothing."""
+    num = max(len(part.deep) for part in parts if part.deep is not None)
+    blank = [part.tokens.new_zeros(num, *part.tokens.shape) for part in parts]
+    return torch.cat([none if p.deep is None else p.deep for p, none in zip(parts, blank, strict=True)], dim=2)
 
 
 def _placed(

@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossroads.rotary import HalfTurns, rotate_halves
 from crossroads.streams import linear_flops
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaCondition, GemmaFrame, GemmaNorm, rms_normed
-from crossroads.towers.spec import QKV, Context, HalfTurns, Places, rotate_halves
+from crossroads.towers.spec import QKV, Context, Places
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -175,24 +175,3 @@ def rotate_adjacent(x: Float[Tensor, "b n h d"], turn: Tensor) -> Float[Tensor, 
     """
     pairs = torch.view_as_complex(x.to(turn.real.dtype).unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turn.unsqueeze(-2)).flatten(-2).to(x.dtype)
-
-
-@dataclass(frozen=True, kw_only=True)
-class HalfTurns:
-    """The rotation of the first half of the channels against the second, computed once and used by every layer:
-    ``[cos, cos]`` and ``[-sin, sin]``, the same for all heads."""
-
-    cos: Float[Tensor, "*b n 1 d"]
-    sin: Float[Tensor, "*b n 1 d"]
-
-    @classmethod
-    def of(cls, angle: Float[Tensor, "*b n half"]) -> HalfTurns:
-        cos, sin = angle.cos().unsqueeze(-2), angle.sin().unsqueeze(-2)
-        return cls(cos=torch.cat([cos, cos], dim=-1), sin=torch.cat([-sin, sin], dim=-1))
-
-
-def rotate_halves(x: Float[Tensor, "b n h d"], turns: HalfTurns) -> Float[Tensor, "b n h d"]:
-    """Rotate the first half of the channels against the second (Gemma, Llama): with the halves of ``x`` exchanged, one
-    product and one sum of products."""
-    exchanged = x.roll(x.shape[-1] // 2, dims=-1)
-    return torch.addcmul(x * turns.cos.to(x.dtype), exchanged, turns.sin.to(x.dtype))
