@@ -79,7 +79,9 @@ def main() -> None:
         repeat=given.repeat,
     )
     rows = [kept_cell(options, *cell) for cell in cells]
-    told = {"command": " ".join(["python", "benchmarks/loader.py", *sys.argv[1:]]), "machine": machine()}
+    named = {given.strong: "ENV_061/bin/python", given.weak: "ENV_044/bin/python"}
+    words = [named.get(word, word) for word in sys.argv[1:]]
+    told = {"command": " ".join(["python", "benchmarks/loader.py", *words]), "machine": machine()}
     told |= {"episodes": options.episodes, "frames": options.frames, "cells": rows}
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n")
