@@ -228,3 +228,25 @@ def test_a_refusal_is_not_tried_again(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Forbidden.*tried 1 times"):
         closed.get("meta/info.json")
     assert calls == ["y/meta/info.json"]
+
+
+def test_a_name_of_the_hub_is_its_url_unless_a_folder_is_meant(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub itself is not asked: its file system is stood in for by this disk's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    assert remote.url_of("lerobot/pusht") == "hf://datasets/lerobot/pusht"
+    assert remote.url_of("runs/pusht") is None, "a folder that was mistyped"
+    assert remote.url_of(Path("lerobot/pusht")) is None
+    assert remote.url_of("./lerobot/pusht") is remote.url_of("pusht") is remote.url_of("a/b/c") is None
+    asked: list[str] = []
+
+    def here(url: str, **_: object) -> tuple[object, str]:
+        asked.append(url)
+        return fsspec.filesystem("file"), str(base / "toy")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", here)
+    assert LeRobotDataset.open("lerobot/pusht").content_hash() == LeRobotDataset.open(base / "toy").content_hash()
+    assert check("lerobot/pusht").sound
+    assert set(asked) == {"hf://datasets/lerobot/pusht"}

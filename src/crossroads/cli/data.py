@@ -98,7 +98,7 @@ class DataRerun:
     """Write some episodes as a recording for Rerun's viewer: pictures, actions, state and words on one time line."""
 
     folder: Positional[str]
-    """Or a URL (s3://, https://, hf://datasets/)."""
+    """Or a URL (s3://, https://, hf://datasets/), or OWNER/NAME of the hub."""
     out: Path = Path("view.rrd")
     """The file to write."""
     episodes: tuple[int, ...] = ()
@@ -120,7 +120,7 @@ class DataCheck:
     """Look at every file of a dataset and say what is wrong with it; exit status 2 when something is."""
 
     folder: Positional[str]
-    """Or a URL (s3://, https://, hf://datasets/)."""
+    """Or a URL (s3://, https://, hf://datasets/), or OWNER/NAME of the hub."""
     every_frame: bool = False
     """Decode every picture, which also finds damage in the middle of a file."""
 

@@ -20,7 +20,7 @@ class Train:
 
     recipe: Positional[str]
     data: tyro.conf.UseAppendAction[tuple[str, ...]]
-    """A LeRobot dataset folder, or a URL of one (s3://, https://, hf://datasets/); repeat for a mixture of several."""
+    """A LeRobot dataset folder, a URL of one (s3://, https://), or OWNER/NAME of the hub; repeat for a mixture."""
     out: Path
     """The folder of this run."""
     phase: str | None = None

@@ -16,7 +16,7 @@ import numpy as np
 from crossroads.data import meta
 from crossroads.data.check_videos import AGAIN, Finding, broken_frames, check_video, episodes_of, finding_of
 from crossroads.data.findings import stretches
-from crossroads.data.remote import Remote, is_url
+from crossroads.data.remote import Remote, url_of
 from crossroads.data.versions import Meta, read_meta
 from crossroads.errors import InputError
 
@@ -58,8 +58,8 @@ def check(dataset_path: str | Path, *, videos: bool = True, every_frame: bool = 
     """
     root, remote = Path(dataset_path), None
     try:
-        if is_url(dataset_path):
-            remote = Remote.at(str(dataset_path))
+        if url := url_of(dataset_path):
+            remote = Remote.at(url)
             root = remote.prepare()
         said = read_meta(root)
         rows = said.rows
@@ -97,7 +97,7 @@ def require_sound(dataset_path: str | Path, *, skip_faulty: bool = False) -> tup
     Raises:
         InputError: with the first finding that leaving out episodes does not mend.
     """
-    report = check(dataset_path, videos=not is_url(dataset_path))  # those are looked at when they are fetched
+    report = check(dataset_path, videos=url_of(dataset_path) is None)  # those are looked at when they are fetched
     if skip_faulty and all(finding.episodes for finding in report.findings):
         if report.faulty and len(report.faulty) == report.num_episodes:
             raise InputError(

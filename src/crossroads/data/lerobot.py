@@ -22,7 +22,7 @@ from PIL import Image
 from crossroads.data import index, meta
 from crossroads.data.columns import Episode, Episodes, Files, Index, Tables
 from crossroads.data.index import open_index
-from crossroads.data.remote import Remote, is_url
+from crossroads.data.remote import Remote, url_of
 from crossroads.data.running_statistics import summarise_parts, together
 from crossroads.data.statistics import summarise
 from crossroads.data.versions import read_meta
@@ -57,17 +57,18 @@ class LeRobotDataset:
     def open(cls, path: str | Path, *, without: tuple[int, ...] = ()) -> LeRobotDataset:
         """Read the meta folder and all numbers. Raises `InputError` on whatever would make reading fail later.
 
-        A URL that fsspec knows may stand for a folder; its videos are fetched when they are looked at.
+        A URL that fsspec knows, or OWNER/NAME of the hub, may stand for a folder; videos are fetched when looked at.
         Episodes `without` are left out: nothing of them is read, they have no frames, and others keep their numbers.
         """
-        remote = Remote.at(str(path)) if is_url(path) else None
+        url = url_of(path)
+        remote = Remote.at(url) if url else None
         root = remote.prepare() if remote else Path(path)
         if not root.is_dir():
             raise InputError(
                 where=str(root),
                 expected="a dataset folder",
                 got="no such folder",
-                do="Check the path; hf://datasets/OWNER/NAME names one on the hub.",
+                do="Check the path; OWNER/NAME or hf://datasets/OWNER/NAME names one on the hub.",
             )
         said = read_meta(root)
         info, keys = said.info, said.camera_keys

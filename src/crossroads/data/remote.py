@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,13 +33,21 @@ TRIES, WAIT_S = 5, 0.5
 KEPT = 16
 """So many videos are kept whatever the limit: those that threads are about to open."""
 _OPTIONAL_META = ("meta/stats.json", "meta/modality.json", "meta/episodes_stats.jsonl")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 Told = TypeVar("Told")
 _REFUSED = ("AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoCredentials")
 
 
-def is_url(place: str | Path) -> bool:
-    """True for what names a place on a network or in an object store."""
-    return "://" in str(place)
+def url_of(place: str | Path) -> str | None:
+    """The URL that a place on a network or in an object store has; none for a folder.
+
+    ``OWNER/NAME`` is a dataset of the hub, unless there is such a folder, or a folder OWNER that it would lie in.
+    """
+    told = str(place)
+    if "://" in told:
+        return told
+    named = isinstance(place, str) and _HUB_NAME.fullmatch(told)
+    return None if not named or Path(told).exists() or Path(told).parent.is_dir() else f"hf://datasets/{told}"
 
 
 @dataclass(frozen=True, kw_only=True)
