@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossroads.errors import InputError
+from crossroads.rotary import HalfTurns, rotate_halves
 from crossroads.streams import linear_flops
 from crossroads.towers.gemma import rms_normed
-from crossroads.towers.spec import QKV, Context, Crossed, HalfTurns, Heads, Places, rotate_halves
+from crossroads.towers.spec import QKV, Context, Crossed, Heads, Places
 
 NormKind = Literal["layer", "gain", "bare", "rms"]
 NUM_WEIGHTS: dict[NormKind, int] = {"layer": 2, "gain": 1, "bare": 0, "rms": 1}
