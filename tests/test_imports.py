@@ -26,7 +26,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("policy", "learner", "recipe", "axes", "checks", "schedule_checks", "refusal", "stage"),
     ("net", "history", "schedule", "running", "interpreter"),
     ("codecs", "towers", "objectives"),
-    ("layout", "noise", "diffusion", "edm", "solvers", "chunking", "plans", "search", "rotary"),
+    ("layout", "noise", "diffusion", "edm", "solvers", "chunking", "plans", "search", "mixtures", "rotary"),
     ("streams", "space"),
     ("types", "errors", "cores", "storage"),
 )

@@ -38,9 +38,19 @@ from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.maps import FeatureMapCodec, FeatureMaps
 from crossroads.codecs.mimic_ends import MaskedState, MaskedStateCodec, ScaledActionCodec, ScaledActions
 from crossroads.codecs.motion import MotionClip, MotionClipCodec, MotionCodeCodec, MotionCodes
+from crossroads.codecs.percepts import GoalPercept, GoalPerceptCodec, PerceptCodec, Percepts
 from crossroads.codecs.picture_vectors import PictureVectorCodec, PictureVectors
 from crossroads.codecs.pixels import PatchCodec, Patches, ShuffledPatches
-from crossroads.codecs.plan import PlanCodec, PlanQuery, PlanQueryCodec, PlanToken
+from crossroads.codecs.plan import (
+    BarePlan,
+    BarePlanCodec,
+    PlanAnswer,
+    PlanAnswerCodec,
+    PlanCodec,
+    PlanQuery,
+    PlanQueryCodec,
+    PlanToken,
+)
 from crossroads.codecs.plan_slots import PlanSlotCodec, PlanSlots
 from crossroads.codecs.prompt import PromptCodec, PromptTokens
 from crossroads.codecs.published_text import TextFeatureCodec, TextFeatures
@@ -64,6 +74,7 @@ from crossroads.codecs.step_actions import (
 )
 from crossroads.codecs.subtask import SubtaskCodec, SubtaskTokens
 from crossroads.codecs.text import TextCodec, TextTokens
+from crossroads.codecs.told_actions import ToldActionCodec, ToldActions
 from crossroads.errors import InputError
 from crossroads.layout import Layout
 from crossroads.net import StreamNet
@@ -94,6 +105,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionQueries: ActionQueryCodec,
     ActionSlices: SliceCodec,
     ActionTokens: ActionCodec,
+    BarePlan: BarePlanCodec,
     BlankActions: BlankActionCodec,
     BlankTokens: LearnedCodec,
     CameraSlots: SlotCodec,
@@ -107,6 +119,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     FusedPatches: FusedPatchCodec,
     FutureFeatures: FutureFeatureCodec,
     FuturePatches: FuturePatchCodec,
+    GoalPercept: GoalPerceptCodec,
     GripperState: GripperStateCodec,
     HandedStates: HandedCodec,
     HeldActions: HeldActionCodec,
@@ -117,6 +130,8 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     MotionCodes: MotionCodeCodec,
     Patches: PatchCodec,
     PictureVectors: PictureVectorCodec,
+    Percepts: PerceptCodec,
+    PlanAnswer: PlanAnswerCodec,
     PlanQuery: PlanQueryCodec,
     PlanSlots: PlanSlotCodec,
     PlanToken: PlanCodec,
@@ -141,11 +156,14 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     TextFeatures: TextFeatureCodec,
     TextTokens: TextCodec,
     TimedStates: HandedCodec,
+    ToldActions: ToldActionCodec,
     ValueFrame: ValueFrameCodec,
     StackedLatents: StackedCodec,
     VideoLatents: LatentCodec,
 }
-THROUGH = (ActionFrame, DiscreteActions, StateFrame, SubtaskTokens, ValueFrame)
+FEELS = (StateCodec, StateFrameCodec, PromptCodec, GripperStateCodec, PerceptCodec)
+"""Codecs that read the state in its own units."""
+THROUGH = (ActionFrame, DiscreteActions, GoalPercept, StateFrame, SubtaskTokens, ValueFrame)
 """Codecs that have a raw side of their own and share the maps into and out of the tower."""
 TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
     Adapter: (AdapterFrame, PlainBlock),
@@ -192,7 +210,7 @@ def build_net(stage: Stage) -> StreamNet:
     }
     for stream in stage.streams:
         codec = codecs.get(stream.name)
-        if isinstance(codec, FrameCodec | DiscreteActionCodec | SubtaskCodec):
+        if isinstance(codec, FrameCodec | DiscreteActionCodec | GoalPerceptCodec | SubtaskCodec):
             assert stream.shares is not None, f"stream {stream.name}: validate() should have asked for what it shares"
             codec.through(codecs[stream.shares])
         if isinstance(codec, HandedCodec):
@@ -249,7 +267,7 @@ def fit_normalisers(
 ) -> None:
     """Set the policy's normalisers, or those of one robot, from statistics of the labelled frames it may see."""
     for codec in policy.net.codecs.values():
-        if isinstance(codec, StateCodec | StateFrameCodec | PromptCodec | GripperStateCodec) and state is not None:
+        if isinstance(codec, FEELS) and state is not None:
             codec.normaliser.fit(state, codec.spec.normaliser, robot=robot)
         if isinstance(codec, ACTS) and actions is not None:
             codec.normaliser.fit(actions, codec.spec.normaliser, robot=robot)

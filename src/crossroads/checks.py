@@ -12,15 +12,17 @@ from crossroads.codecs.motion import MotionClip, MotionCodes
 from crossroads.codecs.plan import PlanQuery
 from crossroads.codecs.slots import CameraSlots
 from crossroads.codecs.text import TextTokens
+from crossroads.codecs.told_actions import ToldActions
 from crossroads.errors import InputError
 from crossroads.layout import Layout
-from crossroads.objectives import Align, Diffusion, Flow, TokenCE
+from crossroads.objectives import Align, Diffusion, Flow, Likelihood, TokenCE
 from crossroads.refusal import Checked, refuse
 from crossroads.schedule_checks import check_schedule
 from crossroads.stage import Tower
 from crossroads.streams import Edge, Stream, ViewKind
 from crossroads.towers.forward import read_width, taps_of
 from crossroads.towers.llama import SmolExpert
+from crossroads.towers.playing import Playing
 
 
 def check(recipe: Checked) -> None:
@@ -57,6 +59,7 @@ def check(recipe: Checked) -> None:
     _check_told(recipe, layout)
     _check_heard(recipe, layout)
     _check_plans(recipe, layout)
+    _check_told_numbers(recipe)
     check_schedule(recipe, layout)
     _check_phases(recipe, layout, towers)
     _check_posteriors(recipe, layout)
@@ -182,6 +185,7 @@ def _check_across(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[s
     tower = layout.groups[edge.dst].tower
     spec = towers[tower].spec
     widths = [getattr(spec, name) for name in ("context_width", "image_width") if hasattr(spec, name)]
+    widths += spec.context_widths if isinstance(spec, Playing) else ()
     if not widths or (edge.via == "cross" and not any(widths)):
         refuse(recipe, place, f"a tower that takes {edge.via} edges", str(spec), ())
     source = towers[layout.groups[edge.src].tower].spec
@@ -353,6 +357,16 @@ def _check_plans(recipe: Checked, layout: Layout) -> None:
                 refuse(recipe, place, "a group that does not read the plan", repr(reader), ())
         if plan.balance is not None and (plan.prior is None or not 0 <= plan.balance <= 1):
             refuse(recipe, f"stream {name}, balance", "a share from 0 to 1 beside a prior", f"{plan.balance:g}", ())
+
+
+def _check_told_numbers(recipe: Checked) -> None:
+    """What is learned by its likelihood is told by the same law."""
+    for stream in recipe.stage.streams:
+        law = stream.codec.law if isinstance(stream.codec, ToldActions) else None
+        wanted = stream.objective.law if isinstance(stream.objective, Likelihood) else None
+        if law != wanted:
+            place = f"stream {stream.name}, objective"
+            refuse(recipe, place, "a Likelihood exactly where a codec tells numbers, of its law", f"{wanted}", ())
 
 
 def _check_phases(recipe: Checked, layout: Layout, towers: Mapping[str, Tower]) -> None:

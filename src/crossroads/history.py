@@ -111,15 +111,17 @@ def continued(history: History | None, obs: Observation, stream: Stream, net: St
     return replace(history, latents={**history.latents, clean: clip}, encoder=encoder)
 
 
-def looking_back(obs: Observation, seen: tuple[Observation, ...], num_steps: int) -> Observation:
-    """An observation with what was ``seen`` at the calls before it, so that there are at most ``num_steps`` in all.
+def looking_back(obs: Observation, seen: tuple[Observation, ...], num_steps: int, *, anew: bool = False) -> Observation:
+    """An observation with what was ``seen`` at the calls before it, so that there are at most ``num_steps`` in all;
+    where there are as many, the oldest is dropped, or all are (``anew``).
 
     A policy looks back only where the frames since its last call are given, which says that its calls are as far apart
     as the steps in training; and not past the moment at which it was told other words (as GR-1 empties its queue at
     each new instruction, arXiv 2312.13139).
     """
     same = bool(seen) and bool(obs.passed) and (seen[-1].text, seen[-1].robot) == (obs.text, obs.robot)
-    return replace(obs, before=seen[-(num_steps - 1) :]) if same and num_steps > 1 else obs
+    full = anew and len(seen) >= num_steps
+    return replace(obs, before=seen[-(num_steps - 1) :]) if same and num_steps > 1 and not full else obs
 
 
 def _passed(obs: Observation, cameras: tuple[str, ...], wanted: int) -> dict[str, Tensor]:

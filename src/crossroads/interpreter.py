@@ -16,7 +16,7 @@ from crossroads.codecs.spec import Latent
 from crossroads.codecs.streaming import EncoderState
 from crossroads.diffusion import Ddim, Ddpm
 from crossroads.history import History
-from crossroads.objectives import Diffusion, Flow, TokenCE
+from crossroads.objectives import Diffusion, Flow, Likelihood, TokenCE
 from crossroads.plans import KL
 from crossroads.running import Running
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Guidance, Leg, Predict, Rank, Read, moved
@@ -32,6 +32,8 @@ class Settled:
 
     streams: Mapping[str, Tensor]
     observed: Mapping[str, Latent]
+    state: Tensor
+    """The robot's, of the present step."""
     moment: int = 0
     """The number of the present step among those observed, where a policy looks back."""
 
@@ -58,7 +60,7 @@ class Interpreter(Running):
         }
         observed = {name: latent for name, latent in self.latents.items() if self.net.group(name).view.kind == "now"}
         observed |= {name: self.history.latents[name] for name in self.remembered} if self.history else {}
-        return Settled(streams=streams, observed=observed, moment=len(self.obs.before))
+        return Settled(streams=streams, observed=observed, state=self.obs.state, moment=len(self.obs.before))
 
     def _denoise(self, leg: Denoise) -> None:
         moving = sorted(self._principal(name) for name in leg.streams)
@@ -149,21 +151,29 @@ class Interpreter(Running):
         states = self.net({name: self._input(name) for name in running}, self.states)
         for name in moving:
             codec, known = self.net.codec(name), self.known.get(self.net.group(name).stream.name)
-            values = codec.read(states[name].hidden) if known is None else known
+            values = self._answer(name, states[name]) if known is None else known
             self.latents[name] = replace(self.latents[name], values=values)
             if isinstance(codec, FrameFeatureCodec):
                 self.latents[name] = codec.rolled(self.latents[name])
+
+    def _answer(self, name: str, state: GroupState) -> Tensor:
+        """What the network answers; numbers of which it tells a distribution are drawn."""
+        told, objective = self.net.codec(name).read(state.hidden), self.net.group(name).stream.objective
+        return objective.law.drawn(told, self.generator) if isinstance(objective, Likelihood) else told
 
     def _read(self, leg: Read) -> None:
         self._run_missing(self._needed(leg.groups))
 
     def _draw(self, leg: Draw) -> None:
-        """A plan from its prior; without one all numbers that tell of it are zero."""
+        """A plan from its prior; without one all numbers that tell of it are zero. A known plan is held."""
         name = self._principal(leg.stream)
         plan = self.net.group(name).stream.objective
         assert isinstance(plan, KL)
         self._prepare(name)
         self._forget([name])
+        if (held := self._known(name)) is not None:
+            self.latents[name], self.levels[name] = replace(self.latents[name], values=held), 0.0
+            return
         noise = self.latents[name].values[:, 0]
         told = noise.new_zeros(len(noise), plan.family.num_told)
         if plan.prior is not None:

@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from crossroads.codecs.mimic_ends import MaskedStateCodec
-from crossroads.codecs.spec import Latent, NeverTrained
+from crossroads.codecs.spec import HiddenInTraining, Latent, NeverTrained
 from crossroads.net import StreamNet
 from crossroads.noise import corrupt, per_token
 from crossroads.objectives import Align, Flow
@@ -90,7 +89,7 @@ class Learner(nn.Module):
                 ahead = replace(batch, obs=obs)
                 latents[name] = self.net.target(name, ahead) if later else self.net.observe(name, obs)
                 levels[name] = torch.zeros(batch.batch_size, 1, device=batch.weight.device)
-                if isinstance(codec := self.net.codec(name), MaskedStateCodec):
+                if isinstance(codec := self.net.codec(name), HiddenInTraining):
                     latents[name] = codec.masked(latents[name], generator)
                 continue
             if group.view.kind in ("prior", "posterior"):

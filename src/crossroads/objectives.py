@@ -18,6 +18,7 @@ from torch.nn import functional
 from crossroads.diffusion import COSINE, Process
 from crossroads.edm import Edm
 from crossroads.errors import InputError
+from crossroads.mixtures import Logistics
 from crossroads.noise import EVEN, PI_LEVELS, LevelSampler, LevelWeight, corrupt, per_token, velocity
 from crossroads.streams import Corrupted
 
@@ -163,6 +164,24 @@ class Regress:
         if self.error == "smooth":
             return functional.smooth_l1_loss(output, target, reduction="none")
         return (output - target).abs() if self.error == "absolute" else (output - target) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """Numbers are told as a mixture, and cost ``-log p`` in nats: a row's numbers summed, rows averaged (Play-LMP,
+    arXiv 1903.01973, and HULC, arXiv 2204.06252). When acting they are drawn."""
+
+    law: Logistics
+    weight: float = 1.0
+
+    def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
+        return torch.zeros(batch, 1, device=generator.device)
+
+    def corrupt(self, latent: Tensor, level: Float[Tensor, "b l"], generator: torch.Generator) -> Corrupted:
+        return Corrupted(latent=torch.zeros_like(latent), level=level, target=latent)
+
+    def loss(self, output: Float[Tensor, "b n t"], corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Tensor:
+        return masked_mean(self.law.loss(output, corrupted.target), valid)
 
 
 @dataclass(frozen=True, kw_only=True)

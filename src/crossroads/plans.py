@@ -14,15 +14,21 @@ import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
 from crossroads.streams import Corrupted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gaussian:
-    """Independent normal numbers; told are their means, then the logarithms of their variances."""
+    """Independent normal numbers; told are their means, then the logarithms of their variances.
+
+    ``floor``: behind the means stand numbers whose softplus, and this above it, is the deviation (MCIL and HULC, arXiv
+    2005.07648 and 2204.06252, 1e-4).
+    """
 
     size: int
+    floor: float | None = None
 
     @property
     def num_told(self) -> int:
@@ -33,12 +39,16 @@ class Gaussian:
 
     def drawn(self, told: Float[Tensor, "b t"], noise: Float[Tensor, "b z"]) -> Float[Tensor, "b z"]:
         """``mean + exp(log variance / 2) noise``; ``noise`` is standard normal."""
-        mean, log_variance = told.chunk(2, dim=1)
+        mean, log_variance = self.mean_and_log_variance(told)
         return mean + (log_variance / 2).exp() * noise
+
+    def mean_and_log_variance(self, told: Float[Tensor, "b t"]) -> tuple[Tensor, Tensor]:
+        mean, spread = told.chunk(2, dim=1)
+        return mean, spread if self.floor is None else 2 * (functional.softplus(spread) + self.floor).log()
 
     def divergence(self, told: Float[Tensor, "b t"], other: Float[Tensor, "b t"]) -> Float[Tensor, " b"]:
         """``KL(told || other)``, summed over the numbers, in float32."""
-        (mean, log), (other_mean, other_log) = told.float().chunk(2, dim=1), other.float().chunk(2, dim=1)
+        (mean, log), (other_mean, other_log) = map(self.mean_and_log_variance, (told.float(), other.float()))
         apart = (mean - other_mean) ** 2 * (-other_log).exp()
         return ((log - other_log).exp() + apart - 1 - (log - other_log)).sum(dim=1) / 2
 

@@ -7,7 +7,7 @@ schedule to act.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from crossroads.codecs.frames import ActionFrameCodec
 from crossroads.codecs.held_actions import HeldActionCodec
 from crossroads.codecs.latents import LatentEnds
 from crossroads.codecs.slices import SliceCodec
+from crossroads.codecs.told_actions import ToldActionCodec
 from crossroads.errors import InputError
 from crossroads.history import History, continued, looking_back
 from crossroads.interpreter import Interpreter, Settled
@@ -31,7 +32,16 @@ from crossroads.objectives import Flow
 from crossroads.schedule import Decode
 from crossroads.types import Actions, Observation
 
-ACTS = (ActionCodec, ActionFrameCodec, ActionQueryCodec, ChunkCodec, DiscreteActionCodec, HeldActionCodec, SliceCodec)
+ACTS = (
+    ActionCodec,
+    ActionFrameCodec,
+    ActionQueryCodec,
+    ChunkCodec,
+    DiscreteActionCodec,
+    HeldActionCodec,
+    SliceCodec,
+    ToldActionCodec,
+)
 """What turns a settled latent into actions in physical units."""
 
 
@@ -44,11 +54,14 @@ class Memory:
     history: History | None = None
     seen: tuple[Observation, ...] = ()
     """What was observed at the calls so far, as far as a policy looks back."""
+    held: Mapping[str, Tensor] = field(default_factory=dict)
+    """The plans that were drawn at the first of them (``Stage.held``)."""
 
     def rows(self, rows: Tensor) -> Memory:
         """What is remembered of some of the robots: the others are not asked about any more."""
         history = None if self.history is None else self.history.rows(rows)
-        return replace(self, history=history, seen=tuple(earlier.rows(rows) for earlier in self.seen))
+        held = {name: value[rows] for name, value in self.held.items()}
+        return replace(self, history=history, seen=tuple(earlier.rows(rows) for earlier in self.seen), held=held)
 
 
 class Policy(Protocol):
@@ -113,11 +126,13 @@ class StreamPolicy(Learner):
         if stage.by_block:
             stream = self.net.group(stage.remembered[0]).stream
             history = continued(memory.history, obs, stream, self.net)
-        obs = looking_back(obs, memory.seen, stage.looks_back)
+        obs = looking_back(obs, memory.seen, stage.looks_back, anew=bool(stage.held))
+        known = {**(memory.held if obs.before else {}), **known}
         run = Interpreter(self.net, obs, generator, caching=caching, known=known, promised=kept, history=history)
         settled = run.run(stage.schedule)
         seen = (*obs.before, replace(obs, passed={}, before=())) if stage.looks_back > 1 else ()
-        return settled, Memory(num_chunks=memory.num_chunks + 1, history=run.behind(obs), seen=seen)
+        held = {name: settled.streams[name] for name in stage.held}
+        return settled, Memory(num_chunks=memory.num_chunks + 1, history=run.behind(obs), seen=seen, held=held)
 
     def _kept(self, promised: Promised) -> dict[str, Kept]:
         """A promise in the units of the stream of actions.
@@ -170,6 +185,8 @@ class StreamPolicy(Learner):
                 chunk, num = codec.decode(latent), self.recipe.chunk.num_actions
                 if self.recipe.stage.looks_back > 1:  # those of the present step
                     chunk = chunk[:, settled.moment * num : (settled.moment + 1) * num]
+                if isinstance(codec, ToldActionCodec):
+                    chunk = codec.in_world(chunk, settled.state)
                 return self.space.clamp(chunk)
         raise AssertionError(f"recipe {self.recipe.name} settles no action")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from crossroads.codecs.frame_features import FrameFeatures
 from crossroads.diffusion import Process
 from crossroads.layout import Layout
-from crossroads.objectives import Diffusion, Flow, Regress, TokenCE
+from crossroads.objectives import Diffusion, Flow, Likelihood, Regress, TokenCE
 from crossroads.plans import KL
 from crossroads.refusal import Checked, refuse
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Guidance, Predict, Rank, Read, moved
@@ -31,12 +31,12 @@ def check_schedule(recipe: Checked, layout: Layout) -> None:
                 refuse(recipe, place, "a stream", repr(name), names)
             if isinstance(leg, Denoise) and leg.guidance:
                 _check_guidance(recipe, leg, leg.guidance, names)
-            kind = {Decode: TokenCE, Predict: Regress, Draw: KL}.get(type(leg))
+            kinds = {Decode: (TokenCE,), Predict: (Regress, Likelihood), Draw: (KL,)}.get(type(leg), ())
             if isinstance(leg, Denoise):
-                kind = Diffusion if isinstance(leg.solver, Undoing) else Flow
-            if kind and not isinstance(names[name].objective, kind):
-                got = type(names[name].objective).__name__
-                refuse(recipe, f"{place}({name})", f"a stream with a {kind.__name__} objective", got, ())
+                kinds = (Diffusion,) if isinstance(leg.solver, Undoing) else (Flow,)
+            if kinds and not isinstance(names[name].objective, kinds):
+                got, wanted = type(names[name].objective).__name__, " or ".join(kind.__name__ for kind in kinds)
+                refuse(recipe, f"{place}({name})", f"a stream with a {wanted} objective", got, ())
         if isinstance(leg, Denoise):
             _check_walk(recipe, leg, names)
         if isinstance(leg, Commit):

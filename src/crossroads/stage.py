@@ -83,6 +83,13 @@ class Stage:
         observed = [stream for stream in self.streams if stream.principal == "now"]
         return max((self.clock.num_blocks(one.name, one.codec.num_tokens("now")) for one in observed), default=1)
 
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The plans that are kept while acting looks back: they are drawn at its first step, and when as many steps
+        lie behind as there are in training all starts anew (Play-LMP, arXiv 1903.01973)."""
+        drawn = [leg.stream for leg in self.schedule if isinstance(leg, Draw)]
+        return tuple(drawn) if self.looks_back > 1 else ()
+
     def most_written(self, leg: Decode) -> int:
         """How many tokens a leg writes, if no end mark comes before."""
         return leg.max_tokens or self.stream(leg.stream).codec.num_tokens("noised")

@@ -52,15 +52,16 @@ class BankedLinear(nn.Module):
         return torch.baddbmm(self.bias[bank].unsqueeze(1), x, self.weight[bank])
 
 
-Activation = Literal["gelu", "silu", "relu", "mish"]
+Activation = Literal["gelu", "silu", "relu", "mish", "elu"]
 ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "silu": functional.silu,
     "relu": functional.relu,
     "mish": functional.mish,
+    "elu": functional.elu,
 }
 """Between the layers of an end: exact GELU (GigaWorld), SiLU (Motus), ReLU (GR00T N1, DreamZero) or Mish
-(UWM, Diffusion Policy, VPP)."""
+(UWM, Diffusion Policy, VPP); ELU is MCIL's other choice."""
 
 
 def make_end(

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
-from crossroads.codecs.spec import Latent
+from crossroads.codecs.spec import HiddenInTraining, Latent
 from crossroads.codecs.state import StateCodec, StateToken
 from crossroads.types import Observation
 
@@ -48,7 +48,7 @@ class MaskedState(StateToken):
         return super().num_parameters(width) + width
 
 
-class MaskedStateCodec(StateCodec):
+class MaskedStateCodec(StateCodec, HiddenInTraining):
     """The module of :class:`MaskedState`; what enters beside a state says whether it is hidden (1) or shown (0)."""
 
     def __init__(self, spec: MaskedState, width: int) -> None:

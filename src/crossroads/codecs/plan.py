@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crossroads.codecs.inputs import InputTokens
+from crossroads.codecs.inputs import InputCodec, InputTokens
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.spec import Latent, all_valid
+from crossroads.errors import InputError
 from crossroads.plans import Distribution
 from crossroads.streams import ViewKind, linear_flops, linear_parameters
 from crossroads.types import Batch, Observation
@@ -53,6 +54,38 @@ class PlanQueryCodec(LearnedCodec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanAnswer(PlanQuery):
+    """The same of a tower that answers from what it reads alone: its token is empty."""
+
+    def num_parameters(self, width: int) -> int:
+        return linear_parameters(width, self.family.num_told)
+
+
+class PlanAnswerCodec(InputCodec):
+    """The module of :class:`PlanAnswer`."""
+
+    def __init__(self, spec: PlanAnswer, width: int) -> None:
+        super().__init__()
+        self.spec, self.width = spec, width
+        self.leave = nn.Linear(width, spec.family.num_told)
+
+    def observe(self, obs: Observation) -> Latent:
+        return all_valid(torch.zeros(obs.batch_size, self.spec.num, 0, device=obs.state.device))
+
+    def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
+        return (self.spec.num, 0)
+
+    def embed(self, latent: Float[Tensor, "b n 0"], level: Tensor) -> Float[Tensor, "b n w"]:
+        return latent.new_zeros(*latent.shape[:2], self.width)
+
+    def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n t"]:
+        return self.leave(hidden)
+
+    def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
+        return beside_pictures(num_tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanToken(InputTokens):
     """A drawn plan of ``size`` numbers as one token, through one linear map."""
 
@@ -72,13 +105,24 @@ class PlanToken(InputTokens):
         return linear_flops(1, self.size, width)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BarePlan(PlanToken):
+    """The same without a map, in a tower as wide as it is (Play-LMP hands it to its decoder as it is)."""
+
+    def num_parameters(self, width: int) -> int:
+        return 0
+
+    def embed_flops(self, view: ViewKind, width: int) -> int:
+        return 0
+
+
 class PlanCodec(nn.Module):
     """The module of :class:`PlanToken`."""
 
     def __init__(self, spec: PlanToken, width: int) -> None:
         super().__init__()
         self.spec = spec
-        self.enter = nn.Linear(spec.size, width)
+        self.enter: nn.Module = nn.Linear(spec.size, width)
 
     def observe(self, obs: Observation) -> Latent:
         raise AssertionError("plans are drawn, never observed")
@@ -98,6 +142,21 @@ class PlanCodec(nn.Module):
 
     def grid(self, view: ViewKind, num_tokens: int) -> Float[Tensor, "n 3"]:
         return beside_pictures(num_tokens)
+
+
+class BarePlanCodec(PlanCodec):
+    """The module of :class:`BarePlan`."""
+
+    def __init__(self, spec: BarePlan, width: int) -> None:
+        super().__init__(spec, width)
+        if width != spec.size:
+            raise InputError(
+                where="BarePlan",
+                expected=f"a tower as wide as the plan ({spec.size})",
+                got=str(width),
+                do="Give the tower that width, or use PlanToken.",
+            )
+        self.enter = nn.Identity()
 
 
 def beside_pictures(num_tokens: int) -> Float[Tensor, "n 3"]:

@@ -1,6 +1,7 @@
 """An instruction as one token, repeated at each observed step (GR-1, arXiv 2312.13139; Seer, arXiv 2412.15109).
 
-Published: what a frozen CLIP makes of a sentence. Without it: the mean of learned embeddings of its words.
+Published: what a frozen CLIP (or, in MCIL and HULC, a MiniLM) makes of a sentence. Without it: the mean of learned
+embeddings of its words.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crossroads.codecs.inputs import InputCodec, InputTokens, refuse_longer
-from crossroads.codecs.published import sentence_encoder, tokeniser
+from crossroads.codecs.published import encoder_of, sentence_encoder, tokeniser
 from crossroads.codecs.spec import Latent
 from crossroads.codecs.steps import Steps
 from crossroads.codecs.text import PAD, Vocabulary
@@ -33,6 +34,15 @@ class ClipSentences:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PooledSentences:
+    """The mean of what a frozen language model says of each token of a sentence, ``width`` numbers: how the MiniLM
+    models of sentence-transformers (Reimers and Gurevych 2019, arXiv 1908.10084) are read."""
+
+    source: str
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class WordMeans:
     """The mean of ``width`` learned numbers for each word, of at most ``max_words``."""
 
@@ -46,7 +56,7 @@ class SentenceTokens(InputTokens):
     """One token at each of ``steps``; ``unit``: features are divided by their length first. CLIP's work is not counted:
     a sentence is encoded once for all its observations."""
 
-    source: ClipSentences | WordMeans
+    source: ClipSentences | PooledSentences | WordMeans
     steps: Steps
     unit: bool = False
 
@@ -74,7 +84,8 @@ class SentenceCodec(InputCodec):
         self._known: dict[str, Tensor] = {}
 
     def observe(self, obs: Observation) -> Latent:
-        present = torch.ones(obs.batch_size, 1 + len(obs.before), dtype=torch.bool, device=obs.state.device)
+        num = min(1 + len(obs.before), self.spec.steps.num)  # told once for all steps, where it has one of its own
+        present = torch.ones(obs.batch_size, num, dtype=torch.bool, device=obs.state.device)
         return self._at(obs, present)
 
     def target(self, batch: Batch) -> Latent:
@@ -118,7 +129,9 @@ class SentenceCodec(InputCodec):
 
 
 @torch.no_grad()
-def encoded(source: ClipSentences, text: str) -> Float[Tensor, " c"]:
-    """What CLIP says of a sentence."""
+def encoded(source: ClipSentences | PooledSentences, text: str) -> Float[Tensor, " c"]:
+    """What a frozen model says of a sentence."""
     ids = tokeniser(source.source, "")(text, return_tensors="pt", truncation=True)
+    if isinstance(source, PooledSentences):
+        return encoder_of(source.source)(**ids).last_hidden_state[0].float().mean(dim=0)
     return sentence_encoder(source.source)(**ids).text_embeds[0].float()

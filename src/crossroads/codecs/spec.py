@@ -52,6 +52,14 @@ class NeverTrained(nn.Module):
     """Weights that no phase of any recipe moves (a frozen autoencoder); they are trained by their own command."""
 
 
+class HiddenInTraining(nn.Module):
+    """What is not shown in some of the training samples (the state of mimic-video, the goal picture of Play-LMP)."""
+
+    def masked(self, latent: Latent, generator: torch.Generator) -> Latent:
+        """The same with some samples' hidden."""
+        raise NotImplementedError  # abstract
+
+
 class Codec(Protocol):
     """Raw <-> latent <-> tokens. ``level`` is ``b 1`` or ``b n``; codecs of towers that are told levels ignore it."""
 
