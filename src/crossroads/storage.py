@@ -129,6 +129,8 @@ class Filling:
     path: Path
     num_bytes: int
     num_units: int
+    do: str = ANOTHER_CACHE
+    """What helps where the disk is too full for it."""
 
     @property
     def part(self) -> Path:
@@ -148,7 +150,7 @@ class Filling:
         if not (known and self.part.is_file() and self.part.stat().st_size == self.num_bytes):
             self.marks.unlink(missing_ok=True)
             self.part.unlink(missing_ok=True)
-            reserve(self.part, self.num_bytes, do=ANOTHER_CACHE)
+            reserve(self.part, self.num_bytes, do=self.do)
             with appearing(self.marks) as draft:
                 draft.write_bytes(bytes(size))
         whole = np.memmap(self.marks, np.uint8, "r+")

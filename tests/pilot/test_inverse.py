@@ -110,9 +110,46 @@ def test_each_frame_is_looked_at_by_itself(eyes) -> None:
 
 
 def test_features_for_which_the_disk_has_no_room_leave_nothing_behind(full_disk: None, eyes, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"\.npy: expected .* GB free.*choose another --out"):
+    with pytest.raises(InputError, match=r"states\.part: expected .* GB free.*choose another --out"):
         build_store(eyes, Few(), np.arange(8), tmp_path / "out" / "features", num_draws=1, seed=0, progress=False)
-    assert not list((tmp_path / "out").iterdir())
+    assert sum(file.stat().st_size for file in (tmp_path / "out").rglob("*") if file.is_file()) < 1000  # only notes
+
+
+def test_features_go_on_where_they_were_cut_off_unless_something_else_is_asked(
+    eyes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of two of eight windows; the first is computed again for its shapes."""
+    computed: list[int] = []
+    features = type(eyes).features
+
+    def counted(self, batch: Batch, **told: object):
+        if len(computed) == fails_after:
+            raise KeyboardInterrupt
+        computed.append(len(batch.weight))
+        return features(self, batch, **told)
+
+    def build(folder: str, rows: int = 8, seed: int = 0) -> FeatureStore:
+        computed.clear()
+        settings = {"num_draws": 1, "seed": seed, "batch_size": 2, "progress": False}
+        return build_store(eyes, Few(), np.arange(rows), tmp_path / folder, **settings)
+
+    monkeypatch.setattr(type(eyes), "features", counted)
+    fails_after = 2
+    for folder in ("cut", "other"):
+        with pytest.raises(KeyboardInterrupt):
+            build(folder)
+        assert not (tmp_path / folder / "meta.json").exists()
+    fails_after = 99
+    undisturbed = build("whole")
+    assert len(computed) == 4
+    went_on = build("cut")
+    assert len(computed) == 3
+    for name, array in undisturbed.arrays.items():
+        assert np.array_equal(array, went_on.arrays[name])
+    build("other", seed=1)
+    assert len(computed) == 4
+    build("other", seed=1)
+    assert not computed
 
 
 @pytest.mark.parametrize("sees", ["motion", "scene"])

@@ -32,7 +32,7 @@ from crossroads.pilot.plan import TRIAL_SEED, Cell, Profile, fingerprint, fit
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import recipe
 from crossroads.train.checkpoint import load_weights, save_policy
-from crossroads.train.features import FeatureSource, FeatureStore, HeadTraining, WindowSource, build_store
+from crossroads.train.features import FeatureSource, HeadTraining, WindowSource, build_store
 from crossroads.train.loop import TrainResult, train
 from crossroads.train.optim import finetuning
 from crossroads.types import Batch
@@ -171,29 +171,13 @@ def _train(task: Task, policy: StreamPolicy, opened: Opened, report: Report) -> 
     if policy.phase.name == "head":
         every = usable(opened.windows, set(task.subsets[max(task.subsets)]))
         folder = task.out / "features" / task.cell.arm
-        store = shared_store(policy, opened.windows, every, folder, num_draws=plan.num_draws)
+        store = build_store(policy, opened.windows, every, folder, num_draws=plan.num_draws, seed=0, progress=False)
         within = np.flatnonzero(np.isin(every, subset))
         source = FeatureSource(store=store, rows=within, batch_size=plan.batch_size, seed=cell.seed)
         return train(HeadTraining(policy), _Told(source, report, steps), config, task.folder, **settings)
     free = usable(opened.windows, set(task.action_free)) if "video" in policy.phase.losses else subset[:0]
     whole = WindowBatches(opened.windows, np.concatenate([subset, free]).astype(int), plan.batch_size, cell.seed)
     return train(policy, _Told(whole, report, steps), config, task.folder, **settings)
-
-
-def shared_store(
-    policy: StreamPolicy, windows: Windows, every: np.ndarray, folder: Path, *, num_draws: int
-) -> FeatureStore:
-    """Cached features of some windows; cells that share a folder wait for the one that is computing them."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as handle:
-        _hold(handle)
-        return build_store(policy, windows, every, folder, num_draws=num_draws, seed=0, progress=False)
-
-
-def _hold(handle) -> None:
-    import fcntl
-
-    fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 class WindowBatches:

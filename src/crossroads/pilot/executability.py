@@ -22,13 +22,14 @@ from crossroads.data.window import Windows
 from crossroads.evaluate.calls import Calls
 from crossroads.evaluate.rank import rank_correlation
 from crossroads.evaluate.statistics import Interval
-from crossroads.pilot.cell import Report, Task, make_policy, shared_store, usable, write_json
+from crossroads.pilot.cell import Report, Task, make_policy, usable, write_json
 from crossroads.pilot.inverse import InverseModel, scene_recipe, train_inverse, vision
 from crossroads.pilot.plan import TRIAL_SEED
 from crossroads.pilot.study import Correlation
 from crossroads.policy import StreamPolicy
 from crossroads.sim.tabletop.vector import Options, VectorStep, VectorTabletop
 from crossroads.train.checkpoint import load_weights
+from crossroads.train.features import build_store
 from crossroads.train.optim import finetuning
 
 NUM_SCENES = 20
@@ -89,7 +90,9 @@ def _inverse(task: ExecutabilityTask, dataset: LeRobotDataset, subset: tuple[int
     cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
     windows = Windows(dataset, window, episodes=subset, cache=cache, stride=task.cell.plan.window_stride)
     every = usable(windows, set(subset))
-    store = shared_store(eyes, windows, every, task.cell.out / "features" / "inverse", num_draws=1)
+    store = build_store(
+        eyes, windows, every, task.cell.out / "features" / "inverse", num_draws=1, seed=0, progress=False
+    )
     return train_inverse(
         "scene",
         eyes,

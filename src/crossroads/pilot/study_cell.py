@@ -28,7 +28,7 @@ from crossroads.data.window import Windows
 from crossroads.evaluate.closed_loop import Trials, run_trials
 from crossroads.evaluate.records import EpisodeRecord, write_records
 from crossroads.pilot.budget import Training
-from crossroads.pilot.cell import Report, WindowBatches, shared_store, usable, write_json
+from crossroads.pilot.cell import Report, WindowBatches, usable, write_json
 from crossroads.pilot.design import Condition, Design, Route, StudyCell
 from crossroads.pilot.fitting import fit_to
 from crossroads.pilot.inverse import (
@@ -50,7 +50,7 @@ from crossroads.recipes.catalogue import recipe
 from crossroads.recipes.nano_video import nano_video
 from crossroads.space import ActionSpace
 from crossroads.train.cotraining import CoTraining
-from crossroads.train.features import FeatureSource, FeatureStore, HeadTraining
+from crossroads.train.features import FeatureSource, FeatureStore, HeadTraining, build_store
 from crossroads.train.loop import train
 from crossroads.train.optim import TrainConfig, finetuning
 from crossroads.types import Window
@@ -332,7 +332,7 @@ def _store(
     cache = FrameCache.open(dataset, cameras=window.cameras, image_hw=window.image_hw)
     windows = Windows(dataset, window, episodes=episodes, cache=cache, stride=task.design.window_stride)
     every = usable(windows, set(episodes))
-    store = shared_store(policy, windows, every, task.out / "features" / name, num_draws=1)
+    store = build_store(policy, windows, every, task.out / "features" / name, num_draws=1, seed=0, progress=False)
     places = windows.places()
     return store, [places[row] for row in every]
 

@@ -1,17 +1,20 @@
 """Training a fresh head on a frozen backbone from cached features: the CPU profile.
 
-What no trained weight touches (the layout says which groups) is computed once per window and kept in half precision;
-a step then runs only the head. Groups that hold noise are cached in several draws, and a step picks one.
+What no trained weight touches (the layout says which groups) is computed once per window and kept in half precision, in
+a file that is filled as the caches of frames and latents are (``storage.Filling``); a step then runs only the head.
+Groups that hold noise are cached in several draws, and a step picks one.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,10 +23,14 @@ from torch import Tensor, nn
 from crossroads.codecs.subtask import SubtaskCodec
 from crossroads.codecs.text import TextCodec
 from crossroads.policy import StreamPolicy
-from crossroads.storage import appearing_folder, reserve
+from crossroads.storage import WRITTEN, Filling, appearing, filling_lock
 from crossroads.towers.joint import GroupState
 from crossroads.train.log import progress_bar
 from crossroads.types import Batch, Losses, Observation
+
+META, STATES, PLAIN = "meta.json", "states.f16", ("state", "actions", "actions_valid")
+ANOTHER_OUT = "Free space there, or choose another --out on another disk."
+_SAVE_EVERY_BATCHES, _ALIGNED = 32, 64
 
 
 class WindowSource(Protocol):
@@ -76,9 +83,11 @@ class FeatureStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.meta = json.loads((folder / "meta.json").read_text())
-        self.arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in self.meta["arrays"]}
-        plain = {name: np.load(folder / f"plain.{name}.npy") for name in ("state", "actions", "actions_valid")}
+        self.meta = json.loads((folder / META).read_text())
+        places = _Places(arrays=self.meta["arrays"], num_bytes=0)
+        states = np.memmap(folder / STATES, np.uint8, "r")
+        self.arrays = {name: places.array(states, name) for name in places.arrays}
+        plain = {name: np.load(folder / f"plain.{name}.npy") for name in PLAIN}
         self.state, self.actions, self.actions_valid = (torch.from_numpy(plain[name]) for name in plain)
         self.text: tuple[str, ...] = tuple(self.meta["text"])
         self.robot: tuple[str, ...] = tuple(self.meta.get("robots") or (self.meta["robot"],) * len(self.text))
@@ -173,68 +182,156 @@ def build_store(
     batch_size: int = 32,
     progress: bool = True,
 ) -> FeatureStore:
-    """Compute and keep the fixed states of ``rows``; a folder appears complete or not at all, and then is reused."""
-    if (folder / "meta.json").exists():
-        return FeatureStore(folder)
-    with appearing_folder(folder) as draft:
-        _fill(draft, policy, windows, rows, num_draws, seed, batch_size, progress)
+    """Compute and keep the fixed states of ``rows``, batch by batch; what is complete is reused.
+
+    A process that was stopped goes on where it was, if it asks for the same; a second one waits for the first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with filling_lock(folder / STATES, wait=True):
+        if not ((folder / META).is_file() and (folder / STATES).is_file()):
+            making = _Making(
+                policy=policy, windows=windows, rows=rows, num_draws=num_draws, seed=seed, batch_size=batch_size
+            )
+            making.fill(folder, progress)
     return FeatureStore(folder)
 
 
-def _fill(
-    folder: Path,
-    policy: StreamPolicy,
-    windows: WindowSource,
-    rows: np.ndarray,
-    num_draws: int,
-    seed: int,
-    batch_size: int,
-    progress: bool,
-) -> None:
-    noised = _noised(policy)
-    arrays: dict[str, np.memmap] = {}
-    plain: dict[str, list[Tensor]] = {"state": [], "actions": [], "actions_valid": []}
-    text: list[str] = []
-    robot: list[str] = []
-    bar = progress_bar(total=len(rows), initial=0, title=f"features {policy.recipe.name}", shown=progress)
-    longest = _longest_text(policy, windows, rows)
-    with bar:
-        for start in range(0, len(rows), batch_size):
-            chosen = rows[start : start + batch_size]
-            batch = windows.batch(chosen)
-            text.extend(batch.obs.text)
-            robot.extend(batch.obs.robot)
-            for name, value in (("state", batch.obs.state), ("actions", batch.actions)):
-                plain[name].append(value)
-            plain["actions_valid"].append(batch.actions_valid)
-            known: dict[str, GroupState] = {}
-            for draw in range(num_draws if any(noised.values()) else 1):
-                generator = torch.Generator().manual_seed(seed * 1_000_003 + start * 31 + draw)
-                found = policy.features(batch, generator=generator, known=known)
-                known = {group: state for group, state in found.items() if not noised[group]}
-                for group, state in found.items():
-                    if draw == 0 or noised[group]:
-                        size = (len(rows), num_draws if noised[group] else 1)
-                        _keep(arrays, folder, group, _padded(state, longest.get(group, 0)), size, start, draw)
-            bar.update(len(chosen))
-    for array in arrays.values():
-        array.flush()
-    for name, parts in plain.items():
-        np.save(folder / f"plain.{name}.npy", torch.cat(parts).numpy())
-    meta = {
-        "arrays": sorted(arrays),
-        "groups": {
-            group: {"noised": flag, "taps": sorted(found[group].taps), "level": found[group].level is not None}  # pyright: ignore[reportPossiblyUnboundVariable]
+@dataclass(frozen=True, kw_only=True)
+class _Making:
+    """Features on their way."""
+
+    policy: StreamPolicy
+    windows: WindowSource
+    rows: np.ndarray
+    num_draws: int
+    seed: int
+    batch_size: int
+
+    def fill(self, folder: Path, progress: bool) -> None:
+        """Compute what is not there; the numbers and words of all windows, and the meta file, come last."""
+        plain, told, longest = self._survey()
+        noised = _noised(self.policy)
+        first = self._states(0, noised, longest)
+        places = _places(first, len(self.rows))
+        starts = range(0, len(self.rows), self.batch_size)
+        file = Filling(path=folder / STATES, num_bytes=places.num_bytes, num_units=len(starts), do=ANOTHER_OUT)
+        self._begin_anew_unless_the_same(folder, file, longest)
+        marks = file.begin()
+        kept = np.memmap(file.part, np.uint8, "r+")
+        left = np.flatnonzero(marks == 0).tolist()
+        done = min(self.batch_size * (len(starts) - len(left)), len(self.rows))
+        title = f"features {self.policy.recipe.name}"
+        with progress_bar(total=len(self.rows), initial=done, title=title, shown=progress) as bar:
+            for number, unit in enumerate(left, start=1):
+                found = first if unit == 0 else self._states(starts[unit], noised, longest)
+                for name, value in found.items():
+                    places.array(kept, name)[starts[unit] : starts[unit] + len(value)] = value
+                marks[unit] = WRITTEN
+                bar.update(len(next(iter(found.values()))))
+                if number % _SAVE_EVERY_BATCHES == 0:
+                    file.settle(marks)
+        del kept
+        file.end()
+        for name, value in plain.items():
+            np.save(folder / f"plain.{name}.npy", value)
+        parts = {group: [name[len(group) + 1 :] for name in first if name.startswith(f"{group}.")] for group in noised}
+        groups = {
+            group: {
+                "noised": flag,
+                "taps": sorted(int(part[3:]) for part in parts[group] if part.startswith("tap")),
+                "level": "level" in parts[group],
+            }
             for group, flag in noised.items()
-        },
-        "num_draws": num_draws,
-        "text": text,
-        "robot": robot[0],
-        "recipe": policy.recipe.name,
-    }
-    if len(set(robot)) > 1:
-        meta["robots"] = robot
-    (folder / "meta.json").write_text(json.dumps(meta))
+        }
+        meta = {"arrays": places.arrays, "groups": groups, "num_draws": self.num_draws, **told}
+        with appearing(folder / META) as draft:
+            draft.write_text(json.dumps({**meta, "recipe": self.policy.recipe.name}))
+
+    def _begin_anew_unless_the_same(self, folder: Path, file: Filling, longest: Mapping[str, int]) -> None:
+        """What was begun for other windows, draws or weights is no beginning of this."""
+        rows = hashlib.sha256(np.asarray(self.rows, np.int64).tobytes()).hexdigest()
+        asked = [rows, self.num_draws, self.seed, self.batch_size, dict(longest), _weights(self.policy)]
+        note, told = folder / "asked.json", json.dumps(asked)
+        if not note.is_file() or note.read_text() != told:
+            file.marks.unlink(missing_ok=True)
+            with appearing(note) as draft:
+                draft.write_text(told)
+
+    def _survey(self) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, int]]:
+        """The numbers and the words of all windows; and how many tokens each fixed group of words needs for its
+        longest: an instruction, a prompt that holds a state, a subtask."""
+        policy = self.policy
+        worded = [
+            name for name in policy.fixed_groups() if isinstance(policy.net.codec(name), TextCodec | SubtaskCodec)
+        ]
+        longest = dict.fromkeys(worded, 0)
+        plain: dict[str, list[np.ndarray]] = {name: [] for name in PLAIN}
+        text: list[str] = []
+        robot: list[str] = []
+        for start in range(0, len(self.rows), 512):
+            batch = self.windows.batch(self.rows[start : start + 512])
+            text += batch.obs.text
+            robot += batch.obs.robot
+            for name, value in zip(PLAIN, (batch.obs.state, batch.actions, batch.actions_valid), strict=True):
+                plain[name].append(value.numpy())
+            for name in worded:
+                seen = policy.net.group(name).view.kind == "now"
+                found = policy.net.observe(name, batch.obs) if seen else policy.net.target(name, batch)
+                longest[name] = max(longest[name], found.valid.shape[1])
+        told: dict[str, Any] = {"text": text, "robot": robot[0]}
+        if len(set(robot)) > 1:
+            told["robots"] = robot
+        return {name: np.concatenate(values) for name, values in plain.items()}, told, longest
+
+    def _states(self, start: int, noised: Mapping[str, bool], longest: Mapping[str, int]) -> dict[str, np.ndarray]:
+        """The arrays of one batch of windows: ``[window, draw, ...]``."""
+        batch = self.windows.batch(self.rows[start : start + self.batch_size])
+        kept: dict[str, list[np.ndarray]] = {}
+        known: dict[str, GroupState] = {}
+        for draw in range(self.num_draws if any(noised.values()) else 1):
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + start * 31 + draw)
+            found = self.policy.features(batch, generator=generator, known=known)
+            known = {group: state for group, state in found.items() if not noised[group]}
+            for group, state in found.items():
+                if draw == 0 or noised[group]:
+                    for part, value in _parts(_padded(state, longest.get(group, 0))).items():
+                        kept.setdefault(f"{group}.{part}", []).append(value)
+        return {name: np.stack(values, axis=1) for name, values in kept.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Places:
+    """Where each array lies in the file of all states."""
+
+    arrays: dict[str, dict[str, Any]]
+    num_bytes: int
+
+    def array(self, file: np.ndarray, name: str) -> np.ndarray:
+        told = self.arrays[name]
+        kind, shape = np.dtype(told["dtype"]), tuple(told["shape"])
+        num_bytes = kind.itemsize * math.prod(shape)
+        return file[told["offset"] : told["offset"] + num_bytes].view(kind).reshape(shape)
+
+
+def _places(first: Mapping[str, np.ndarray], num_rows: int) -> _Places:
+    arrays: dict[str, dict[str, Any]] = {}
+    offset = 0
+    for name, value in sorted(first.items()):
+        shape = (num_rows, *value.shape[1:])
+        arrays[name] = {"offset": offset, "dtype": value.dtype.str, "shape": shape}
+        offset += -(-value.dtype.itemsize * math.prod(shape) // _ALIGNED) * _ALIGNED
+    return _Places(arrays=arrays, num_bytes=offset)
+
+
+def _weights(policy: StreamPolicy) -> str:
+    """Of all that features may hang on: weights that the present phase does not train, and normalisers."""
+    total = hashlib.sha256()
+    trained = {name for name, value in policy.named_parameters() if value.requires_grad}
+    for name, value in policy.state_dict().items():
+        if name not in trained:
+            total.update(name.encode())
+            total.update(value.cpu().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
 
 
 def _noised(policy: StreamPolicy) -> dict[str, bool]:
@@ -247,20 +344,6 @@ def _noised(policy: StreamPolicy) -> dict[str, bool]:
         return view.kind == "noised" or view.noised_share > 0
 
     return {name: any(own(other) for other in layout.needed([name])) for name in sorted(fixed)}
-
-
-def _longest_text(policy: StreamPolicy, windows: WindowSource, rows: np.ndarray) -> dict[str, int]:
-    """How many tokens each fixed group of words needs for its longest: an instruction, a prompt that holds a state, a
-    subtask."""
-    groups = [name for name in policy.fixed_groups() if isinstance(policy.net.codec(name), TextCodec | SubtaskCodec)]
-    longest = dict.fromkeys(groups, 0)
-    for start in range(0, len(rows), 512):
-        batch = windows.batch(rows[start : start + 512])
-        for name in groups:
-            seen = policy.net.group(name).view.kind == "now"
-            found = policy.net.observe(name, batch.obs) if seen else policy.net.target(name, batch)
-            longest[name] = max(longest[name], found.valid.shape[1])
-    return longest
 
 
 def _padded(state: GroupState, num_tokens: int) -> GroupState:
@@ -282,15 +365,8 @@ def _padded(state: GroupState, num_tokens: int) -> GroupState:
     )
 
 
-def _keep(
-    arrays: dict[str, np.memmap],
-    folder: Path,
-    group: str,
-    state: GroupState,
-    size: tuple[int, int],
-    start: int,
-    draw: int,
-) -> None:
+def _parts(state: GroupState) -> dict[str, np.ndarray]:
+    """What is kept of a state, in half precision."""
     parts = {
         "keys": torch.stack(state.keys, dim=1).half(),
         "values": torch.stack(state.values, dim=1).half(),
@@ -299,12 +375,4 @@ def _keep(
         **{f"tap{at}": tap.half() for at, tap in state.taps.items()},
         **({} if state.level is None else {"level": state.level}),
     }
-    for part, value in parts.items():
-        name = f"{group}.{part}"
-        found = value.numpy()
-        if name not in arrays:
-            shape = (*size, *found.shape[1:])
-            path = folder / f"{name}.npy"
-            arrays[name] = np.lib.format.open_memmap(path, "w+", dtype=found.dtype, shape=shape)
-            reserve(path, path.stat().st_size, do="Free space there, or choose another --out on another disk.")
-        arrays[name][start : start + len(found), draw] = found
+    return {name: value.numpy() for name, value in parts.items()}
