@@ -21,6 +21,7 @@ class Scripted:
     """``weak`` scenes are played with the hand held still, so that they fail."""
 
     passed_s: tuple[float, ...] = ()
+    before_s: tuple[float, ...] = ()
 
     def __init__(
         self, options: Options, seeds: tuple[int, ...], *, execute_steps: int, weak: tuple[int, ...] = ()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crossroads.codecs.action_queries import ActionQueries, ActionQueryCodec
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
+from crossroads.codecs.bare import BareActionCodec, BareActions, BareState, BareStateCodec
 from crossroads.codecs.blank_actions import BlankActionCodec, BlankActions, SeenActionCodec, SeenActions
 from crossroads.codecs.chunk_token import ChunkCodec, ChunkToken
 from crossroads.codecs.clip_text import ClipStateCodec, ClipStates
@@ -32,6 +33,7 @@ from crossroads.codecs.gripper_state import GripperState, GripperStateCodec
 from crossroads.codecs.handed import HandedCodec, HandedStates, TimedStates
 from crossroads.codecs.held_actions import HeldActionCodec, HeldActions
 from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
+from crossroads.codecs.keypoint_vectors import KeypointCodec, KeypointVectors
 from crossroads.codecs.knowledge import FutureFeatureCodec, FutureFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
 from crossroads.codecs.learned import LearnedCodec, LearnedTokens
@@ -106,6 +108,8 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionSlices: SliceCodec,
     ActionTokens: ActionCodec,
     BarePlan: BarePlanCodec,
+    BareActions: BareActionCodec,
+    BareState: BareStateCodec,
     BlankActions: BlankActionCodec,
     BlankTokens: LearnedCodec,
     CameraSlots: SlotCodec,
@@ -124,6 +128,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     HandedStates: HandedCodec,
     HeldActions: HeldActionCodec,
     ImageFeatures: ImageFeatureCodec,
+    KeypointVectors: KeypointCodec,
     LearnedTokens: LearnedCodec,
     MaskedState: MaskedStateCodec,
     MotionClip: MotionClipCodec,

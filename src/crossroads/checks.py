@@ -20,6 +20,8 @@ from crossroads.refusal import Checked, refuse
 from crossroads.schedule_checks import check_schedule
 from crossroads.stage import Tower
 from crossroads.streams import Edge, Stream, ViewKind
+from crossroads.towers.action_transformer import ActionTransformer
+from crossroads.towers.action_unet import ActionUNet
 from crossroads.towers.forward import read_width, taps_of
 from crossroads.towers.llama import SmolExpert
 from crossroads.towers.playing import Playing
@@ -186,6 +188,8 @@ def _check_across(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[s
     spec = towers[tower].spec
     widths = [getattr(spec, name) for name in ("context_width", "image_width") if hasattr(spec, name)]
     widths += spec.context_widths if isinstance(spec, Playing) else ()
+    if isinstance(spec, ActionUNet | ActionTransformer) and spec.seen:
+        widths += spec.seen.widths
     if not widths or (edge.via == "cross" and not any(widths)):
         refuse(recipe, place, f"a tower that takes {edge.via} edges", str(spec), ())
     source = towers[layout.groups[edge.src].tower].spec

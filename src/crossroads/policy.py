@@ -73,6 +73,12 @@ class Policy(Protocol):
         next call, which is given these frames (``Observation.passed``). Empty for a policy that remembers nothing."""
         ...
 
+    @property
+    def before_s(self) -> tuple[float, ...]:
+        """How long before each of its calls it looks as well, in seconds, the longest first; it is given what was
+        observed then (``Observation.before``), as far as that is known. Empty for most policies."""
+        ...
+
     def start(self, batch_size: int) -> Memory: ...
 
     def act(
@@ -92,6 +98,12 @@ class StreamPolicy(Learner):
         if stage.looks_back > 1:
             return (stage.clock.block_s,)
         return self.recipe.chunk.future_s if stage.by_block else ()
+
+    @property
+    def before_s(self) -> tuple[float, ...]:
+        """A block of the clock and its multiples, where acting glances back."""
+        stage = self.recipe.stage
+        return tuple(round(stage.clock.block_s * back, 4) for back in reversed(range(1, stage.glances)))
 
     def start(self, batch_size: int) -> Memory:
         return Memory()
@@ -185,6 +197,8 @@ class StreamPolicy(Learner):
                 chunk, num = codec.decode(latent), self.recipe.chunk.num_actions
                 if self.recipe.stage.looks_back > 1:  # those of the present step
                     chunk = chunk[:, settled.moment * num : (settled.moment + 1) * num]
+                if self.recipe.stage.glances > 1:  # those that begin now
+                    chunk = chunk[:, chunk.shape[1] - num :]
                 if isinstance(codec, ToldActionCodec):
                     chunk = codec.in_world(chunk, settled.state)
                 return self.space.clamp(chunk)

@@ -53,11 +53,15 @@ class Recipe:
     @property
     def chunk(self) -> Window:
         """The part of the window that one call of ``act`` is about: its first block where acting goes on by block, or
-        what is predicted at one observed step where it looks back at several."""
+        what is predicted at one observed step where it looks back at several, or from the present on where it glances
+        back."""
         window, clock = self.window, self.stage.clock
         if self.stage.looks_back > 1:
             action = next(stream.name for stream in self.stage.streams if stream.carries == "action")
             return replace(window, num_actions=clock.per_block(action), future_s=(), later_state_s=())
+        if (num := self.stage.glances) > 1:
+            before = (num - 1) * round(clock.block_s * window.control_hz)
+            return replace(window, num_actions=window.num_actions - before, future_s=(), later_state_s=())
         if not self.stage.by_block:
             return window
         stream = self.stage.layout.groups[self.stage.remembered[0]].stream

@@ -78,6 +78,22 @@ class Stage:
         """How many observed steps, the present one among them, acting reads: the blocks of what is observed and never
         predicted, where they are some seconds apart and acting does not go on block by block. Nothing is cached between
         calls: as the window slides, every step gets another place in it (GR-1, arXiv 2312.13139)."""
+        return 1 if self._one_chunk else self._observed_steps
+
+    @property
+    def glances(self) -> int:
+        """How many observed steps, the present one last, are read where all actions are one chunk, which begins at the
+        first of them (Diffusion Policy, arXiv 2303.04137). The steps lie a block apart, however far apart the calls
+        are; before the first call the oldest one stands for those that there were not."""
+        return self._observed_steps if self._one_chunk else 1
+
+    @property
+    def _one_chunk(self) -> bool:
+        acts = [stream.name for stream in self.streams if stream.carries == "action"]
+        return bool(acts) and not any(self.clock.per_block(name) for name in acts)
+
+    @property
+    def _observed_steps(self) -> int:
         if self.by_block or not self.clock.block_s:
             return 1
         observed = [stream for stream in self.streams if stream.principal == "now"]

@@ -34,8 +34,9 @@ class Observation:
     """The frames since the last call of a policy that remembers, at the times that it names (``Policy.passed_s``), the
     present one last; empty where it is to start anew, and for all other policies."""
     before: tuple[Observation, ...] = ()
-    """What was observed at the calls before this one, the oldest first, for a policy that looks back
-    (``Stage.looks_back``); it is put here by the policy itself, from its memory."""
+    """What was observed before this moment, the oldest first. For a policy that looks back (``Stage.looks_back``): at
+    its calls before this one, put here by the policy itself, from its memory. For one that glances back
+    (``Stage.glances``): so long before as it names (``Policy.before_s``), put here by who calls it."""
     encoded: Mapping[str, Float[Tensor, "*b t rows columns c"]] = field(default_factory=dict)
     """Latents kept from before, of these images and the frames that followed them, by clip; what is not here is encoded
     when it is needed. Only training batches have any (``train.latent_cache``)."""

@@ -216,6 +216,7 @@ class Counting:
     """Acts with 0, 1, 2 ... and remembers what it was shown."""
 
     passed_s = ()
+    before_s = ()
     seen: Observation | None = None
 
     def start(self, batch_size: int) -> Memory:

@@ -11,7 +11,7 @@ import torch
 from every_recipe import REMEMBERING, close, hasty, seeded
 
 from crossroads.errors import InputError
-from crossroads.evaluate.calls import Call, Calls, looks_of
+from crossroads.evaluate.calls import Call, Calls, glances_of, looks_of
 from crossroads.evaluate.closed_loop import Trials, run_trials
 from crossroads.policy import Memory, Policy
 from crossroads.sim.tabletop.env import TABLETOP_SPACE, TabletopEnv
@@ -37,8 +37,8 @@ class Lives(Memory):
 class Diarist:
     """Moves as its mark says: whoever is shown another picture, or takes up another's life, goes another way."""
 
-    def __init__(self, passed_s: tuple[float, ...]) -> None:
-        self.passed_s = passed_s
+    def __init__(self, passed_s: tuple[float, ...], before_s: tuple[float, ...] = ()) -> None:
+        self.passed_s, self.before_s = passed_s, before_s
         self.marks: list[str] = []
 
     def start(self, batch_size: int) -> Lives:
@@ -173,3 +173,38 @@ def test_looks_are_the_steps_nearest_to_the_times_of_training() -> None:
     for times in ((0.04, 0.1), (0.2, 0.1)):
         with pytest.raises(InputError, match="rising times, the first at least half a step"):
             looks_of(times, execute_steps=1, control_hz=10.0)
+
+
+# Glances
+
+
+@pytest.mark.parametrize(
+    ("before_s", "execute_steps", "known"),
+    [((0.1,), 12, (1, 1)), ((0.1,), 1, (1, 1)), ((0.3, 0.1), 2, (1, 2)), ((0.2,), 2, (1, 1))],
+)
+def test_a_policy_that_glances_back_is_given_the_moments_before_each_call(
+    before_s: tuple[float, ...], execute_steps: int, known: tuple[int, ...]
+) -> None:
+    calls = calls_of(Diarist((), before_s), SEEDS[:2], 3, execute_steps=execute_steps)
+    assert [len(call.obs.before) for call in calls] == [0, *known]
+    env = TabletopEnv(families=("reach",), cameras=("front",))
+    for row, seed in enumerate(SEEDS[:2]):
+        lived = [env.reset(seed=seed)[0]]
+        for call in calls[:-1]:
+            chunk = call.chunk.values[row, :execute_steps].numpy()
+            lived += [env.play(chunk[step : step + 1])[0] for step in range(execute_steps)]
+        for number, call in enumerate(calls):
+            now = number * execute_steps
+            wanted = [now - back for back in glances_of(before_s, control_hz=10.0) if back <= now]
+            assert [one.time_s[row].item() for one in call.obs.before] == pytest.approx([at / 10 for at in wanted])
+            for one, at in zip(call.obs.before, wanted, strict=True):
+                assert np.array_equal(one.images["front"][row].numpy(), lived[at]["front"])
+                assert np.array_equal(one.state[row].numpy(), lived[at]["state"])
+                assert one.text == call.obs.text
+
+
+def test_a_glance_at_the_call_itself_or_twice_at_one_step_is_refused() -> None:
+    assert glances_of((0.3, 0.1), control_hz=10.0) == (3, 1)
+    for times in ((0.04,), (0.11, 0.1), (0.1, 0.2)):
+        with pytest.raises(InputError, match="falling times"):
+            glances_of(times, control_hz=10.0)

@@ -44,6 +44,7 @@ class Noisy:
     """Moves at random; its noise shows whether a round was run with the same generator."""
 
     passed_s: tuple[float, ...] = ()
+    before_s: tuple[float, ...] = ()
 
     def __init__(self) -> None:
         self.num_asked = 0

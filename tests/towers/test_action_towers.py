@@ -84,7 +84,7 @@ def test_sizes_that_cannot_be_are_refused_and_so_are_missing_edges() -> None:
     for wrong in ({"num_actions": 5}, {"kernel": 4}, {"channels": (8, 10)}, {"channels": (12, 16)}):
         with pytest.raises(InputError, match="ActionUNet tower"):
             replace(UNET, **wrong)
-    with pytest.raises(InputError, match="another width than the state"):
+    with pytest.raises(InputError, match="each of another width"):
         replace(SEEN, image_width=4)
     pictures, state = drawn(1, 4, 3), drawn(1, 2, 4)
     alone = replace(told(pictures, state), contexts=told(pictures, state).contexts[1:])

@@ -123,10 +123,14 @@ class PictureFeatures(nn.Module):
     def places(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2"]:
         """The mean row and the mean column of each channel, each from -1 to 1, under the softmax of its values; the row
         comes first, as in the published code, which calls it x."""
-        temperature = self.spec.temperature or self.temperature
-        share = (x.flatten(2) / temperature).softmax(dim=-1)
-        rows, columns = x.shape[2:]
-        rows_at = torch.linspace(-1, 1, rows, device=x.device).repeat_interleave(columns)
-        columns_at = torch.linspace(-1, 1, columns, device=x.device).repeat(rows)
-        found = torch.stack([(share * rows_at).sum(dim=-1), (share * columns_at).sum(dim=-1)], dim=-1)
+        found = mean_places(x, self.spec.temperature or self.temperature)
         return rearrange(found, "b c two -> b (c two)")
+
+
+def mean_places(maps: Float[Tensor, "b c h w"], temperature: float | Tensor = 1.0) -> Float[Tensor, "b c 2"]:
+    """Where each channel lies on the mean, row and column from -1 to 1, under the softmax of its values."""
+    share = (maps.flatten(2) / temperature).softmax(dim=-1)
+    rows, columns = maps.shape[2:]
+    rows_at = torch.linspace(-1, 1, rows, device=maps.device).repeat_interleave(columns)
+    columns_at = torch.linspace(-1, 1, columns, device=maps.device).repeat(rows)
+    return torch.stack([(share * rows_at).sum(dim=-1), (share * columns_at).sum(dim=-1)], dim=-1)

@@ -31,6 +31,10 @@ class PictureVectors(InputTokens):
     def window(self) -> Window:
         return Window(**{**vars(NOTHING), "cameras": self.cameras, "image_hw": self.image_hw})
 
+    def pixel_flops(self) -> int:
+        """The part of embedding whose input is pixels, which owe no gradient."""
+        return self.num_tokens("now") * self.network.convolutions(self.image_hw)[0].flops
+
     def num_parameters(self, width: int) -> int:
         return self.network.num_parameters() + linear_parameters(self.network.widths[-1], width)
 

@@ -16,7 +16,14 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from crossroads.codecs.spec import Latent
-from crossroads.types import NOTHING, Batch, Window
+from crossroads.types import NOTHING, Batch, Observation, Window
+
+
+def glanced(obs: Observation, num: int) -> tuple[Observation, ...]:
+    """The last ``num`` moments, the present one last; where so many are not known, the oldest stands for those before
+    it, as Diffusion Policy (arXiv 2303.04137) repeats the first frame of an episode."""
+    known = (*obs.before, obs)[-num:]
+    return (known[0],) * (num - len(known)) + known
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -379,7 +379,7 @@ def _maps(codec: FeatureMaps | PictureVectors) -> Kept:
     given = sum(part.outputs * part.made for part in (first, *rest))
     rectified = sum(part.outputs * part.made for part in (first, *(part for part in rest if part.kernel > 1)))
     kept = Kept(narrow=first.inputs * first.read + given + rectified + pooled, wide=2 * pooled)
-    return kept.times(len(codec.cameras))
+    return kept.times(codec.num_tokens("now") if isinstance(codec, PictureVectors) else len(codec.cameras))
 
 
 def _vision_layer(codec: Patches) -> Kept:

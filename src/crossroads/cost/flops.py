@@ -15,6 +15,7 @@ from crossroads.codecs.frame_latents import FrameLatents
 from crossroads.codecs.handed import HandedStates
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.maps import FeatureMaps
+from crossroads.codecs.picture_vectors import PictureVectors
 from crossroads.codecs.slots import CameraSlots
 from crossroads.codecs.stacked_latents import StackedLatents
 from crossroads.cost.passes import LegGroups, legs_of, observed
@@ -337,7 +338,7 @@ def _train(recipe: Recipe, phase: Phase, work: Work, *, cached: bool) -> SampleF
     backward += work.run(passed) + sum(work.read(name, work.num(name)) for name in passed & losses)
     backward -= _read_as_data(trained, trained | passed, work)
     codecs = [layout.groups[name].stream.codec for name in trained]
-    backward -= sum(codec.pixel_flops() for codec in codecs if isinstance(codec, FeatureMaps))
+    backward -= sum(codec.pixel_flops() for codec in codecs if isinstance(codec, FeatureMaps | PictureVectors))
     backward -= 2 * _unanswered(trained, needed, losses, work) + _unanswered(passed, needed, losses, work)
     return SampleFlops(encode=encode, forward=forward, backward=backward)
 

@@ -59,6 +59,7 @@ class Slots:
             state=spread(state, self.state, window.num_state) if window.num_state else state,
             robot=(self.robot,) * obs.batch_size,
             passed={slot: obs.passed[own] for slot, own in self.cameras.items() if own in obs.passed},
+            before=tuple(self.seen(earlier, window) for earlier in obs.before),
         )
 
     def fill(self, batch: Batch, window: Window) -> Batch:

@@ -265,6 +265,7 @@ class Imagined(nn.Module):
     """A policy in two stages: a video model imagines what comes, an inverse model says how to get there (UniPi)."""
 
     passed_s: tuple[float, ...] = ()
+    before_s: tuple[float, ...] = ()
 
     def __init__(self, planner: StreamPolicy, inverse: InverseModel) -> None:
         super().__init__()

@@ -244,6 +244,10 @@ class OnRobot:
     def passed_s(self) -> tuple[float, ...]:
         return self.policy.passed_s
 
+    @property
+    def before_s(self) -> tuple[float, ...]:
+        return self.policy.before_s
+
     def start(self, batch_size: int) -> Memory:
         return self.policy.start(batch_size)
 

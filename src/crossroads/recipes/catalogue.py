@@ -12,6 +12,7 @@ from crossroads.recipes import baseline_ki as baseline_ki_sizes
 from crossroads.recipes import (
     being_h07_sizes,
     cosmos_policy_sizes,
+    diffusion_policy_sizes,
     dit4dit_sizes,
     dreamvla_sizes,
     dreamzero_sizes,
@@ -45,6 +46,7 @@ from crossroads.recipes.baseline_ki import baseline_ki
 from crossroads.recipes.being_h07 import being_h07
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
+from crossroads.recipes.diffusion_policy import diffusion_policy, diffusion_policy_transformer
 from crossroads.recipes.dit4dit import dit4dit
 from crossroads.recipes.dreamvla import dreamvla
 from crossroads.recipes.dreamzero import dreamzero, dreamzero_flash
@@ -83,6 +85,8 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "cloning": cloning,
     "cosmos_policy": cosmos_policy,
     "cosmos_policy_planning": cosmos_policy_planning,
+    "diffusion_policy": diffusion_policy,
+    "diffusion_policy_transformer": diffusion_policy_transformer,
     "dreamvla": dreamvla,
     "dreamzero": dreamzero,
     "dreamzero_flash": dreamzero_flash,
@@ -130,6 +134,8 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "being_h07": partial(being_h07, being_h07_sizes.PUBLISHED),
     "cosmos_policy": partial(cosmos_policy, cosmos_policy_sizes.PUBLISHED),
     "cosmos_policy_planning": partial(cosmos_policy_planning, cosmos_policy_sizes.PUBLISHED),
+    "diffusion_policy": partial(diffusion_policy, diffusion_policy_sizes.PUBLISHED),
+    "diffusion_policy_transformer": partial(diffusion_policy_transformer, diffusion_policy_sizes.TRANSFORMER_PUBLISHED),
     "dreamvla": partial(dreamvla, dreamvla_sizes.PUBLISHED),
     "dreamzero": partial(dreamzero, dreamzero_sizes.PUBLISHED),
     "dreamzero_flash": partial(dreamzero_flash, dreamzero_sizes.FLASH_PUBLISHED),

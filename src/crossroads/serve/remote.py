@@ -30,6 +30,7 @@ class RemotePolicy:
     """
 
     passed_s: tuple[float, ...] = ()
+    before_s: tuple[float, ...] = ()
 
     def __init__(self, client: PolicyClient, keys: RemoteKeys, space: ActionSpace) -> None:
         self.client, self.keys, self.space = client, keys, space

@@ -20,35 +20,44 @@ from crossroads.towers.spec import Context, context_of
 
 @dataclass(frozen=True, kw_only=True)
 class ObservedSteps:
-    """``num`` steps, at each of them the features of ``cameras`` (``image_width`` numbers each) and then a state of
-    ``state_width``; either may be missing. The two are told apart by their widths."""
+    """``num`` steps, at each of them the features of ``cameras`` (``image_width`` numbers each), a state of
+    ``state_width`` and an instruction of ``words_width``, the same at each; any may be missing. They are told apart by
+    their widths."""
 
     num: int
     cameras: int = 0
     image_width: int = 0
     state_width: int = 0
+    words_width: int = 0
 
     def __post_init__(self) -> None:
-        if bool(self.cameras) != bool(self.image_width) or self.image_width == self.state_width:
+        widths = self.widths
+        if bool(self.cameras) != bool(self.image_width) or not widths or len(set(widths)) < len(widths):
             raise InputError(
                 where="ObservedSteps",
-                expected="pictures, a state or both, and features of pictures of another width than the state",
-                got=f"{self.cameras} cameras of {self.image_width} numbers, a state of {self.state_width}",
+                expected="pictures, a state or words, each of another width",
+                got=f"{self.cameras} cameras of {self.image_width} numbers, a state of {self.state_width}, words of "
+                f"{self.words_width}",
                 do="Change one of the widths.",
             )
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """Of what there is to read."""
+        return tuple(width for width in (self.image_width, self.state_width, self.words_width) if width)
+
+    @property
     def width(self) -> int:
         """Numbers of one step."""
-        return self.cameras * self.image_width + self.state_width
+        return self.cameras * self.image_width + self.state_width + self.words_width
 
     def of(self, contexts: tuple[Context, ...]) -> Float[Tensor, "b t c"]:
         """One vector for each step.
 
         Raises:
-            InputError: an edge from the pictures or from the state is missing, or has other tokens.
+            InputError: an edge from one of them is missing, or has other tokens.
         """
-        wanted = {self.image_width: self.num * self.cameras, self.state_width: self.num}
+        wanted = {self.image_width: self.num * self.cameras, self.state_width: self.num, self.words_width: 1}
         parts = []
         for width, num in wanted.items():
             if not width:
@@ -62,7 +71,8 @@ class ObservedSteps:
                     do="Add the cross edge, or correct the sizes.",
                 )
             shown = context.hidden * context.valid.unsqueeze(-1)
-            parts.append(rearrange(shown, "b (t v) c -> b t (v c)", t=self.num))
+            steps = shown.expand(-1, self.num, -1) if width == self.words_width else shown
+            parts.append(rearrange(steps, "b (t v) c -> b t (v c)", t=self.num))
         return torch.cat(parts, dim=-1)
 
 
