@@ -14,7 +14,8 @@ import numpy as np
 
 from crossroads.sim.tabletop import scene
 from crossroads.sim.tabletop.layout import Thing
-from crossroads.sim.tabletop.tasks import DIRECTIONS, Task, beside_spots, parts, solved
+from crossroads.sim.tabletop.tasks import solved
+from crossroads.sim.tabletop.verbs import DIRECTIONS, Task, beside_spots, parts
 from crossroads.sim.tabletop.world import STEP_M, Snapshot, World
 
 OPEN, CLOSED = 1.0, -1.0
