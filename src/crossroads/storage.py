@@ -179,6 +179,14 @@ class Filling:
         self.marks.unlink(missing_ok=True)
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a filled file has its name; marks that a process left beside it when it was killed right then go."""
+    if not path.is_file():
+        return False
+    path.with_suffix(".done").unlink(missing_ok=True)
+    return True
+
+
 def _boot() -> np.ndarray:
     """Changes when the machine starts anew; zeros where that cannot be known."""
     told = b"" if not _BOOT.is_file() else _BOOT.read_bytes()[:_HEAD_BYTES]

@@ -60,7 +60,8 @@ def kill_builds(times: int, folder: Path, *, num_episodes: int = 40) -> Counter[
             there = set()
     last = FrameCache.open(dataset, cameras=("front",), image_hw=IMAGE_HW, root=root)
     assert np.array_equal(last.shelves["front"].frames, expected)
-    assert {file.suffix for file in path.parent.iterdir()} == {".u8", ".lock", ".used"}, "nothing is left behind"
+    names = sorted(file.name for file in path.parent.iterdir())
+    assert {Path(name).suffix for name in names} == {".u8", ".lock", ".used"}, f"left behind: {names}"
     return fates
 
 

@@ -49,6 +49,15 @@ def test_a_second_opening_decodes_nothing(
     FrameCache.open(dataset, cameras=("front",), image_hw=(32, 48), root=tmp_path)
 
 
+def test_marks_that_a_kill_at_the_last_moment_left_go(dataset: LeRobotDataset, tmp_path: Path) -> None:
+    opened = FrameCache.open(dataset, cameras=("front",), image_hw=(24, 32), root=tmp_path)
+    (file,) = tmp_path.rglob("*.u8")
+    file.with_suffix(".done").write_bytes(b"\0" * 64)
+    again = FrameCache.open(dataset, cameras=("front",), image_hw=(24, 32), root=tmp_path)
+    assert not file.with_suffix(".done").exists()
+    assert np.array_equal(again.shelves["front"].frames, opened.shelves["front"].frames)
+
+
 def test_the_default_place_is_the_one_the_environment_names(dataset: LeRobotDataset, own_cache: Path) -> None:
     FrameCache.open(dataset, cameras=("front",), image_hw=(16, 24))
     assert list(own_cache.rglob("front-16x24.u8"))

@@ -29,7 +29,7 @@ from crossroads.data.direct import Direct, Request
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.resize import resize
 from crossroads.errors import InputError, nearest
-from crossroads.storage import WRITTEN, Filling, cache_limit, default_root, filling_lock, in_use, room
+from crossroads.storage import WRITTEN, Filling, cache_limit, default_root, filling_lock, in_use, is_whole, room
 
 _SETTLE_EVERY_FRAMES = 4096
 _ALONE_PIXELS = 100_000_000
@@ -178,7 +178,7 @@ class _Builder:
     def open(self, camera: str) -> tuple[Shelf, list[Callable[[], None]]]:
         """The file of a camera, and what is left to do for it in the background."""
         path = self.path(camera)
-        while not path.is_file():
+        while not is_whole(path):
             with ExitStack() as locked:
                 mine = locked.enter_context(filling_lock(path, wait=not self.behind))
                 if path.is_file():

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from crossroads.codecs.subtask import SubtaskCodec
 from crossroads.codecs.text import TextCodec
 from crossroads.policy import StreamPolicy
-from crossroads.storage import WRITTEN, Filling, appearing, filling_lock
+from crossroads.storage import WRITTEN, Filling, appearing, filling_lock, is_whole
 from crossroads.towers.joint import GroupState
 from crossroads.train.log import progress_bar
 from crossroads.types import Batch, Losses, Observation
@@ -188,7 +188,7 @@ def build_store(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with filling_lock(folder / STATES, wait=True):
-        if not ((folder / META).is_file() and (folder / STATES).is_file()):
+        if not ((folder / META).is_file() and is_whole(folder / STATES)):
             making = _Making(
                 policy=policy, windows=windows, rows=rows, num_draws=num_draws, seed=seed, batch_size=batch_size
             )

@@ -24,7 +24,7 @@ from crossroads.codecs.latents import LatentCodec
 from crossroads.data.window import Windows
 from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
-from crossroads.storage import WRITTEN, Filling, cache_limit, default_root, filling_lock, in_use, room
+from crossroads.storage import WRITTEN, Filling, cache_limit, default_root, filling_lock, in_use, is_whole, room
 from crossroads.train.log import progress_bar
 from crossroads.types import Batch
 
@@ -91,7 +91,7 @@ def encoded_windows(
         (height, width), spec = codec.spec.latent_hw, codec.spec
         shape = (len(chosen), 1 + spec.num_future, height, width, spec.autoencoder.channels)
         in_use(path, encoded)
-        if not path.is_file():
+        if not is_whole(path):
             with filling_lock(path, wait=True):
                 if not path.is_file():
                     codec.to(device)
