@@ -150,6 +150,8 @@ class Filling:
         if not (known and self.part.is_file() and self.part.stat().st_size == self.num_bytes):
             self.marks.unlink(missing_ok=True)
             self.part.unlink(missing_ok=True)
+            for draft in self.path.parent.glob(f".{self.marks.name}.*"):  # of one that was killed; the lock is ours
+                draft.unlink(missing_ok=True)
             reserve(self.part, self.num_bytes, do=self.do)
             with appearing(self.marks) as draft:
                 draft.write_bytes(bytes(size))

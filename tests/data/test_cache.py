@@ -58,6 +58,17 @@ def test_marks_that_a_kill_at_the_last_moment_left_go(dataset: LeRobotDataset, t
     assert np.array_equal(again.shelves["front"].frames, opened.shelves["front"].frames)
 
 
+def test_drafts_of_marks_that_killed_builds_left_go(dataset: LeRobotDataset, tmp_path: Path) -> None:
+    FrameCache.open(dataset, cameras=("front",), image_hw=(24, 32), root=tmp_path)
+    (file,) = tmp_path.rglob("*.u8")
+    file.unlink()
+    draft = file.with_name(f".{file.stem}.done.123.abcdef01")
+    draft.touch()
+    FrameCache.open(dataset, cameras=("front",), image_hw=(24, 32), root=tmp_path)
+    assert file.is_file()
+    assert not draft.exists()
+
+
 def test_the_default_place_is_the_one_the_environment_names(dataset: LeRobotDataset, own_cache: Path) -> None:
     FrameCache.open(dataset, cameras=("front",), image_hw=(16, 24))
     assert list(own_cache.rglob("front-16x24.u8"))
