@@ -15,6 +15,7 @@ from crossroads.build import build
 from crossroads.codecs.spec import Latent
 from crossroads.codecs.text import END, START
 from crossroads.interpreter import Interpreter
+from crossroads.net import Steps
 from crossroads.noise import grid, unipc, wan_grid
 from crossroads.objectives import Flow
 from crossroads.policy import StreamPolicy
@@ -98,10 +99,10 @@ def test_denoising_takes_euler_steps_down_the_grid() -> None:
         return torch.ones_like(answer(hidden))
 
     class Watched(Interpreter):
-        def _input(self, name: str):
+        def _input(self, name: str, steps: Steps | None = None):
             if name == "action":
                 seen.append(self.levels[name])
-            return super()._input(name)
+            return super()._input(name, steps)
 
     policy.net.codec("action").read = constant  # pyright: ignore[reportAttributeAccessIssue]
     interpreter = Watched(policy.net, nano_batch(policy.recipe).obs, seeded())
@@ -136,12 +137,12 @@ def test_a_stream_that_stops_early_ends_on_its_path_and_is_told_its_own_levels()
     starts: list[Tensor] = []
 
     class Watched(Interpreter):
-        def _input(self, name: str):
+        def _input(self, name: str, steps: Steps | None = None):
             if name in told:
                 told[name].append(self.levels[name])
             if name == "video":
                 starts.append(self.latents[name].values)
-            return super()._input(name)
+            return super()._input(name, steps)
 
     clean = torch.randn(2, *policy.net.codec("video").latent_shape("noised"))
     interpreter = Watched(policy.net, obs, seeded(), known={"video": clean})
@@ -350,3 +351,21 @@ def test_a_future_worth_no_number_is_never_chosen() -> None:
     candidates = sound.seen[0][1].reshape(3, 2, 4, *chosen.shape[1:])[:, :, 0]
     for row in range(3):
         assert torch.equal(torch.stack((chosen[row], other[row])).sort(dim=0)[0], candidates[row].sort(dim=0)[0])
+
+
+class Afresh(Interpreter):
+    """An interpreter whose steps keep nothing for each other."""
+
+    def _velocities(self, running: list[str], moving: list[str], steps: Steps) -> dict[str, Tensor]:
+        return super()._velocities(running, moving, Steps())
+
+
+@pytest.mark.parametrize("name", ["pi0", "smolvla", "pi05", "groot_n15", "dreamzero", "mimic_video"])
+def test_what_the_steps_of_a_leg_keep_for_each_other_changes_nothing(name: str) -> None:
+    """Neither places and masks, nor the rotations, nor keys that SmolVLA's expert has mapped, nor guidance."""
+    policy = policy_of(name)
+    obs, legs = nano_batch(policy.recipe).obs, policy.recipe.stage.schedule
+    assert max(leg.evaluations for leg in legs if isinstance(leg, Denoise)) > 1
+    with torch.no_grad():
+        kept, afresh = (kind(policy.net, obs, seeded()).run(legs).streams for kind in (Interpreter, Afresh))
+    assert all(torch.equal(kept[stream], afresh[stream]) for stream in afresh)

@@ -16,6 +16,7 @@ from crossroads.codecs.spec import Latent
 from crossroads.codecs.streaming import EncoderState
 from crossroads.diffusion import Ddim, Ddpm
 from crossroads.history import History
+from crossroads.net import Steps
 from crossroads.objectives import Diffusion, Flow, Likelihood, TokenCE
 from crossroads.plans import KL
 from crossroads.running import Running
@@ -80,6 +81,7 @@ class Interpreter(Running):
                 self.latents[name] = replace(self.latents[name], values=kept.shown(values) if kept else values)
                 self.levels[name] = leg.level(streams[name], level)
 
+        steps, steps_blank = Steps(), Steps()
         running_blank: list[str] = []
         if leg.guidance is not None:
             self.blank = self._under_other_words(leg.guidance)
@@ -87,12 +89,12 @@ class Interpreter(Running):
 
         def velocity(x: Tensor, level: float) -> Tensor:
             place(x, level)
-            found = self._velocities(running, moving)
+            found = self._velocities(running, moving, steps)
             if self.blank is not None and leg.guidance is not None:
                 self.blank.latents |= {name: self.latents[name] for name in moving}
                 self.blank.levels |= {name: self.levels[name] for name in moving}
                 guided = [self._principal(name) for name in leg.guidance.streams]
-                for name, blank in self.blank._velocities(running_blank, guided).items():
+                for name, blank in self.blank._velocities(running_blank, guided, steps_blank).items():
                     found[name] = blank + leg.guidance.scale * (found[name] - blank)
             for name in moving:
                 if kept := self._kept(name):
@@ -125,10 +127,10 @@ class Interpreter(Running):
         other._recall()
         return other
 
-    def _velocities(self, running: list[str], moving: list[str]) -> dict[str, Tensor]:
+    def _velocities(self, running: list[str], moving: list[str], steps: Steps) -> dict[str, Tensor]:
         """What the network answers for each of some groups."""
         needed = [name for name in running if name in self._needed(moving)]
-        states = self.net({name: self._input(name) for name in needed}, self.states)
+        states = self.net({name: self._input(name, steps) for name in needed}, self.states, steps)
         return {name: self._velocity(name, states[name]) for name in moving}
 
     def _velocity(self, name: str, state: GroupState) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import torch
@@ -23,13 +23,22 @@ from crossroads.layout import Layout
 from crossroads.noise import per_token
 from crossroads.space import Normaliser
 from crossroads.streams import Group
-from crossroads.towers.attend import Attend
+from crossroads.towers.attend import Attend, Pass
 from crossroads.towers.joint import GroupInput, GroupState, Joint
 from crossroads.towers.spec import Places
 from crossroads.types import Batch, Observation
 
 BESIDE = LatentCodec | StackedCodec | FrameLatentCodec
 """Codecs of which something may enter a tower beside what is denoised."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """What the steps of a leg keep for each other, as they differ in nothing but latents and levels: the groups as the
+    first step placed them, and what does not depend on their tokens of each joint's pass."""
+
+    placed: dict[str, GroupInput] = field(default_factory=dict)
+    passes: dict[nn.Module, Pass] = field(default_factory=dict)
 
 
 class StreamNet(nn.Module):
@@ -115,36 +124,44 @@ class StreamNet(nn.Module):
         valid: Mapping[str, Bool[Tensor, "b n"]],
         offset: int = 0,
         levels: Mapping[str, Float[Tensor, "b k"]] = MappingProxyType({}),
+        steps: Steps | None = None,
     ) -> GroupInput:
         """A group's latent as placed tokens, at one level, one per block of equal size or one per token. ``valid``
         holds every present group's validity, its own included, and ``levels`` those of the groups that it hears.
 
         ``offset``: tokens of the group that come before these. They are cached, and then among ``valid``; or else they
-        are not there at all, as the blocks behind the one that is being denoised."""
+        are not there at all, as the blocks behind the one that is being denoised. ``steps``: the same for all of a
+        leg's steps."""
         codec, deep = self.codec(name), None
         if isinstance(codec, QwenPictureCodec):
             tokens, deep = codec.embed_deep(latent)
         else:
             tokens = codec.embed(latent, per_token(level, latent.shape[1]))
+        heard = [levels[other][:, :1] for other in self.layout.heard(name)]
+        new = {"tokens": tokens, "level": level, "heard": torch.cat(heard, dim=1) if heard else None, "deep": deep}
+        if steps and name in steps.placed:
+            return replace(steps.placed[name], **new)
         known = valid[name].shape[1] - tokens.shape[1]
         places = self.place(name, tokens.shape[1], valid, known, offset - known)
-        heard = [levels[other][:, :1] for other in self.layout.heard(name)]
-        return GroupInput(
-            tokens=tokens,
-            level=level,
-            valid=valid[name][:, known:],
-            places=places,
-            start=offset - known,
-            heard=torch.cat(heard, dim=1) if heard else None,
-            deep=deep,
-        )
+        found = GroupInput(valid=valid[name][:, known:], places=places, start=offset - known, **new)
+        if steps:
+            steps.placed[name] = found
+        return found
 
-    def forward(self, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]) -> dict[str, GroupState]:
-        """Run the groups in ``inputs``, reading others from ``states``; returns the new states of the inputs."""
+    def forward(
+        self,
+        inputs: Mapping[str, GroupInput],
+        states: Mapping[str, GroupState],
+        steps: Steps | None = None,
+    ) -> dict[str, GroupState]:
+        """Run the groups in ``inputs``, reading others from ``states``; returns the new states of the inputs.
+
+        ``steps``: the same for all passes of a leg."""
         known = dict(states)
         for joint in self.joints:
             assert isinstance(joint, Joint)
-            known.update(joint.run(self._handed(joint, inputs, known), known))
+            handed = self._handed(joint, inputs, known)
+            known.update(joint.run(handed, known, steps.passes if steps else None))
         return {name: known[name] for name in inputs}
 
     def _handed(

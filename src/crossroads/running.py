@@ -11,7 +11,7 @@ from torch import Tensor
 from crossroads.chunking import Kept
 from crossroads.codecs.spec import Latent
 from crossroads.history import History
-from crossroads.net import StreamNet
+from crossroads.net import Steps, StreamNet
 from crossroads.search import Spread
 from crossroads.towers.joint import GroupInput, GroupState
 from crossroads.types import Observation
@@ -74,7 +74,7 @@ class Running:
         beside = self.net.beside(name, self.history.first if self.history else self.obs, start, num)
         self.latents[name], self.levels[name] = Latent(values=noise, valid=valid, beside=beside), 1.0
 
-    def _input(self, name: str) -> GroupInput:
+    def _input(self, name: str, steps: Steps | None = None) -> GroupInput:
         told = self.net.layout.teller(name) or name
         level = torch.full((self.obs.batch_size, 1), self.levels.get(told, 0.0), device=self.obs.state.device)
         if told == name and (kept := self._kept(name)):
@@ -82,7 +82,7 @@ class Running:
         valid = {other: latent.valid for other, latent in self.latents.items()}
         start, _ = self._block(name) or (0, 0)
         heard = {other: torch.full_like(level[:, :1], self.levels[other]) for other in self.net.layout.heard(name)}
-        return self.net.embed(name, self.latents[name].shown, level, valid, offset=start, levels=heard)
+        return self.net.embed(name, self.latents[name].shown, level, valid, offset=start, levels=heard, steps=steps)
 
     def _block(self, name: str) -> tuple[int, int] | None:
         """The first token and the number of tokens of a group that this call is about; None for all of them."""

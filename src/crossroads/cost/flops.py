@@ -258,17 +258,29 @@ class Work:
                 found[width] = found.get(width, 0) + read_tokens(spec, self.num(edge.src), edge.tap)
         return found
 
-    def mapped(self, names: Iterable[str], layer: int) -> int:
-        """How many tokens some groups read in one layer, each counted once."""
+    def mapped(self, names: Iterable[str], layer: int, of: frozenset[str] | None = None) -> int:
+        """How many tokens some groups read in one layer, each counted once; ``of``: those of some groups alone."""
         edges = [edge for name in names for edge in self.layout.sources(name)]
-        return sum(self.num(src) for src in {e.src for e in edges if e.layers is None or layer in e.layers})
+        read = {edge.src for edge in edges if edge.layers is None or layer in edge.layers}
+        return sum(self.num(src) for src in (read if of is None else read & of))
 
-    def mapping(self, tower: str, names: Iterable[str], layer: int, num_tokens: int) -> int:
+    def mapping(
+        self, tower: str, names: Iterable[str], layer: int, num_tokens: int, of: frozenset[str] | None = None
+    ) -> int:
         """What a layer that maps the keys it reads does more than others."""
         spec = self.specs[tower]
         if not isinstance(spec, SmolExpert) or not spec.maps_keys(layer):
             return 0
-        return spec.mapping_flops(num_tokens, self.mapped(names, layer))
+        return spec.mapping_flops(num_tokens, self.mapped(names, layer, of))
+
+    def mapped_once(self, running: frozenset[str]) -> int:
+        """What layers that map keys make of groups that are not run: once for all steps of a leg."""
+        total = 0
+        for tower, spec in self.specs.items():
+            names = [name for name in running if self.layout.groups[name].tower == tower]
+            for layer in range(spec.geometry.depth if isinstance(spec, SmolExpert) else 0):
+                total += self.mapping(tower, names, layer, 0) - self.mapping(tower, names, layer, 0, running)
+        return total
 
     def _tower(self, tower: str, names: list[str], grown: tuple[str, int] | None) -> int:
         spec = self.specs[tower]
@@ -318,7 +330,8 @@ def _steps(leg: LegGroups, work: Work) -> int:
         return sum(work.run(leg.running, (name, num)) for num in written) + work.read(name, leg.steps)
     answers = sum(work.read(name, work.num(name)) for name in leg.read_out)
     answers += sum(work.read(name, work.num(name)) for name in leg.blank_read)
-    return leg.steps * (sum(work.run(names) + work.embed(names) for names in (leg.running, leg.blank)) + answers)
+    every = sum(work.run(names) + work.embed(names) for names in (leg.running, leg.blank)) + answers
+    return leg.steps * every - (leg.steps - 1) * sum(work.mapped_once(names) for names in (leg.running, leg.blank))
 
 
 def _train(recipe: Recipe, phase: Phase, work: Work, *, cached: bool) -> SampleFlops:

@@ -9,7 +9,7 @@ values: values unchanged, gradient exactly zero.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from einops import rearrange
@@ -91,6 +91,29 @@ class Call:
     queries: tuple[Rows, ...]
     keys: tuple[Rows, ...]
     mask: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerReads:
+    """What one layer reads in a pass: its calls, the cached keys, and these as a tower with maps of its own reads them
+    (made when the layer first runs)."""
+
+    calls: tuple[Call, ...]
+    cached: Mapping[str, Keys]
+    mapped: dict[str, dict[str, Keys]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """All of a pass that its tokens and levels have no part in: made once for all steps of a leg.
+
+    ``conditions``: of the towers that are told no level.
+    """
+
+    spans: Mapping[str, Mapping[str, slice]]
+    placed: Placed
+    layers: tuple[LayerReads, ...]
+    conditions: dict[str, list[object]] = field(default_factory=dict)
 
 
 class Attend:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from crossroads.errors import InputError
 from crossroads.rotary import HalfTurns, frequencies, rotate_halves
 from crossroads.streams import linear_flops, linear_parameters
-from crossroads.towers.spec import QKV, Context, Crossed, Heads, Places, level_sinusoid
+from crossroads.towers.spec import QKV, Context, Crossed, Heads, Places, Unlevelled, level_sinusoid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,10 @@ class GemmaCondition:
     turns: HalfTurns
     told: Float[Tensor, "b g w"] | None = None
     repeats: Tensor | None = None
+
+
+class UntoldCondition(GemmaCondition, Unlevelled):
+    """That of a decoder which is not adaptive."""
 
 
 def rms_normed(x: Float[Tensor, "*b w"], eps: float) -> Float[Tensor, "*b w"]:
@@ -146,7 +150,7 @@ class GemmaFrame(nn.Module):
             )
         turns = self.turned(places)
         if not self.spec.adaptive:
-            return GemmaCondition(turns=turns)
+            return UntoldCondition(turns=turns)
         even = len(counts) == 1 and level.shape[1] == 1
         repeats = None if even else torch.tensor(counts, device=level.device)
         return GemmaCondition(turns=turns, told=self.told(level), repeats=repeats)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from crossroads.layout import Layout
 from crossroads.objectives import Align
 from crossroads.streams import Edge
-from crossroads.towers.attend import Attend, Call, Keys, Placed, Reading, Sdpa, cut
+from crossroads.towers.attend import Attend, Call, Keys, LayerReads, Pass, Placed, Reading, Sdpa, cut
 from crossroads.towers.forward import Told, taps_by_group
-from crossroads.towers.spec import Context, Heads, Places, Stands
+from crossroads.towers.spec import Context, Heads, Places, Stands, Unlevelled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,27 +60,21 @@ class GroupState:
     def last(self, num: int) -> GroupState:
         """The same with all but the last ``num`` tokens forgotten."""
         gone = max(0, self.valid.shape[1] - num)
-        return GroupState(
-            keys=tuple(key[:, gone:] for key in self.keys),
-            values=tuple(value[:, gone:] for value in self.values),
-            hidden=self.hidden[:, gone:],
-            valid=self.valid[:, gone:],
-            taps={at: tap[:, gone:] for at, tap in self.taps.items()},
-            start=self.start + gone,
-            where=None if self.where is None else self.where[:, gone:],
-            level=self.level,
-        )
+        return self._cut(slice(gone, None), self.start + gone)
 
     def first(self, num: int) -> GroupState:
         """The same without all but the first ``num`` tokens."""
+        return self._cut(slice(num), self.start)
+
+    def _cut(self, kept: slice, start: int) -> GroupState:
         return GroupState(
-            keys=tuple(key[:, :num] for key in self.keys),
-            values=tuple(value[:, :num] for value in self.values),
-            hidden=self.hidden[:, :num],
-            valid=self.valid[:, :num],
-            taps={at: tap[:, :num] for at, tap in self.taps.items()},
-            start=self.start,
-            where=None if self.where is None else self.where[:, :num],
+            keys=tuple(key[:, kept] for key in self.keys),
+            values=tuple(value[:, kept] for value in self.values),
+            hidden=self.hidden[:, kept],
+            valid=self.valid[:, kept],
+            taps={at: tap[:, kept] for at, tap in self.taps.items()},
+            start=start,
+            where=None if self.where is None else self.where[:, kept],
             level=self.level,
         )
 
@@ -108,14 +102,10 @@ class JointLayer(nn.Module):
         """The towers that read keys of this layer through maps of their own, in calls of their own."""
 
     def forward(
-        self,
-        x: dict[str, Tensor],
-        conditions: Mapping[str, object],
-        cached: Mapping[str, Keys],
-        calls: tuple[Call, ...],
-        attend: Attend,
+        self, x: dict[str, Tensor], conditions: Mapping[str, object], reads: LayerReads, attend: Attend
     ) -> tuple[dict[str, Tensor], dict[str, Keys]]:
         """``x``: tokens by tower. Returns the new x, and the keys and values of each tower's run."""
+        calls, cached = reads.calls, reads.cached
         runs = {tower: self.blocks[tower].before(tokens, conditions[tower]) for tower, tokens in x.items()}  # pyright: ignore[reportCallIssue]
         q = {tower: qkv.q for tower, (qkv, _) in runs.items()}
         k = {tower: qkv.k for tower, (qkv, _) in runs.items()}
@@ -124,7 +114,7 @@ class JointLayer(nn.Module):
         attended = attend(q, k, v, cached, plain)
         for tower in self.mapping & set(x):
             own = tuple(call for call in calls if call.queries[0].source == tower)
-            attended |= attend(q, *self._mapped(tower, own, k, v, cached), own)
+            attended |= attend(q, *self._mapped(tower, own, k, v, reads), own)
         out = {
             tower: self.blocks[tower].after(tokens, attended[tower], runs[tower][1], conditions[tower])  # pyright: ignore[reportCallIssue]
             for tower, tokens in x.items()
@@ -137,18 +127,17 @@ class JointLayer(nn.Module):
         calls: tuple[Call, ...],
         k: Mapping[str, Tensor],
         v: Mapping[str, Tensor],
-        cached: Mapping[str, Keys],
+        reads: LayerReads,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Keys]]:
         """Keys and values of all that a tower reads here, through its maps."""
         mapped = self.blocks[tower].mapped
         read = {(rows.source, rows.cached) for call in calls for rows in call.keys}
         new = {source: mapped(k[source], v[source]) for source, kept in read if not kept}  # pyright: ignore[reportCallIssue]
-        old = {source: mapped(cached[source].k, cached[source].v) for source, kept in read if kept}  # pyright: ignore[reportCallIssue]
-        return (
-            {source: pair[0] for source, pair in new.items()},
-            {source: pair[1] for source, pair in new.items()},
-            {source: Keys(k=pair[0], v=pair[1]) for source, pair in old.items()},
-        )
+        old = reads.mapped.setdefault(tower, {})
+        for source in {source for source, kept in read if kept} - set(old):
+            pair = mapped(reads.cached[source].k, reads.cached[source].v)  # pyright: ignore[reportCallIssue]
+            old[source] = Keys(k=pair[0], v=pair[1])
+        return {source: pair[0] for source, pair in new.items()}, {source: pair[1] for source, pair in new.items()}, old
 
 
 class Joint(nn.Module):
@@ -174,16 +163,26 @@ class Joint(nn.Module):
         self.modulators = nn.ModuleDict(modulators)
         self.attend: Attend = Sdpa()
 
-    def run(self, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]) -> dict[str, GroupState]:
+    def run(
+        self,
+        inputs: Mapping[str, GroupInput],
+        states: Mapping[str, GroupState],
+        kept: dict[nn.Module, Pass] | None = None,
+    ) -> dict[str, GroupState]:
         """Run the groups of these towers that are in ``inputs``; read any other source from ``states``.
 
-        A group present in both grows: its new tokens are appended to its cached keys (incremental decoding).
+        A group present in both grows: its new tokens are appended to its cached keys (incremental decoding). ``kept``:
+        where the steps of a leg, between which nothing changes but tokens and levels, keep the rest for each other.
         """
         active = [name for name in sorted(inputs) if self.layout.groups[name].tower in self.towers]
         if not active:
             return {}
-        spans, x = self._place(active, inputs)
-        told = {tower: self._conditions(tower, spans[tower], inputs, states) for tower in x}
+        ready = (kept or {}).get(self) or self._prepare(active, inputs, states)
+        if kept is not None:
+            kept[self] = ready
+        spans, placed = ready.spans, ready.placed
+        x = {tower: _joined([inputs[name].tokens for name in found]) for tower, found in spans.items()}
+        told = {tower: self._told(tower, ready, inputs, states) for tower in x}
         x = {tower: self.frames[tower].enter(tokens, told[tower][0]) for tower, tokens in x.items()}  # pyright: ignore[reportCallIssue]
         called = {tower: found[0] for tower, found in told.items() if isinstance(found[0], Told)}
         keys: dict[str, list[Keys]] = {name: [] for name in active}
@@ -191,19 +190,8 @@ class Joint(nn.Module):
         taps: dict[str, dict[int, Tensor]] = {name: {} for name in active}
         for tower, found in called.items():
             taps |= taps_by_group(found, {name: _tapped_at(self.layout, name) for name in spans[tower]})
-        placed = _placed(spans, inputs, states)
-        plans: dict[tuple[frozenset[str], tuple[tuple[Edge, ...], ...]], tuple[Call, ...]] = {}
-        for index, layer in enumerate(self.layers):
-            edges = tuple(self._read(name, index, placed) for name in active)
-            mapping: frozenset[str] = layer.mapping  # pyright: ignore[reportAssignmentType]
-            if (mapping, edges) not in plans:
-                plans[mapping, edges] = self._plan(dict(zip(active, edges, strict=True)), mapping, placed)
-            cached = {
-                name: Keys(k=states[name].keys[index], v=states[name].values[index])
-                for name in {edge.src for found in edges for edge in found} & set(states)
-            }
-            conditions = {tower: told[tower][index] for tower in x}
-            x, new = layer(x, conditions, cached, plans[mapping, edges], self.attend)
+        for index, (layer, reads) in enumerate(zip(self.layers, ready.layers, strict=True)):
+            x, new = layer(x, {tower: told[tower][index] for tower in x}, reads, self.attend)
             for tower, found in new.items():
                 for name, entry in _by_group(found, spans[tower]).items():
                     keys[name].append(_grown(states.get(name), index, entry))
@@ -232,16 +220,38 @@ class Joint(nn.Module):
         objectives = [group.stream.objective for group in self.layout.groups.values()]
         return {layer for one in objectives if isinstance(one, Align) for layer in one.layers}
 
-    def _place(self, active: list[str], inputs: Mapping[str, GroupInput]):
-        """The tokens of each tower in one run, and where each group lies in it."""
+    def _prepare(self, active: list[str], inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]) -> Pass:
+        """Where each group lies in its tower's run, and what every layer reads."""
         spans: dict[str, dict[str, slice]] = {}
-        tokens: dict[str, list[Tensor]] = {}
         for name in active:
-            tower = self.layout.groups[name].tower
-            start = sum(part.shape[1] for part in tokens.get(tower, []))
-            tokens.setdefault(tower, []).append(inputs[name].tokens)
-            spans.setdefault(tower, {})[name] = slice(start, start + inputs[name].tokens.shape[1])
-        return spans, {tower: torch.cat(parts, dim=1) for tower, parts in tokens.items()}
+            run = spans.setdefault(self.layout.groups[name].tower, {})
+            start = max((span.stop for span in run.values()), default=0)
+            run[name] = slice(start, start + inputs[name].tokens.shape[1])
+        placed = _placed(spans, inputs, states)
+        plans: dict[tuple[frozenset[str], tuple[tuple[Edge, ...], ...]], tuple[Call, ...]] = {}
+        layers: list[LayerReads] = []
+        for index, layer in enumerate(self.layers):
+            edges = tuple(self._read(name, index, placed) for name in active)
+            mapping: frozenset[str] = layer.mapping  # pyright: ignore[reportAssignmentType]
+            if (mapping, edges) not in plans:
+                plans[mapping, edges] = self._plan(dict(zip(active, edges, strict=True)), mapping, placed)
+            cached = {
+                name: Keys(k=states[name].keys[index], v=states[name].values[index])
+                for name in {edge.src for found in edges for edge in found} & set(states)
+            }
+            layers.append(LayerReads(calls=plans[mapping, edges], cached=cached))
+        return Pass(spans=spans, placed=placed, layers=tuple(layers))
+
+    def _told(
+        self, tower: str, ready: Pass, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]
+    ) -> list[object]:
+        """What each layer is told; made once for a leg where the level has no part in it."""
+        if tower in ready.conditions:
+            return ready.conditions[tower]
+        told = self._conditions(tower, ready.spans[tower], inputs, states)
+        if all(isinstance(condition, Unlevelled) for condition in told):
+            ready.conditions[tower] = told
+        return told
 
     def _conditions(
         self,
@@ -360,8 +370,14 @@ def _stood(condition: object, span: slice, old: GroupState | None) -> Tensor | N
     return new if old is None or old.where is None else torch.cat([old.where, new], dim=1)
 
 
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
 def _by_group(run: Keys, spans: Mapping[str, slice]) -> dict[str, Keys]:
     """The keys of a tower's run, group by group (views)."""
+    if len(spans) == 1:
+        return dict.fromkeys(spans, run)
     sizes = [span.stop - span.start for span in spans.values()]
     parts = zip(spans, run.k.split(sizes, dim=1), run.v.split(sizes, dim=1), strict=True)
     return {name: Keys(k=k, v=v) for name, k, v in parts}

@@ -15,7 +15,15 @@ from torch.nn import functional
 
 from crossroads.rotary import HalfTurns, rotate_halves
 from crossroads.streams import linear_flops
-from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaCondition, GemmaFrame, GemmaNorm, rms_normed
+from crossroads.towers.gemma import (
+    Gemma,
+    GemmaBlock,
+    GemmaCondition,
+    GemmaFrame,
+    GemmaNorm,
+    UntoldCondition,
+    rms_normed,
+)
 from crossroads.towers.spec import QKV, Context, Places
 
 
@@ -72,7 +80,7 @@ class LlamaBlock(GemmaBlock):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmolCondition(GemmaCondition):
+class SmolCondition(UntoldCondition):
     """The rotation of each token in a joint layer, and in one that maps keys."""
 
     restarted: HalfTurns

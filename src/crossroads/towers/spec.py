@@ -54,6 +54,10 @@ class Stands:
     where: Float[Tensor, "b n w"]
 
 
+class Unlevelled:
+    """A condition in which levels and other towers' tokens have no part: the same at every step of a leg."""
+
+
 def context_of(contexts: tuple[Context, ...], width: int) -> Context | None:
     """The context of a width; sources that are read across are told apart by their widths."""
     return next((context for context in contexts if context.hidden.shape[-1] == width), None)
