@@ -23,7 +23,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("recipes",),
     ("build",),
     ("sim", "data"),
-    ("policy", "learner", "recipe", "axes", "checks", "schedule_checks", "refusal", "stage"),
+    ("policy", "learner", "recipe", "axes", "checks", "schedule_checks", "value_checks", "refusal", "stage"),
     ("net", "history", "schedule", "running", "interpreter"),
     ("codecs", "towers", "objectives"),
     ("layout", "noise", "diffusion", "edm", "solvers", "chunking", "plans", "search", "mixtures", "rotary"),

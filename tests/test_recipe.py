@@ -139,7 +139,7 @@ REFUSED: dict[str, tuple[Callable[[], Recipe], str]] = {
     ),
     "predicting a flow": (
         lambda: staged(tiny_recipe(), schedule=(Predict(streams=("action",)),)),
-        "a stream with a Regress objective, got Flow",
+        "a stream with a Regress or Likelihood objective, got Flow",
     ),
     "skipping the first step": (
         lambda: staged(tiny_recipe(), schedule=(replace(ACT, skipping=Skipping(evaluated=(1,))),)),

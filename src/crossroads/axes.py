@@ -29,7 +29,7 @@ def _paradigm(recipe: Recipe) -> Paradigm:
     action = {stream.name for stream in stage.streams if stream.carries == "action" and stream.objective is not None}
     if not future:
         return "no_future"
-    read = [stage.layout.groups[name] for name in stage.layout.needed(sorted(action))]
+    read = [stage.layout.groups[name] for name in stage.layout.needed(sorted(action), shown=True)]
     read_to_act = {group.stream.name for group in read if group.view.kind != "now"}
     settled: set[str] = set()
     for leg in stage.schedule:

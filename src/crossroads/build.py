@@ -40,6 +40,7 @@ from crossroads.codecs.learned import LearnedCodec, LearnedTokens
 from crossroads.codecs.maps import FeatureMapCodec, FeatureMaps
 from crossroads.codecs.mimic_ends import MaskedState, MaskedStateCodec, ScaledActionCodec, ScaledActions
 from crossroads.codecs.motion import MotionClip, MotionClipCodec, MotionCodeCodec, MotionCodes
+from crossroads.codecs.pairs import FramePairCodec, FramePairs
 from crossroads.codecs.percepts import GoalPercept, GoalPerceptCodec, PerceptCodec, Percepts
 from crossroads.codecs.picture_vectors import PictureVectorCodec, PictureVectors
 from crossroads.codecs.pixels import PatchCodec, Patches, ShuffledPatches
@@ -120,6 +121,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     FeatureMaps: FeatureMapCodec,
     FrameLatents: FrameLatentCodec,
     FrameFeatures: FrameFeatureCodec,
+    FramePairs: FramePairCodec,
     FusedPatches: FusedPatchCodec,
     FutureFeatures: FutureFeatureCodec,
     FuturePatches: FuturePatchCodec,

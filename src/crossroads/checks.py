@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from crossroads.codecs.discrete_actions import DiscreteActions
 from crossroads.codecs.frames import ActionFrame, StateFrame, ValueFrame
-from crossroads.codecs.handed import HandedStates
 from crossroads.codecs.motion import MotionClip, MotionCodes
 from crossroads.codecs.plan import PlanQuery
 from crossroads.codecs.slots import CameraSlots
@@ -25,6 +24,7 @@ from crossroads.towers.action_unet import ActionUNet
 from crossroads.towers.forward import read_width, taps_of
 from crossroads.towers.llama import SmolExpert
 from crossroads.towers.playing import Playing
+from crossroads.value_checks import check_values
 
 
 def check(recipe: Checked) -> None:
@@ -51,11 +51,10 @@ def check(recipe: Checked) -> None:
                 do="Give the fresh tower the backbone's geometry, or read it by a cross edge.",
             )
     for edge in layout.edges:
-        _check_handed(recipe, edge, layout)
         _check_layers(recipe, edge, layout, towers)
         _check_across(recipe, edge, layout, towers)
         _check_mapped(recipe, edge, layout, towers)
-    _check_hands(recipe, layout, towers)
+    check_values(recipe, layout, towers)
     _check_cuts(recipe, layout)
     _check_coupled(recipe, layout)
     _check_told(recipe, layout)
@@ -217,44 +216,6 @@ def _check_mapped(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[s
         refuse(recipe, place, f"a gradient: tower {tower!r} maps what it reads", "a cut edge", ())
 
 
-def _check_handed(recipe: Checked, edge: Edge, layout: Layout) -> None:
-    """Inside a stage a value edge hands states on, whole, to a stream whose tokens they are; all others go between
-    stages."""
-    codec = layout.groups[edge.dst].stream.codec
-    if edge.via != "value":
-        if isinstance(codec, HandedStates) and edge.via != "joint":
-            refuse(recipe, f"edge {edge.dst} <- {edge.src}", "a value or joint edge", f"a {edge.via} edge", ())
-        return
-    place = f"edge {edge.dst} <- {edge.src}"
-    sources = codec.sources if isinstance(codec, HandedStates) else ()
-    if edge.src not in sources:
-        refuse(recipe, place, "value edges only between stages, or to a stream of HandedStates", "one inside", sources)
-    if edge.when != "all" or edge.window is not None or edge.layers is not None or edge.tap is not None:
-        refuse(recipe, place, "a value edge that hands all on", str(edge), ())
-
-
-def _check_hands(recipe: Checked, layout: Layout, towers: Mapping[str, Tower]) -> None:
-    """What is handed on is observed, of one tower that has the layers and the width that are read, and has an edge."""
-    for name, group in layout.groups.items():
-        codec = group.stream.codec
-        if not isinstance(codec, HandedStates):
-            continue
-        place = f"stream {group.stream.name}, sources"
-        given = {edge.src for edge in layout.sources(name, "value")}
-        if not codec.sources or given != set(codec.sources):
-            refuse(recipe, place, f"a value edge from each of {codec.sources}", str(sorted(given)), ())
-        read = [layout.groups[source] for source in codec.sources]
-        if {one.view.kind for one in read} != {"now"} or len({one.tower for one in read}) > 1:
-            refuse(recipe, place, "groups of one tower that are observed", str(codec.sources), ())
-        spec = towers[read[0].tower].spec
-        if spec.width != codec.state_width or not set(codec.taps) <= set(range(spec.geometry.depth)):
-            expected = f"states {spec.width} wide, and taps from 0 to {spec.geometry.depth - 1}"
-            refuse(recipe, place, expected, f"{codec.state_width}, {codec.taps}", ())
-        num = sum(one.stream.codec.num_tokens("now") for one in read)
-        if num != codec.num:
-            refuse(recipe, f"stream {group.stream.name}, num", f"the sources' {num} tokens", str(codec.num), ())
-
-
 def _check_cuts(recipe: Checked, layout: Layout) -> None:
     """A cut edge means that no gradient of ``dst`` reaches ``src``: every other path must be cut as well."""
     for cut in [edge for edge in layout.edges if not edge.grad]:
@@ -262,7 +223,7 @@ def _check_cuts(recipe: Checked, layout: Layout) -> None:
         while frontier:
             dst = frontier.pop()
             for edge in layout.edges:
-                if edge.dst == dst and edge.grad and edge.src not in reached:
+                if edge.dst == dst and edge.grad and not layout.showing(edge) and edge.src not in reached:
                     reached.add(edge.src)
                     frontier.append(edge.src)
         if cut.src in reached - {cut.dst}:

@@ -294,7 +294,8 @@ class Interpreter(Running):
     def _branch(self, leg: Branch) -> None:
         num = self.obs.batch_size
         for name, group in self.net.layout.groups.items():
-            if group.view.kind == "now":  # what is observed is encoded once, not once per branch
+            awaited = any(self.levels.get(source) != 0.0 for source in self.net.layout.shown_to([name]))
+            if group.view.kind == "now" and not awaited:  # what is observed is encoded once, not once per branch
                 self._prepare(name)
         for name in [name for name, level in self.levels.items() if level == 1.0 or name in self.spreads]:
             del self.latents[name], self.levels[name]

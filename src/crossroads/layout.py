@@ -98,13 +98,20 @@ class Layout:
         }
         return tuple(replace(found[key], dst="") for key in sorted(found))
 
-    def needed(self, outputs: Iterable[str]) -> frozenset[str]:
-        """Every group that the outputs read, directly or not, and the outputs themselves; the rest may be dropped."""
+    def showing(self, edge: Edge) -> bool:
+        """Whether a value edge shows pictures: those that its source, which is drawn, was settled to."""
+        return edge.via == "value" and self.groups[edge.src].view.kind == "noised"
+
+    def needed(self, outputs: Iterable[str], *, shown: bool = False) -> frozenset[str]:
+        """Every group that the outputs read, directly or not, and the outputs themselves; the rest may be dropped.
+
+        ``shown``: with those whose pictures one of them is shown, which are settled before and do not run beside it.
+        """
         wanted, frontier = set(outputs), list(outputs)
         while frontier:
             dst = frontier.pop()
             for edge in self.edges:
-                if edge.dst == dst and edge.src not in wanted:
+                if edge.dst == dst and edge.src not in wanted and (shown or not self.showing(edge)):
                     wanted.add(edge.src)
                     frontier.append(edge.src)
         return frozenset(wanted)
@@ -114,12 +121,28 @@ class Layout:
         edges = tuple(edge for edge in self.edges if edge.via != "value")
         return replace(self, edges=edges).needed([name])
 
+    def shown_to(self, names: Iterable[str]) -> frozenset[str]:
+        """The groups whose pictures some others are shown."""
+        wanted = set(names)
+        return frozenset(edge.src for edge in self.edges if edge.dst in wanted and self.showing(edge))
+
+    def outdated(self, moving: Iterable[str]) -> frozenset[str]:
+        """The groups that are shown the pictures of some that move again, and those that are shown theirs."""
+        found, frontier = set[str](), list(moving)
+        while frontier:
+            src = frontier.pop()
+            new = {edge.dst for edge in self.edges if edge.src == src and self.showing(edge)} - found
+            found |= new
+            frontier += new
+        return frozenset(found)
+
     def stable(self, moving: Iterable[str]) -> frozenset[str]:
         """Every group whose values cannot change while the moving groups change: what may be cached during a leg."""
         moved = set(moving)
         grew = True
         while grew:
-            readers = {edge.dst for edge in self.edges if edge.src in moved} | self._told_by(moved)
+            readers = {edge.dst for edge in self.edges if edge.src in moved and not self.showing(edge)}
+            readers |= self._told_by(moved)
             grew = not readers <= moved
             moved |= readers
         return frozenset(self.groups) - moved

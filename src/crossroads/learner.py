@@ -81,9 +81,10 @@ class Learner(nn.Module):
         drawn: dict[str, Tensor] = {}
         self.net.address(batch.obs.robot)
         given = self._given(batch.batch_size, generator)
-        obs = batch.obs.foreseeing(batch.future, self.recipe.window.future_s)
+        whole = replace(batch, obs=batch.obs.foreseeing(batch.future, self.recipe.window.future_s))
         for name in sorted(names):
             group = self.net.group(name)
+            obs = self.net.recorded_for(name, whole, generator)
             if group.view.kind == "now":
                 later = group.stream.principal == "now" and self.net.layout.clock.per_block(group.stream.name)
                 ahead = replace(batch, obs=obs)
@@ -93,7 +94,6 @@ class Learner(nn.Module):
                     latents[name] = codec.masked(latents[name], generator)
                 continue
             if group.view.kind in ("prior", "posterior"):
-                whole = replace(batch, obs=obs)
                 latents[name] = (
                     self.net.observe(name, obs) if group.view.kind == "prior" else self.net.target(name, whole)
                 )
@@ -101,7 +101,8 @@ class Learner(nn.Module):
                 continue
             stream = group.stream.name
             if stream not in targets:
-                targets[stream] = self.net.target(name, batch)
+                shown = self.net.layout.shown_to([name])
+                targets[stream] = self.net.target(name, replace(batch, obs=obs) if shown else batch)
             clean = targets[stream]
             if group.view.kind == "clean":
                 latents[name], levels[name] = self._teacher(group, clean, generator)

@@ -17,7 +17,7 @@ from crossroads.codecs.frame_latents import FrameLatentCodec
 from crossroads.codecs.handed import HandedCodec
 from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.qwen_pictures import QwenPictureCodec
-from crossroads.codecs.spec import Codec, Latent
+from crossroads.codecs.spec import Codec, Latent, ShownToOthers
 from crossroads.codecs.stacked_latents import StackedCodec
 from crossroads.layout import Layout
 from crossroads.noise import per_token
@@ -87,6 +87,24 @@ class StreamNet(nn.Module):
         if isinstance(codec, FrameFeatureCodec | ChunkCodec):
             return codec.beside(obs)
         return codec.beside(obs.images, "noised", start, num) if isinstance(codec, BESIDE) else None
+
+    def drawn_for(self, name: str, obs: Observation, latents: Mapping[str, Latent]) -> Observation:
+        """What a group observes when acting: with the pictures of the settled groups that it is shown."""
+        for source in sorted(self.layout.shown_to([name])):
+            obs = obs.showing(self._shows(source).pictures(latents[source].values))
+        return obs
+
+    def recorded_for(self, name: str, batch: Batch, generator: torch.Generator) -> Observation:
+        """What a group observes in training: with what was recorded in the place of those pictures."""
+        obs = batch.obs
+        for source in sorted(self.layout.shown_to([name])):
+            obs = obs.showing(self._shows(source).recorded(batch, generator))
+        return obs
+
+    def _shows(self, name: str) -> ShownToOthers:
+        codec = self.codec(name)
+        assert isinstance(codec, ShownToOthers), f"{name} has no pictures: validate() should have refused the edge"
+        return codec
 
     def place(
         self, name: str, num_tokens: int, valid: Mapping[str, Bool[Tensor, "b n"]], offset: int = 0, start: int = 0

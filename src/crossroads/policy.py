@@ -19,6 +19,7 @@ from crossroads.codecs.action_queries import ActionQueryCodec
 from crossroads.codecs.action_tokens import ActionCodec
 from crossroads.codecs.chunk_token import ChunkCodec
 from crossroads.codecs.discrete_actions import DiscreteActionCodec
+from crossroads.codecs.frame_latents import FrameLatentCodec
 from crossroads.codecs.frames import ActionFrameCodec
 from crossroads.codecs.held_actions import HeldActionCodec
 from crossroads.codecs.latents import LatentEnds
@@ -207,7 +208,14 @@ class StreamPolicy(Learner):
     def imagined_streams(self) -> tuple[str, ...]:
         """The streams of video that the schedule settles."""
         moved_streams = dict.fromkeys(self.recipe.stage.outputs())
-        return tuple(name for name in moved_streams if isinstance(self.net.own_codec(name), LatentEnds))
+        return tuple(name for name in moved_streams if self._imagined(name))
+
+    def _imagined(self, name: str) -> LatentEnds | FrameLatentCodec | None:
+        """The codec of a stream of video; none of one that is drawn only so that another may refine it."""
+        codec = self.net.own_codec(name)
+        if isinstance(codec, FrameLatentCodec):
+            return codec if codec.spec.every == 1 else None
+        return codec if isinstance(codec, LatentEnds) else None
 
     def answer(self, obs: Observation, *, generator: torch.Generator) -> tuple[str, ...]:
         """What a language recipe writes about an observation."""
@@ -223,8 +231,7 @@ class StreamPolicy(Learner):
     def _frames(self, settled: Settled) -> dict[str, Tensor]:
         """The settled video stream as frames by camera; empty when the schedule moves none."""
         for name, latent in settled.streams.items():
-            codec = self.net.own_codec(name)
-            if isinstance(codec, LatentEnds):
+            if codec := self._imagined(name):
                 stream = self.recipe.stage.stream(name)
                 before = [settled.observed[g] for g in map(stream.group, ("now", "clean")) if g in settled.observed]
                 return codec.shown(latent, [found.values for found in before])

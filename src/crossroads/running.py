@@ -60,7 +60,10 @@ class Running:
         kind = group.view.kind
         once = self.history.first if self.history and not self._block(name) else self.obs
         if kind in ("now", "prior"):
-            self.latents[name], self.levels[name] = self.net.observe(name, once), 0.0
+            self.latents[name], self.levels[name] = (
+                self.net.observe(name, self.net.drawn_for(name, once, self.latents)),
+                0.0,
+            )
             return
         assert kind != "clean", f"group {name} is read before Commit: validate() should have refused the schedule"
         num, *rest = self.net.codec(name).latent_shape(kind)
@@ -71,7 +74,8 @@ class Running:
         noise = self.spreads[name].drawn(noise) if name in self.spreads else noise
         num_tokens = num if block else group.stream.codec.num_tokens(kind)  # a row may be answered by several tokens
         valid = torch.ones(len(noise), num_tokens, dtype=torch.bool, device=device)
-        beside = self.net.beside(name, self.history.first if self.history else self.obs, start, num)
+        first = self.history.first if self.history else self.obs
+        beside = self.net.beside(name, self.net.drawn_for(name, first, self.latents), start, num)
         self.latents[name], self.levels[name] = Latent(values=noise, valid=valid, beside=beside), 1.0
 
     def _input(self, name: str, steps: Steps | None = None) -> GroupInput:
@@ -117,8 +121,11 @@ class Running:
 
     def _forget(self, moving: list[str]) -> None:
         """Drop the states of the moving groups and of every group that reads them, needed in this leg or not."""
-        for name in frozenset(self.states) - self.net.layout.stable(moving):
+        outdated = self.net.layout.outdated(moving)
+        for name in frozenset(self.states) - self.net.layout.stable({*moving, *outdated}):
             del self.states[name]
+        for name in outdated & set(self.latents):
+            del self.latents[name], self.levels[name]
 
     def _known(self, name: str) -> Tensor | None:
         """The part of a known stream's value that this call is about."""

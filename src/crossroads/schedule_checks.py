@@ -51,6 +51,9 @@ def check_schedule(recipe: Checked, layout: Layout) -> None:
                     refuse(recipe, place, "a group", repr(group), layout.groups)
         reads = leg.groups if isinstance(leg, Read) else (*moved(leg), *recipe.stage.drawn_from(leg))
         _check_ready(recipe, place, layout.needed(reads) - set(moved(leg)), layout, settled, committed)
+        shown = {layout.groups[one].stream.name for one in layout.shown_to(layout.needed(reads))}
+        for name in sorted(shown - (settled - set(moved(leg)))):
+            refuse(recipe, place, f"a leg that settles {name} before its pictures are shown", "no such leg", ())
         settled.update(moved(leg))
 
 

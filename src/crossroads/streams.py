@@ -159,6 +159,10 @@ class Edge:
     the end of the reader's). ``grad=False`` cuts the gradient on this edge and nothing else. ``layers`` limits the
     reading layers of ``dst``; ``tap`` is the layer of ``src`` after which a ``cross`` or ``modulate`` edge reads its
     hidden states (None: after the last layer and the final norm).
+
+    ``via="value"`` hands on what one tower leaves behind as tokens of another (``codecs.handed``); from a stream that
+    is drawn it shows pictures: when acting, ``dst`` observes what ``src`` was settled to, decoded, and in training what
+    was recorded in its place, so that no gradient passes.
     """
 
     dst: str

@@ -59,7 +59,11 @@ class Observation:
     def foreseeing(self, future: Mapping[str, UInt8[Tensor, "b f h w 3"]], times_s: tuple[float, ...]) -> Observation:
         """The same moment with frames of its future shown as further cameras (what an inverse model reads)."""
         later = {ahead(name, time): frames[:, i] for name, frames in future.items() for i, time in enumerate(times_s)}
-        return replace(self, images={**self.images, **later})
+        return self.showing(later)
+
+    def showing(self, pictures: Mapping[str, UInt8[Tensor, "b h w 3"]]) -> Observation:
+        """The same moment with some pictures more, or in the place of those of the same names."""
+        return replace(self, images={**self.images, **pictures})
 
     def rows(self, rows: Tensor) -> Observation:
         """The observations of some samples, some of them perhaps several times."""

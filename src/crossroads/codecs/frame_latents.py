@@ -3,6 +3,8 @@
 Each frame is encoded on its own, by the autoencoder of Stable Video Diffusion or by folding pixels into channels.
 The present frame may enter beside every frame that is denoised, its latents repeated (Stable Video Diffusion, arXiv
 2311.15127; UniPi, arXiv 2302.00111, "tiling"). Towers that take such tokens have the maps into and out of channels.
+A clip may be refined in time: another stream's frames, further apart, enter beside it, each repeated until the next
+(temporal super-resolution: Imagen Video, arXiv 2210.02303, section 2.3; UniPi, section 3.1).
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from crossroads.codecs.spec import Latent, all_valid
+from crossroads.codecs.spec import Latent, ShownToOthers, all_valid
 from crossroads.codecs.svd_autoencoder import SvdAutoencoder, SvdAutoencoderNet
 from crossroads.errors import InputError
 from crossroads.streams import ViewKind
-from crossroads.types import NOTHING, Batch, Observation, Window
+from crossroads.types import NOTHING, Batch, Observation, Window, ahead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +64,28 @@ class FoldedNet(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class FrameLatents:
-    """Frames at ``future_s``; a clip of each camera, one behind the other. ``beside``: the present frame enters too."""
+    """Frames at ``future_s``; a clip of each camera, one behind the other. ``beside``: the present frame enters too.
+
+    ``every``: of these frames only every so-many-th is in the clip, the last among them. ``known_every``: every
+    so-many-th is known before, and enters beside itself and those before it that are not (0: none is).
+    """
 
     cameras: tuple[str, ...]
     image_hw: tuple[int, int]
     future_s: tuple[float, ...]
     autoencoder: Folded | SvdAutoencoder
     beside: bool = True
+    every: int = 1
+    known_every: int = 0
 
     def __post_init__(self) -> None:
+        if len(self.future_s) % self.every or len(self.times_s) % (self.known_every or 1):
+            raise InputError(
+                where="FrameLatents.every, known_every",
+                expected=f"divisors of how many frames there are, {len(self.future_s)} and {len(self.times_s)}",
+                got=f"{self.every} and {self.known_every}",
+                do="Change them or the frames.",
+            )
         if any(side % self.autoencoder.space_factor for side in self.image_hw):
             raise InputError(
                 where="FrameLatents.image_hw",
@@ -85,12 +100,27 @@ class FrameLatents:
         return self.image_hw[0] // self.autoencoder.space_factor, self.image_hw[1] // self.autoencoder.space_factor
 
     @property
+    def times_s(self) -> tuple[float, ...]:
+        """When the frames of the clip are."""
+        return self.future_s[self.every - 1 :: self.every]
+
+    @property
+    def known_s(self) -> tuple[float, ...]:
+        """When those are that are known before."""
+        return self.times_s[self.known_every - 1 :: self.known_every] if self.known_every else ()
+
+    @property
+    def num_channels(self) -> int:
+        """Those of a latent, and of what enters beside it."""
+        return self.autoencoder.channels * (1 + self.beside + (self.known_every > 0))
+
+    @property
     def views(self) -> tuple[ViewKind, ...]:
-        return ("now", "noised", "clean")
+        return ("noised",) if self.known_every else ("now", "noised", "clean")
 
     def num_frames(self, view: ViewKind) -> int:
         """Of one camera."""
-        return 1 if view == "now" else len(self.future_s)
+        return 1 if view == "now" else len(self.times_s)
 
     def num_tokens(self, view: ViewKind) -> int:
         return len(self.cameras) * self.num_frames(view) * self.latent_hw[0] * self.latent_hw[1]
@@ -109,24 +139,28 @@ class FrameLatents:
         return 0
 
     def encode_flops(self, view: ViewKind) -> int:
-        """The frames of a view, and the present one where that enters beside them."""
-        num = self.num_frames(view) + (self.beside and view != "now")
+        """The frames of a view, and where they enter beside them the present one and the known ones."""
+        num = self.num_frames(view) + (self.beside and view != "now") + len(self.known_s)
         return len(self.cameras) * self.autoencoder.encode_flops(num, self.image_hw)
 
+    def beside_flops(self) -> int:
+        """What acting encodes: the frames that enter beside those that are denoised."""
+        num = int(self.beside) + len(self.known_s)
+        return len(self.cameras) * self.autoencoder.encode_flops(num, self.image_hw) if num else 0
+
     def decode_flops(self) -> int:
-        return len(self.cameras) * self.autoencoder.decode_flops(len(self.future_s), self.image_hw)
+        return len(self.cameras) * self.autoencoder.decode_flops(len(self.times_s), self.image_hw)
 
 
-class FrameLatentCodec(nn.Module):
+class FrameLatentCodec(ShownToOthers):
     """The module of :class:`FrameLatents`; it has no weights of the policy."""
 
     def __init__(self, spec: FrameLatents, width: int) -> None:
         super().__init__()
-        expected = spec.autoencoder.channels * (1 + spec.beside)
-        if width != expected:
+        if width != spec.num_channels:
             raise InputError(
                 where="FrameLatents",
-                expected=f"a tower that takes {expected} channels",
+                expected=f"a tower that takes {spec.num_channels} channels",
                 got=str(width),
                 do="Give the tower the channels of the latents, and of those beside them.",
             )
@@ -148,21 +182,30 @@ class FrameLatentCodec(nn.Module):
     def beside(
         self, images: Mapping[str, Tensor], view: ViewKind, start: int, num: int
     ) -> Float[Tensor, "b n c"] | None:
-        """The present frame's latents for ``num`` tokens of a view from number ``start`` on."""
-        if not self.spec.beside:
+        """The present frame's latents, then those of known frames, for ``num`` tokens of a view from number ``start``
+        on."""
+        spec, frames, clips = self.spec, self.spec.num_frames(view), list[Tensor]()
+        if spec.beside:
+            now = rearrange(self._now(images), "b (k n) c -> b k 1 n c", k=len(spec.cameras))
+            clips.append(now.expand(-1, -1, frames, -1, -1))
+        if spec.known_every:
+            known = {c: torch.stack([images[ahead(c, t)] for t in spec.known_s], dim=1) for c in spec.cameras}
+            parts = {"k": len(spec.cameras), "t": len(spec.known_s)}
+            clip = rearrange(self._encode(known), "b (k t n) c -> b k t n c", **parts)
+            clips.append(clip.repeat_interleave(spec.known_every, dim=2))
+        if not clips:
             return None
-        cameras, frames = len(self.spec.cameras), self.spec.num_frames(view)
-        clip = rearrange(self._now(images), "b (k n) c -> b k 1 n c", k=cameras).expand(-1, -1, frames, -1, -1)
-        return rearrange(clip, "b k t n c -> b (k t n) c")[:, start : start + num]
+        return rearrange(torch.cat(clips, dim=-1), "b k t n c -> b (k t n) c")[:, start : start + num]
 
     def observe(self, obs: Observation) -> Latent:
         latent = all_valid(self._now(obs.images))
         return replace(latent, beside=self.beside(obs.images, "now", 0, latent.values.shape[1]))
 
     def target(self, batch: Batch) -> Latent:
-        values = self._encode(batch.future)
+        kept = slice(self.spec.every - 1, None, self.spec.every)
+        values = self._encode({camera: batch.future[camera][:, kept] for camera in self.spec.cameras})
         rows, columns = self.spec.latent_hw
-        valid = batch.future_valid.repeat_interleave(rows * columns, dim=1).repeat(1, len(self.spec.cameras))
+        valid = batch.future_valid[:, kept].repeat_interleave(rows * columns, dim=1).repeat(1, len(self.spec.cameras))
         return Latent(values=values, valid=valid, beside=self.beside(batch.obs.images, "clean", 0, values.shape[1]))
 
     def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
@@ -190,3 +233,19 @@ class FrameLatentCodec(nn.Module):
             pixels = self.autoencoder.decode(rearrange(clip, "b (t h w) c -> b t h w c", h=rows, w=columns))
             found[camera] = ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return found
+
+    def shown(self, latent: Float[Tensor, "b n c"], before: list[Tensor]) -> dict[str, Tensor]:
+        """A settled clip as frames by camera."""
+        return self.decode(latent)
+
+    def pictures(self, latent: Float[Tensor, "b n c"]) -> dict[str, UInt8[Tensor, "b h w 3"]]:
+        return self._named(self.decode(latent))
+
+    def recorded(self, batch: Batch, generator: torch.Generator) -> dict[str, UInt8[Tensor, "b h w 3"]]:
+        kept = slice(self.spec.every - 1, None, self.spec.every)
+        return self._named({camera: batch.future[camera][:, kept] for camera in self.spec.cameras})
+
+    def _named(self, frames: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Frames by camera and time, as they are asked for."""
+        times = self.spec.times_s
+        return {ahead(camera, time): clip[:, i] for camera, clip in frames.items() for i, time in enumerate(times)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor, nn
 
 from crossroads.streams import ViewKind
@@ -57,6 +57,18 @@ class HiddenInTraining(nn.Module):
 
     def masked(self, latent: Latent, generator: torch.Generator) -> Latent:
         """The same with some samples' hidden."""
+        raise NotImplementedError  # abstract
+
+
+class ShownToOthers(nn.Module):
+    """A codec whose settled value other groups observe, as pictures under the names by which they ask for them."""
+
+    def pictures(self, latent: Tensor) -> dict[str, UInt8[Tensor, "b h w 3"]]:
+        """What acting shows: a latent as pictures."""
+        raise NotImplementedError  # abstract
+
+    def recorded(self, batch: Batch, generator: torch.Generator) -> dict[str, UInt8[Tensor, "b h w 3"]]:
+        """What training shows in its place."""
         raise NotImplementedError  # abstract
 
 

@@ -313,7 +313,10 @@ def _act(recipe: Recipe, work: Work) -> ActFlops:
     legs = tuple(_leg(leg, work.beside(leg.imagined)) for leg in legs_of(stage))
     settled = {stage.stream(name) for leg in stage.schedule for name in moved(leg)}
     decode = sum(stream.codec.decode_flops() for stream in settled)
-    beside = sum(stream.codec.beside_flops() for stream in stage.streams if isinstance(stream.codec, StackedLatents))
+    ran = {work.layout.groups[name].stream for leg in legs_of(stage) for name in leg.once | leg.running}
+    beside = sum(one.codec.beside_flops() for one in ran if isinstance(one.codec, StackedLatents | FrameLatents))
+    shown = [work.layout.groups[edge.src].stream for edge in work.layout.edges if work.layout.showing(edge)]
+    beside += sum(stream.codec.decode_flops() for stream in shown)
     return ActFlops(encode=work.encode(observed(stage)) + beside, legs=legs, decode=decode)
 
 

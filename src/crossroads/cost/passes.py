@@ -73,7 +73,7 @@ def legs_of(stage: Stage) -> tuple[LegGroups, ...]:
                 continue
         needed = layout.needed(leg.groups if isinstance(leg, Read) else moving) - (set(stage.remembered) - imagined)
         drawing = isinstance(leg, Draw)
-        known = known & layout.stable(moving) if moving and not drawing else known
+        known = known & layout.stable({*moving, *layout.outdated(moving)}) if moving and not drawing else known
         before = needed - set(moving) if isinstance(leg, Decode) else needed & layout.stable(() if drawing else moving)
         once = before - known
         known |= once

@@ -25,6 +25,7 @@ from crossroads.recipes import (
     motus_sizes,
     pad_sizes,
     pi05_sizes,
+    unipi_sizes,
     uwm_sizes,
     vjepa2_ac_sizes,
     vla_foundry_sizes,
@@ -71,6 +72,7 @@ from crossroads.recipes.pi0_fast import pi0_fast
 from crossroads.recipes.pi05 import pi05
 from crossroads.recipes.seer import seer, seer_auxiliary
 from crossroads.recipes.smolvla import smolvla
+from crossroads.recipes.unipi import unipi
 from crossroads.recipes.uwm import uwm, uwm_current
 from crossroads.recipes.vjepa2_ac import vjepa2_ac
 from crossroads.recipes.vla_foundry import vla_foundry
@@ -121,6 +123,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "vjepa2_ac": vjepa2_ac,
     "vla_foundry": vla_foundry,
     "vla_jepa": vla_jepa,
+    "unipi": unipi,
     "uwm": uwm,
     "uwm_current": uwm_current,
     "vlm2vla": vlm2vla,
@@ -166,6 +169,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "vjepa2_ac": partial(vjepa2_ac, vjepa2_ac_sizes.PUBLISHED),
     "vla_foundry": partial(vla_foundry, vla_foundry_sizes.PUBLISHED),
     "vla_jepa": partial(vla_jepa, vla_jepa_sizes.PUBLISHED),
+    "unipi": partial(unipi, unipi_sizes.PUBLISHED),
     "uwm": partial(uwm, uwm_sizes.PUBLISHED),
     "uwm_current": partial(uwm_current, uwm_sizes.PUBLISHED),
     "vlm2vla": partial(vlm2vla, vlm2vla_sizes.PUBLISHED),

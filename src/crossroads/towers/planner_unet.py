@@ -144,7 +144,9 @@ class SplitConv(nn.Module):
         self.spatial = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2)
         self.temporal = nn.Conv1d(outputs, outputs, kernel, padding=kernel // 2) if kernel > 1 else None
         if self.temporal is not None:
-            nn.init.dirac_(self.temporal.weight)
+            with torch.no_grad():  # `dirac_` goes channel by channel, which takes minutes where thousands are counted
+                self.temporal.weight.zero_()
+                self.temporal.weight[:, :, kernel // 2] = torch.eye(outputs)
             nn.init.zeros_(self.temporal.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b e t h2 w2"]:
