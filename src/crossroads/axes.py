@@ -67,7 +67,7 @@ def _integration(recipe: Recipe) -> Integration:
     kinds: dict[str, Integration] = {
         **{"ActionQueries": "tokens", "ActionTokens": "tokens", "ActionSlices": "tokens", "DiscreteActions": "tokens"},
         **{"BlankActions": "tokens", "ScaledActions": "tokens", "StepActions": "tokens", "HeldActions": "tokens"},
-        **{"BareActions": "tokens", "ChunkToken": "tokens", "ToldActions": "tokens"},
+        **{"BareActions": "tokens", "ChunkToken": "tokens", "SoftActions": "tokens", "ToldActions": "tokens"},
         **{"ActionFrame": "image", "ActionLatent": "latent"},
     }
     return kinds[type(actions[0].codec).__name__]

@@ -16,6 +16,7 @@ from crossroads.codecs.blank_actions import BlankActionCodec, BlankActions, Seen
 from crossroads.codecs.chunk_token import ChunkCodec, ChunkToken
 from crossroads.codecs.clip_text import ClipStateCodec, ClipStates
 from crossroads.codecs.discrete_actions import DiscreteActionCodec, DiscreteActions
+from crossroads.codecs.florence import FlorenceCodec, FlorencePictures, FlorenceViews
 from crossroads.codecs.foreseen import FuturePatchCodec, FuturePatches
 from crossroads.codecs.frame_features import FrameFeatureCodec, FrameFeatures, StepCodec, StepTokens
 from crossroads.codecs.frame_latents import FrameLatentCodec, FrameLatents
@@ -65,6 +66,7 @@ from crossroads.codecs.scene import SceneCodec, SceneFeatures
 from crossroads.codecs.sentence import SentenceCodec, SentenceTokens
 from crossroads.codecs.slices import ActionSlices, BlankTokens, SliceCodec
 from crossroads.codecs.slots import CameraSlots, SlotCodec
+from crossroads.codecs.soft_actions import SoftActionCodec, SoftActions, SoftPromptCodec, SoftPrompts
 from crossroads.codecs.stacked_latents import StackedCodec, StackedLatents
 from crossroads.codecs.state import EmbodiedState, StateCodec, StateToken
 from crossroads.codecs.step_actions import (
@@ -85,6 +87,7 @@ from crossroads.policy import ACTS, StreamPolicy
 from crossroads.recipe import Recipe
 from crossroads.space import ActionSpace, Statistics
 from crossroads.stage import Stage
+from crossroads.towers.bart import Bart, BartBlock, BartFrame, Placed, PlacedFrame
 from crossroads.towers.classic import Classic, ClassicBlock, ClassicFrame
 from crossroads.towers.cognition import CognitionBlock, CognitionFrame, CognitionHead
 from crossroads.towers.cosmos import Cosmos, CosmosBlock, CosmosFrame
@@ -119,6 +122,8 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     DiscreteActions: DiscreteActionCodec,
     EmbodiedState: StateCodec,
     FeatureMaps: FeatureMapCodec,
+    FlorencePictures: FlorenceCodec,
+    FlorenceViews: FlorenceCodec,
     FrameLatents: FrameLatentCodec,
     FrameFeatures: FrameFeatureCodec,
     FramePairs: FramePairCodec,
@@ -153,6 +158,8 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     SeenActions: SeenActionCodec,
     ScaledActions: ScaledActionCodec,
     ShuffledPatches: PatchCodec,
+    SoftActions: SoftActionCodec,
+    SoftPrompts: SoftPromptCodec,
     StateFrame: StateFrameCodec,
     StateToken: StateCodec,
     StepActions: StepActionCodec,
@@ -170,10 +177,12 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
 }
 FEELS = (StateCodec, StateFrameCodec, PromptCodec, GripperStateCodec, PerceptCodec)
 """Codecs that read the state in its own units."""
-THROUGH = (ActionFrame, DiscreteActions, GoalPercept, StateFrame, SubtaskTokens, ValueFrame)
+THROUGH = (ActionFrame, DiscreteActions, FlorenceViews, GoalPercept, StateFrame, SubtaskTokens, ValueFrame)
 """Codecs that have a raw side of their own and share the maps into and out of the tower."""
+THROUGH_MODULES = (FrameCodec, DiscreteActionCodec, FlorenceCodec, GoalPerceptCodec, SubtaskCodec)
 TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
     Adapter: (AdapterFrame, PlainBlock),
+    Bart: (BartFrame, BartBlock),
     Classic: (ClassicFrame, ClassicBlock),
     CognitionHead: (CognitionFrame, CognitionBlock),
     Cosmos: (CosmosFrame, CosmosBlock),
@@ -188,6 +197,7 @@ TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Modul
     Llama: (LlamaFrame, LlamaBlock),
     MimicExpert: (MimicFrame, MimicBlock),
     MotusExpert: (MotusFrame, MotusBlock),
+    Placed: (PlacedFrame, PlainBlock),
     Plain: (PlainFrame, PlainBlock),
     Qwen: (QwenFrame, QwenBlock),
     SmolExpert: (SmolFrame, SmolBlock),
@@ -217,7 +227,7 @@ def build_net(stage: Stage) -> StreamNet:
     }
     for stream in stage.streams:
         codec = codecs.get(stream.name)
-        if isinstance(codec, FrameCodec | DiscreteActionCodec | GoalPerceptCodec | SubtaskCodec):
+        if isinstance(stream.codec, THROUGH) and isinstance(codec, THROUGH_MODULES):
             assert stream.shares is not None, f"stream {stream.name}: validate() should have asked for what it shares"
             codec.through(codecs[stream.shares])
         if isinstance(codec, HandedCodec):

@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 Answer = Callable[[Tensor, float], Tensor]
 """What the network answers to a state ``b m`` at a level; called once per step, in order."""
@@ -288,3 +289,85 @@ def drawn_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """Fresh noise of the shape of a state."""
     assert generator is not None, "a solver that draws noise is given a generator"
     return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Columns of an answer that are learned alike: by their squared error, or, ``scored``, as scores of a number from
+    0 to 1 by cross-entropy; their mean counts ``weight`` times."""
+
+    columns: tuple[int, ...]
+    weight: float = 1.0
+    scored: bool = False
+
+    def error(self, answer: Tensor, owed: Tensor) -> Float[Tensor, "b n"]:
+        answer, owed = (side[..., list(self.columns)].float() for side in (answer, owed))
+        if self.scored:
+            return functional.binary_cross_entropy_with_logits(answer, owed, reduction="none").mean(dim=-1)
+        return ((answer - owed) ** 2).mean(dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Straight:
+    """The straight path between clean and noise, of which a network answers the clean end (X-VLA, arXiv 2510.10274).
+
+    Levels of a batch are one draw and evenly apart from it, below ``highest``. ``parts``: what of an answer counts, and
+    how; empty: all of it alike.
+    """
+
+    parts: tuple[Part, ...] = ()
+    highest: float = 1 - 1e-5
+
+    def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
+        start = torch.rand(1, num, generator=generator, device=generator.device)
+        return self.levels(start, batch)
+
+    def levels(self, start: Float[Tensor, "1 l"], batch: int) -> Float[Tensor, "b l"]:
+        """The levels of a batch whose first is ``start``."""
+        return (start + torch.arange(batch, device=start.device)[:, None] / batch) % self.highest
+
+    def noised(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """``x_t``; ``level`` must broadcast against the latent."""
+        return (1 - level) * clean + level * noise
+
+    def owed(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """What the network should answer."""
+        return clean
+
+    def towards(self, x: Tensor, clean: Tensor, level: Tensor) -> Tensor:
+        """The answer that says ``clean``."""
+        return clean
+
+    def error(self, answer: Tensor, owed: Tensor) -> Float[Tensor, "b n"]:
+        """The error of each token, its parts together."""
+        if not self.parts:
+            return ((answer.float() - owed.float()) ** 2).mean(dim=-1)
+        return torch.stack([part.weight * part.error(answer, owed) for part in self.parts]).sum(dim=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renoise:
+    """The clean end is answered at ``steps`` levels from 1 down; between them it is noised again with the noise that it
+    began with (X-VLA, ``generate_actions``). What is returned is the last answer, at the level ``1 / steps``."""
+
+    process: Straight
+    steps: int
+
+    @property
+    def start(self) -> float:
+        return 1.0
+
+    @property
+    def stop(self) -> float:
+        return 0.0
+
+    def levels(self) -> Float[Tensor, " steps_1"]:
+        return torch.arange(self.steps, -1, -1) / self.steps
+
+    def solve(
+        self, x: Float[Tensor, "b m"], answer: Answer, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b m"]:
+        clean = torch.zeros_like(x)
+        for level in self.levels()[:-1].tolist():
+            clean = answer(self.process.noised(clean, x, torch.tensor(level)).to(x.dtype), level)
+        return clean

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from crossroads.diffusion import COSINE, Process
+from crossroads.diffusion import COSINE, Process, Straight
 from crossroads.edm import Edm
 from crossroads.errors import InputError
 from crossroads.mixtures import Logistics
@@ -95,7 +95,7 @@ class Diffusion:
     arXiv 2102.09672, section 3.1.
     """
 
-    process: Process | Edm = COSINE
+    process: Process | Edm | Straight = COSINE
     weight: float = 1.0
 
     def draw(self, batch: int, num: int, generator: torch.Generator) -> Float[Tensor, "b l"]:
@@ -108,6 +108,8 @@ class Diffusion:
         return Corrupted(latent=self.process.noised(latent, noise, spread), level=level, target=owed)
 
     def loss(self, output: Tensor, corrupted: Corrupted, valid: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
+        if isinstance(self.process, Straight):
+            return masked_mean(self.process.error(output, corrupted.target), valid)
         if not (isinstance(self.process, Process) and self.process.spread):
             return masked_mean(_per_token((output.float() - corrupted.target.float()) ** 2, valid.shape[1]), valid)
         answer, spread = output.float().chunk(2, dim=-1)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from crossroads.diffusion import Ddim, Ddpm
+from crossroads.diffusion import Ddim, Ddpm, Renoise
 from crossroads.edm import EdmEuler
 from crossroads.noise import TIMESTEPS, clean_from_velocity, grid, level_from_edm, unipc, wan_grid
 
@@ -177,9 +177,9 @@ class ExponentialMultistep:
         return clean(sigmas[-1]).to(x.dtype)
 
 
-Undoing = Ddim | Ddpm | EdmEuler
+Undoing = Ddim | Ddpm | EdmEuler | Renoise
 """Those that undo a process: they are given what the network answers, which is no velocity."""
-Solver = Euler | Strides | UniPC | ExponentialMultistep | Ddim | Ddpm | EdmEuler
+Solver = Euler | Strides | UniPC | ExponentialMultistep | Ddim | Ddpm | EdmEuler | Renoise
 
 
 @dataclass(frozen=True, kw_only=True)

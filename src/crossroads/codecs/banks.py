@@ -35,6 +35,8 @@ class BankedLinear(nn.Module):
         Raises:
             InputError: a robot has no bank.
         """
+        if self.robots == ("",):
+            return
         unknown = sorted(set(robot) - set(self.robots))
         if unknown:
             raise InputError(
@@ -50,6 +52,21 @@ class BankedLinear(nn.Module):
             return x @ self.weight[0] + self.bias[0]
         bank = self.bank.to(x.device)
         return torch.baddbmm(self.bias[bank].unsqueeze(1), x, self.weight[bank])
+
+
+class BankedVectors(BankedLinear):
+    """Learned numbers of each robot's own, of which nothing is the input."""
+
+    def __init__(self, num: int, robots: tuple[str, ...], std: float) -> None:
+        nn.Module.__init__(self)
+        self.robots = robots
+        self.bias = nn.Parameter(std * torch.randn(len(robots), num))
+        self.bank = None
+
+    def of(self, batch: int) -> Float[Tensor, "b n"]:
+        """Each sample's."""
+        bank = torch.zeros(batch, dtype=torch.long) if self.bank is None else self.bank
+        return self.bias[bank.to(self.bias.device)]
 
 
 Activation = Literal["gelu", "silu", "relu", "mish", "elu"]

@@ -38,12 +38,14 @@ from crossroads.codecs.resampler import Resampler
 from crossroads.codecs.sentence import SentenceTokens
 from crossroads.codecs.slices import ActionSlices
 from crossroads.codecs.slots import CameraSlots
+from crossroads.codecs.soft_actions import SoftActions
 from crossroads.codecs.stacked_latents import StackedLatents
 from crossroads.codecs.state import StateToken
 from crossroads.codecs.text import TextTokens
 from crossroads.cost.flops import Work
 from crossroads.errors import InputError
 from crossroads.stage import Phase
+from crossroads.towers.bart import Bart, Placed
 from crossroads.towers.classic import Classic
 from crossroads.towers.cognition import CognitionHead
 from crossroads.towers.cosmos import Cosmos
@@ -285,6 +287,7 @@ def _given_layer(spec: Given, given: Pass) -> Kept:
 
 _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     Adapter: _plain_layer,
+    Bart: _plain_layer,
     Classic: _classic_layer,
     CognitionHead: _plain_layer,
     Cosmos: _cosmos_layer,
@@ -299,6 +302,7 @@ _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     Llama: _gemma_layer,
     MimicExpert: _mimic_layer,
     MotusExpert: _motus_layer,
+    Placed: _plain_layer,
     Plain: _plain_layer,
     Qwen: _qwen_layer,
     SmolExpert: _gemma_layer,
@@ -347,6 +351,8 @@ def _embedding(name: str, work: Work) -> Kept:
         return Kept(narrow=num * (codec.num_state + 1 + 2 * width))
     if isinstance(codec, FeatureMaps | PictureVectors):
         return _maps(codec)
+    if isinstance(codec, SoftActions):
+        return Kept(narrow=num * codec.entering)
     if isinstance(codec, HandedStates):
         return Kept(narrow=num * codec.read_width)
     if isinstance(codec, StateToken):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crossroads.axes import computed
 from crossroads.cost.flops import Flops, Parameters, flops, parameters
-from crossroads.diffusion import Ddim, Ddpm
+from crossroads.diffusion import Ddim, Ddpm, Renoise
 from crossroads.edm import EdmEuler
 from crossroads.recipe import Recipe
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Leg, Predict, Rank, Read, moved
@@ -78,6 +78,8 @@ def _path(solver: Solver) -> str:
     if isinstance(solver, Ddim | Ddpm):
         noisy = f" with eta {solver.eta:g}" if isinstance(solver, Ddim) and solver.eta else ""
         return f" of {type(solver).__name__.upper()}, of {solver.process.num_steps}{noisy}"
+    if isinstance(solver, Renoise):
+        return ", each of which answers the clean value, noised again with the same noise"
     if isinstance(solver, EdmEuler):
         return f" between noise scales that fall evenly in their logarithm from {solver.high:g} to {solver.low:g}"
     if isinstance(solver, Strides):

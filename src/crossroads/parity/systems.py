@@ -45,6 +45,7 @@ from crossroads.parity import (
     voltron_vgen,
     vpp,
     wan_block,
+    xvla,
 )
 from crossroads.parity.case import GoldenCase
 from crossroads.parity.compare import Produced
@@ -92,6 +93,7 @@ SYSTEMS: Mapping[str, Callable[[GoldenCase], Produced]] = {
     "vla_foundry": vla_foundry.run,
     "vla_jepa_head": vla_jepa_head.run,
     "wan_block": wan_block.run,
+    "xvla": xvla.run,
 }
 
 

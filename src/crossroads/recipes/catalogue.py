@@ -31,6 +31,7 @@ from crossroads.recipes import (
     vla_foundry_sizes,
     vla_jepa_sizes,
     vpp_sizes,
+    xvla_sizes,
 )
 from crossroads.recipes import frozen_cloning as frozen_cloning_sizes
 from crossroads.recipes import gigaworld as gigaworld_sizes
@@ -79,6 +80,7 @@ from crossroads.recipes.vla_foundry import vla_foundry
 from crossroads.recipes.vla_jepa import vla_jepa
 from crossroads.recipes.vlm2vla import vlm2vla
 from crossroads.recipes.vpp import vpp
+from crossroads.recipes.xvla import xvla
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "act": act,
@@ -128,6 +130,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "uwm_current": uwm_current,
     "vlm2vla": vlm2vla,
     "vpp": vpp,
+    "xvla": xvla,
 }
 """At nano size."""
 
@@ -174,6 +177,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "uwm_current": partial(uwm_current, uwm_sizes.PUBLISHED),
     "vlm2vla": partial(vlm2vla, vlm2vla_sizes.PUBLISHED),
     "vpp": partial(vpp, vpp_sizes.PUBLISHED),
+    "xvla": partial(xvla, xvla_sizes.PUBLISHED),
 }
 """At the size of the publication; backbones and controls of our own have none."""
 

@@ -30,6 +30,7 @@ from crossroads.recipes import (
     motus_sizes,
     pi05_sizes,
     vla_foundry_sizes,
+    xvla_sizes,
 )
 from crossroads.recipes import gigaworld as gigaworld_sizes
 from crossroads.recipes import openvla_oft as openvla_oft_sizes
@@ -62,6 +63,9 @@ from crossroads.recipes.smolvla_names import UNUSED as SMOLVLA_UNUSED
 from crossroads.recipes.smolvla_names import smolvla_names
 from crossroads.recipes.vla_foundry_names import UNUSED as VLA_FOUNDRY_UNUSED
 from crossroads.recipes.vla_foundry_names import vla_foundry_names
+from crossroads.recipes.xvla_names import SAME_TABLE, xvla_names
+from crossroads.recipes.xvla_names import TABLE as XVLA_TABLE
+from crossroads.recipes.xvla_names import UNUSED as XVLA_UNUSED
 from crossroads.storage import appearing_folder
 
 SIDECAR = "import.json"
@@ -109,6 +113,7 @@ NAMES: Mapping[str, Callable[[], tuple[tuple[Renamed, ...], tuple[str, ...]]]] =
     "pi0": lambda: (pi0_names(pi0_sizes.PUBLISHED), HEADS_OF_WORDS),
     "pi05": lambda: (pi05_names(pi05_sizes.PUBLISHED), HEADS_OF_WORDS),
     "pi0_fast": lambda: (pi0_fast_names(pi0_fast_sizes.PUBLISHED), HEADS_OF_WORDS),
+    "xvla": lambda: (xvla_names(xvla_sizes.PUBLISHED), XVLA_UNUSED),
     "vla_foundry": lambda: (vla_foundry_names(vla_foundry_sizes.PUBLISHED), VLA_FOUNDRY_UNUSED),
     "smolvla": lambda: (smolvla_names(smolvla_sizes.PUBLISHED), SMOLVLA_UNUSED),
 }
@@ -126,6 +131,7 @@ def official(name: str) -> Official:
         )
     names, unused = NAMES[name]()
     shared = (TABLE, HEAD) if unused == HEADS_OF_WORDS else None
+    shared = (XVLA_TABLE.format(""), SAME_TABLE.format("")) if name == "xvla" else shared
     apart = pi0_fast_apart(pi0_fast_sizes.PUBLISHED) if name == "pi0_fast" else None
     return Official(recipe=PUBLISHED[name](), names=names, unused=unused, shared=shared, apart=apart)
 

@@ -152,7 +152,7 @@ class PlainBlock(nn.Module):
         self.up, self.down = nn.Linear(w, spec.mlp), nn.Linear(spec.mlp, w)
 
     def before(self, x: Float[Tensor, "b n w"], condition: PlainCondition) -> tuple[QKV, None]:
-        qkv = rearrange(self.qkv(self.norm_attention(x)), "b n (t h d) -> t b n h d", t=3, h=self.spec.heads)
+        qkv = rearrange(self.qkv(self.normed(x)), "b n (t h d) -> t b n h d", t=3, h=self.spec.heads)
         return QKV(q=qkv[0], k=qkv[1], v=qkv[2]), None
 
     def after(
@@ -160,6 +160,10 @@ class PlainBlock(nn.Module):
     ) -> Float[Tensor, "b n w"]:
         x = x + self.out(attended)
         return x + self.down(self.bend(self.up(self.norm_mlp(x))))
+
+    def normed(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
+        """What attention is made of."""
+        return self.norm_attention(x)
 
     def bend(self, x: Float[Tensor, "b n m"]) -> Float[Tensor, "b n m"]:
         return functional.gelu(x, approximate="tanh")
