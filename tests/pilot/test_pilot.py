@@ -11,8 +11,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from crossroads.data.lerobot import LeRobotDataset
 from crossroads.errors import InputError
 from crossroads.evaluate.records import read_records
 from crossroads.pilot.assemble import assemble
@@ -157,12 +160,32 @@ def test_a_folder_of_another_plan_is_refused(finished: Path) -> None:
 
 def test_data_without_a_simulator_gets_the_offline_layer_and_no_verdict(finished: Path, tmp_path: Path) -> None:
     plan = replace(TINY, wams=("fast_wam",))
-    prepared = prepare(tmp_path / "run", plan, finished / "data")
+    data = tmp_path / "data"
+    shutil.copytree(finished / "data", data)
+    faulty = next(episode for episode in LeRobotDataset.open(data).episodes if not episode.action_free)
+    _spoil(data, faulty.start)
+    with pytest.raises(InputError, match="nan"):
+        prepare(tmp_path / "run", plan, data)
+    prepared = prepare(tmp_path / "run", plan, data, skip_faulty=True)
+    taken = {*prepared.held_out, *(index for subset in prepared.subsets.values() for index in subset)}
+    assert taken
+    assert faulty.index not in taken
     report = assemble(prepared, run_pilot(prepared, executor=Local(num_workers=2)), command="test")
     assert report.verdict.status == "no verdict"
+    assert f"1 faulty episode left out ({faulty.index}), as was asked for." in report.limits
     assert report.closed_loop is None
     assert report.offline is not None
     assert {row.name for row in report.offline.errors} >= {"pi0", "fast_wam", "mean action", "copy last action"}
+
+
+def _spoil(data: Path, row: int) -> None:
+    """One action that is no number."""
+    (file,) = (data / "data").rglob("*.parquet")
+    table = pq.read_table(file)
+    actions = table["action"].to_pylist()
+    actions[row] = [float("nan")] * len(actions[row])
+    column = pa.array(actions, table["action"].type)
+    pq.write_table(table.set_column(table.column_names.index("action"), "action", column), file)
 
 
 def test_a_dataset_with_findings_is_refused_and_nothing_is_written(finished: Path, tmp_path: Path) -> None:

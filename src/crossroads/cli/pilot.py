@@ -20,6 +20,8 @@ class Pilot:
     """The folder of this pilot; the same command again continues in it."""
     data: Path | None = None
     """A LeRobot v3 dataset instead of the embedded tabletop: the offline layer only, no closed loop."""
+    skip_faulty: bool = False
+    """With --data: leave out the episodes with findings (`crossroads data check`) instead of refusing the dataset."""
     jobs: int | None = None
     """Cells at once on this machine, each with one thread; one per core when not given."""
     ray: str | None = None
@@ -67,12 +69,13 @@ class Pilot:
             match=self.match,
         )
         if self.plan:
-            print(show(plan_on(self.data, plan, budget) if self.data else plan_without_data(plan, budget)))
+            table = plan_on(self.data, plan, budget, skip_faulty=self.skip_faulty) if self.data else None
+            print(show(table or plan_without_data(plan, budget)))
             return
         executor = choose_executor(
             jobs=self.jobs, ray=self.ray, cpus_per_cell=self.cpus_per_cell, gpus_per_cell=self.gpus_per_cell
         )
-        prepared = prepare(self.out, plan, self.data, budget)
+        prepared = prepare(self.out, plan, self.data, budget, skip_faulty=self.skip_faulty)
         results = run_pilot(prepared, executor=executor)
         report = assemble(prepared, results, command=f"crossroads {' '.join(sys.argv[1:])}")
         print(write_report(report, self.out))

@@ -58,7 +58,8 @@ class Train:
     """No progress bar."""
 
     def run(self) -> None:
-        from crossroads.pilot.mixed import Blend, told_of, train_mixture
+        from crossroads.data.findings import told_of
+        from crossroads.pilot.mixed import Blend, train_mixture
         from crossroads.pilot.single import Training, train_recipe
         from crossroads.train.checkpoint import read_meta
         from crossroads.train.log import short

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -111,3 +111,8 @@ def stretches(episodes: Iterable[int]) -> str:
         else:
             parts.append([index])
     return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in parts)
+
+
+def told_of(left_out: Sequence[int]) -> str:
+    """Which episodes were left out."""
+    return f"{len(left_out)} faulty episode{'s' * (len(left_out) != 1)} left out ({stretches(left_out)})"

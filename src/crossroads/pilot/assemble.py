@@ -13,6 +13,7 @@ import numpy as np
 from crossroads.axes import computed
 from crossroads.cost.flops import flops
 from crossroads.data.cache import FrameCache
+from crossroads.data.findings import told_of
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
 from crossroads.evaluate.grounding import grounding, grounding_matrix, rate_over_runs
@@ -55,7 +56,7 @@ LIMITS = (
 
 def assemble(run: Run, results: Sequence[dict[str, Any]], *, command: str) -> page.Report:
     """The report of a finished run."""
-    dataset = LeRobotDataset.open(run.data)
+    dataset = LeRobotDataset.open(run.data, without=run.left_out)
     recipes = {name: fit(recipe(name), dataset.space, dataset.cameras) for name in (*run.plan.arms, run.plan.control)}
     arms = tuple(_arm(run, name, recipes[name]) for name in recipes)
     records = _records(run, results) if run.closed_loop else {}
@@ -85,7 +86,7 @@ def assemble(run: Run, results: Sequence[dict[str, Any]], *, command: str) -> pa
         latency=tuple(_latency(run, result, recipes) for result in _largest(run, results)),
         costs=_costs(results, recipes, run),
         price=None,
-        limits=LIMITS,
+        limits=(*LIMITS, *((f"{told_of(run.left_out)}, as was asked for.",) if run.left_out else ())),
         provenance=provenance(run, dataset, command, results),
         budget=table,
         studies=_studies(run),

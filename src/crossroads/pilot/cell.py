@@ -54,6 +54,8 @@ class Task:
     action_free: tuple[int, ...]
     closed_loop: bool
     """False for datasets without a simulator."""
+    left_out: tuple[int, ...] = ()
+    """Faulty episodes that nothing is read of."""
 
     @property
     def name(self) -> str:
@@ -67,6 +69,9 @@ class Task:
     def result(self) -> Path:
         """Written last, so a cell that has it is finished."""
         return self.folder / "result.json"
+
+    def dataset(self) -> LeRobotDataset:
+        return LeRobotDataset.open(self.data, without=self.left_out)
 
     def run(self, report: Report) -> dict[str, Any]:
         return run_cell(self, report)
@@ -87,7 +92,7 @@ class Opened:
 def run_cell(task: Task, report: Report) -> dict[str, Any]:
     """Train and measure; returns (and writes) the result."""
     task.folder.mkdir(parents=True, exist_ok=True)
-    dataset = LeRobotDataset.open(task.data)
+    dataset = task.dataset()
     policy, hashes = make_policy(task, dataset)
     opened = _open(task, dataset, policy)
     trained = _train(task, policy, opened, report)
@@ -287,7 +292,7 @@ def _closed_loop(task: Task, policy: StreamPolicy) -> dict[str, Any]:
 
 def restore(folder: Path, task: Task) -> StreamPolicy:
     """The trained policy of a finished cell."""
-    policy, _ = make_policy(task, LeRobotDataset.open(task.data))
+    policy, _ = make_policy(task, task.dataset())
     load_weights(folder / "policy", policy)
     return policy
 

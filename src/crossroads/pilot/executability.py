@@ -63,7 +63,7 @@ class ExecutabilityTask:
     def run(self, report: Report) -> dict[str, Any]:
         """Train (or find) the inverse model, play the scenes, compare; returns (and writes) the result."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        dataset = LeRobotDataset.open(self.cell.data)
+        dataset = self.cell.dataset()
         subset = self.cell.subsets[self.inverse_labels]
         inverse = _inverse(self, dataset, subset)
         report(0.5)

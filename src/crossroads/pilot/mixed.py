@@ -13,7 +13,7 @@ import torch
 from crossroads.backbones.load import load_backbones
 from crossroads.build import build, fit_normalisers, fit_tokenisers
 from crossroads.data.check import require_sound
-from crossroads.data.findings import stretches
+from crossroads.data.findings import told_of
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.mixture import Joined, Mixture, shares
 from crossroads.data.slots import Declared, Slots, declare, spread, spread_statistics
@@ -64,11 +64,6 @@ class Seen:
     def __str__(self) -> str:
         told = f"{self.samples_seen} samples ({self.share:.1%}), {self.epochs:.2f} times its {self.samples_there}"
         return f"{self.data} ({self.robot}): {told}" + (f"; {told_of(self.left_out)}" if self.left_out else "")
-
-
-def told_of(left_out: Sequence[int]) -> str:
-    """Which episodes were left out."""
-    return f"{len(left_out)} faulty episode{'s' * (len(left_out) != 1)} left out ({stretches(left_out)})"
 
 
 @dataclass(frozen=True, kw_only=True)

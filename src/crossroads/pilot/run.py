@@ -46,6 +46,8 @@ class Run:
     action_free: tuple[int, ...]
     spending: BudgetTable
     """What was planned before anything was trained."""
+    left_out: tuple[int, ...] = ()
+    """Faulty episodes that nothing is read of."""
 
     def task(self, cell: Cell) -> Task:
         return Task(
@@ -57,13 +59,18 @@ class Run:
             held_out=self.held_out,
             action_free=self.action_free,
             closed_loop=self.closed_loop,
+            left_out=self.left_out,
         )
 
 
-def prepare(out: Path, plan: Profile, data: Path | None, budget: Budget = UNSTATED) -> Run:
+def prepare(
+    out: Path, plan: Profile, data: Path | None, budget: Budget = UNSTATED, *, skip_faulty: bool = False
+) -> Run:
     """Record the tabletop dataset (or open the given one), split it, lay the budget over it, and refuse a folder that
     holds another pilot."""
-    asked = {"fingerprint": fingerprint(plan, budget, data.resolve() if data else "tabletop"), "profile": asdict(plan)}
+    left_out = require_sound(data, skip_faulty=skip_faulty) if data else ()
+    told = (plan, budget, data.resolve() if data else "tabletop", *((left_out,) if left_out else ()))
+    asked = {"fingerprint": fingerprint(*told), "profile": asdict(plan)}
     asked["data"] = str(data or "tabletop")
     known = _own(out, plan, asked)
     where = data or out / "data"
@@ -73,9 +80,7 @@ def prepare(out: Path, plan: Profile, data: Path | None, budget: Budget = UNSTAT
         _claim(out, {**asked, **known})
         if not where.exists():
             _record(where, plan)
-    else:
-        require_sound(data)
-    dataset = LeRobotDataset.open(where)
+    dataset = LeRobotDataset.open(where, without=left_out)
     train, held_out, sizes = _split(dataset, plan, embedded=data is None)
     subsets = nested_subsets(dataset, sizes, 0, among=train, family=lambda episode: episode.text.split(" ")[0])
     if "spending" in known:
@@ -91,8 +96,9 @@ def prepare(out: Path, plan: Profile, data: Path | None, budget: Budget = UNSTAT
         closed_loop=data is None,
         subsets=subsets,
         held_out=held_out,
-        action_free=tuple(episode.index for episode in dataset.episodes if episode.action_free),
+        action_free=tuple(dataset.episodes.where(action_free=True).tolist()),
         spending=spending,
+        left_out=left_out,
     )
 
 
@@ -101,10 +107,9 @@ def plan_without_data(plan: Profile, budget: Budget) -> BudgetTable:
     return _planned(plan, budget, plan.labels, TABLETOP_SPACE, CAMERAS)[1]
 
 
-def plan_on(data: Path, plan: Profile, budget: Budget) -> BudgetTable:
+def plan_on(data: Path, plan: Profile, budget: Budget, *, skip_faulty: bool = False) -> BudgetTable:
     """What a pilot on a dataset would spend; nothing is written."""
-    require_sound(data)
-    dataset = LeRobotDataset.open(data)
+    dataset = LeRobotDataset.open(data, without=require_sound(data, skip_faulty=skip_faulty))
     _, _, sizes = _split(dataset, plan, embedded=False)
     return _planned(plan, budget, sizes, dataset.space, dataset.cameras)[1]
 
@@ -120,7 +125,7 @@ def _split(
     dataset: LeRobotDataset, plan: Profile, *, embedded: bool
 ) -> tuple[list[int], tuple[int, ...], Sequence[int]]:
     """Episodes to train on, episodes held out, and the numbers of labels that there are enough of."""
-    labelled = [episode.index for episode in dataset.episodes if not episode.action_free]
+    labelled = dataset.episodes.where(action_free=False).tolist()
     if embedded:
         return labelled[: -plan.num_held_out], tuple(labelled[-plan.num_held_out :]), plan.labels
     kept, held_out = hold_out(dataset, 0.2, 0, among=labelled)
