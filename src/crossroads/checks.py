@@ -320,6 +320,11 @@ def _check_plans(recipe: Checked, layout: Layout) -> None:
                 refuse(recipe, place, f"a codec that tells {plan.family}", str(codec), ())
             if name in {layout.groups[read].stream.name for read in layout.needed([reader])}:
                 refuse(recipe, place, "a group that does not read the plan", repr(reader), ())
+        towers = [layout.groups[group].tower for group in (plan.posterior, recipe.stage.stream(name).group("noised"))]
+        for phase in recipe.phases:  # what nothing trains may be kept from before, and a plan moves with its posterior
+            if towers[0] in phase.trains and towers[1] not in phase.trains:
+                expected = f"tower {towers[1]!r} of the plan beside {towers[0]!r}, which tells it"
+                refuse(recipe, f"phase {phase.name}, trains", expected, str(phase.trains), ())
         if plan.balance is not None and (plan.prior is None or not 0 <= plan.balance <= 1):
             refuse(recipe, f"stream {name}, balance", "a share from 0 to 1 beside a prior", f"{plan.balance:g}", ())
 

@@ -188,9 +188,11 @@ class GoalPerceptCodec(InputCodec, HiddenInTraining):
         return torch.full(values.shape[:2], given, dtype=torch.bool, device=values.device)
 
     def masked(self, latent: Latent, generator: torch.Generator) -> Latent:
-        """There in a share of the samples alone, as training wants it."""
-        drawn = torch.rand(len(latent.values), 1, generator=generator, device=latent.values.device)
-        return replace(latent, valid=latent.valid & (drawn < self.spec.share))
+        """There in a share of the samples alone, as training wants it, in every batch as nearly that as can be."""
+        num, device = len(latent.values), latent.values.device
+        rank = torch.rand(num, generator=generator, device=device).argsort()
+        chosen = (rank + torch.rand(1, generator=generator, device=device)) / num < self.spec.share
+        return replace(latent, valid=latent.valid & chosen[:, None])
 
     def latent_shape(self, view: ViewKind) -> tuple[int, ...]:
         return (1, self.spec.percepts.size)

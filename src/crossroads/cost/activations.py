@@ -30,6 +30,7 @@ from crossroads.codecs.handed import HandedStates
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.maps import FeatureMaps
 from crossroads.codecs.motion import MotionClip, MotionClipCodec
+from crossroads.codecs.percepts import GoalPercept, PerceptCodec, Percepts
 from crossroads.codecs.picture_vectors import PictureVectors
 from crossroads.codecs.pixels import Patches
 from crossroads.codecs.plan_slots import PlanSlots
@@ -42,6 +43,7 @@ from crossroads.codecs.soft_actions import SoftActions
 from crossroads.codecs.stacked_latents import StackedLatents
 from crossroads.codecs.state import StateToken
 from crossroads.codecs.text import TextTokens
+from crossroads.codecs.told_actions import ToldActionCodec, ToldActions
 from crossroads.cost.flops import Work
 from crossroads.errors import InputError
 from crossroads.stage import Phase
@@ -343,6 +345,8 @@ def _embedding(name: str, work: Work) -> Kept:
         return _motion(codec)
     if isinstance(codec, ResampledImages):
         return _resampled(codec)
+    if isinstance(codec, Percepts | GoalPercept):
+        return _perceived(codec if isinstance(codec, Percepts) else codec.percepts, num)
     if isinstance(codec, PlanSlots):
         return _plan_slots(codec, width) if group.view.kind == "posterior" else Kept()
     if isinstance(codec, SentenceTokens):
@@ -374,6 +378,28 @@ def _motion(codec: MotionClip) -> Kept:
         net = MotionClipCodec(codec, codec.size).eval()
         shown = torch.zeros(num, codec.num_tokens("noised"), 3 * codec.size)
         narrow, wide = kept_by(net, lambda: net.embed(shown, torch.zeros(num, 1)), num)
+    return Kept(narrow=narrow, wide=wide)
+
+
+@cache
+def _perceived(codec: Percepts, moments: int) -> Kept:
+    """Picture networks that are learned inside their codec, counted by a call without numbers."""
+    num = 4
+    with FakeTensorMode():
+        net = PerceptCodec(codec, codec.width).eval()
+        shown = torch.zeros(num, moments, codec.size)
+        narrow, wide = kept_by(net, lambda: net.embed(shown, torch.zeros(num, 1)), num)
+    return Kept(narrow=narrow, wide=wide)
+
+
+@cache
+def _told(codec: ToldActions, width: int) -> Kept:
+    """What a mixture costs, counted by a call without numbers."""
+    num, n = 4, codec.num_tokens("noised")
+    with FakeTensorMode():
+        net = ToldActionCodec(codec, width)
+        hidden, target = torch.zeros(num, n, width, requires_grad=True), torch.zeros(num, n, codec.action_size)
+        narrow, wide = kept_by(net, lambda: codec.law.loss(net.read(hidden), target), num)
     return Kept(narrow=narrow, wide=wide)
 
 
@@ -446,6 +472,8 @@ def _answers(names: frozenset[str], work: Work) -> Kept:
             joined, inside = num * work.width(group), codec.num_actions * codec.hidden
             total += Kept(narrow=joined + (2 + 2 * codec.blocks) * inside, wide=joined + (1 + codec.blocks) * inside)
             total += Kept(wide=num)
+        elif isinstance(codec, ToldActions):
+            total += _told(codec, work.width(group))
         elif isinstance(codec, FrameLatents):
             total += Kept(wide=num * codec.autoencoder.channels)
         else:

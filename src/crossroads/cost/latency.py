@@ -85,8 +85,9 @@ def latency_floor(recipe: Recipe, work: Work, found: Flops, on: Accelerator) -> 
 
     passes = [one("autoencode the frame of now", 1, found.act.encode, 0, 0)] if found.act.encode else []
     for leg, told in zip(legs_of(recipe.stage), found.act.legs, strict=True):
-        if leg.once:
-            passes.append(one(f"{told.leg}, once", 1, told.once, weights_read(leg.once, (), work), 0))
+        if leg.once:  # where nothing runs at every step the answer is read once (a plan's prior)
+            flop, answered = (told.once, ()) if leg.running else (told.total, leg.read_out)
+            passes.append(one(f"{told.leg}, once", 1, flop, weights_read(leg.once, answered, work), 0))
         if leg.running:
             weights = weights_read(leg.running, leg.read_out, work)
             there = work.beside(leg.imagined)

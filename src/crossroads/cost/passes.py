@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossroads.codecs.foreseen import FuturePatches
+from crossroads.codecs.told_actions import ToldActions
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Leg, Predict, Rank, Read, moved
 from crossroads.stage import Stage
 from crossroads.streams import Group
@@ -139,6 +140,8 @@ def embedding_weights(group: Group, width: int) -> int:
 def answer_weights(group: Group, width: int) -> int:
     """Weights of a codec that reading an answer multiplies by: linear maps of the hidden states, or a decoder."""
     codec, kind = group.stream.codec, group.view.kind
+    if isinstance(codec, ToldActions):  # all actions of a step are told at once
+        return codec.num_parameters(width)
     if isinstance(codec, FuturePatches):
         return codec.decoder.num_parameters(width)
     return codec.read_flops(kind, width) // (2 * codec.num_tokens(kind))

@@ -69,7 +69,7 @@ def size_of(case: GoldenCase, made: Named[Any]) -> PlaySize:
         words=told_once(PooledSentences(source="recorded", width=case.inputs["lang"].shape[1]), steps),
         family=family,
         action=ToldActions(
-            action_size=decoder["out_features"], control_hz=1.0, steps=steps, law=law, normaliser="none"
+            num_actions=1, action_size=decoder["out_features"], control_hz=1.0, steps=steps, law=law, normaliser="none"
         ),
         goal=replace(
             goal,

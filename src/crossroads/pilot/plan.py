@@ -13,10 +13,13 @@ from typing import Any
 
 from crossroads.codecs.chunk_token import ChunkToken
 from crossroads.codecs.motion import MotionCodes
+from crossroads.codecs.percepts import GoalPercept, Percepts
 from crossroads.codecs.prompt import PromptTokens
+from crossroads.codecs.told_actions import ToldActions
 from crossroads.errors import InputError, nearest
 from crossroads.recipe import Recipe
 from crossroads.space import ActionSpace
+from crossroads.towers.playing import Playing
 
 FAMILIES = ("reach", "press")
 """Pushing takes more labels and steps than a quarter of an hour on two cores can pay for; the gpu profile adds it."""
@@ -195,7 +198,11 @@ def fit(recipe: Recipe, space: ActionSpace, cameras: tuple[str, ...]) -> Recipe:
     changes: dict[str, object] = {}
     for stream in recipe.stage.streams:
         here = f"stage.streams.{stream.name}.codec"
-        if stream.carries == "action":
+        if isinstance(stream.codec, Percepts):
+            changes |= _perceiving(recipe, stream.codec, space, cameras)
+        elif isinstance(stream.codec, GoalPercept):
+            continue  # it goes with what is perceived
+        elif stream.carries == "action":
             changes[f"{here}.action_size"] = space.action_size
             changes[f"{here}.control_hz"] = space.control_hz
             if isinstance(stream.codec, ChunkToken) and stream.codec.num_state:
@@ -207,6 +214,29 @@ def fit(recipe: Recipe, space: ActionSpace, cameras: tuple[str, ...]) -> Recipe:
         elif isinstance(stream.codec, MotionCodes):
             changes[f"{here}.clip.cameras"] = _camera(recipe, cameras)
     return recipe.vary(changes)
+
+
+def _perceiving(recipe: Recipe, codec: Percepts, space: ActionSpace, cameras: tuple[str, ...]) -> dict[str, object]:
+    """What goes with what is perceived at each step: how wide that is for all who read it."""
+    felt = codec.felt if max(codec.felt, default=-1) < space.num_state else ()
+    seen = replace(codec, cameras=_camera(recipe, cameras), num_state=space.num_state, felt=felt)
+    changes: dict[str, object] = {}
+    perceiving: set[str] = set()
+    for stream in recipe.stage.streams:
+        here = f"stage.streams.{stream.name}.codec"
+        if stream.codec == codec:
+            changes[here] = seen
+            perceiving.add(stream.tower)
+        elif isinstance(stream.codec, GoalPercept):
+            changes[f"{here}.percepts"] = seen
+        elif isinstance(stream.codec, ToldActions) and stream.codec.num_state:
+            changes[f"{here}.num_state"] = space.num_state
+    for tower in recipe.stage.towers:
+        if tower.name in perceiving:
+            changes[f"stage.towers.{tower.name}.spec.width"] = seen.width
+        elif isinstance(tower.spec, Playing):
+            changes[f"stage.towers.{tower.name}.spec.percept_width"] = seen.width
+    return changes
 
 
 def _camera(recipe: Recipe, cameras: tuple[str, ...]) -> tuple[str, ...]:

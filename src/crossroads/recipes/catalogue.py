@@ -25,6 +25,7 @@ from crossroads.recipes import (
     motus_sizes,
     pad_sizes,
     pi05_sizes,
+    play_lmp_sizes,
     unipi_sizes,
     uwm_sizes,
     vjepa2_ac_sizes,
@@ -58,6 +59,7 @@ from crossroads.recipes.genie_lam import genie_lam
 from crossroads.recipes.gigaworld import gigaworld_policy
 from crossroads.recipes.gr1 import gr1
 from crossroads.recipes.groot_n1 import groot_n15, groot_n17
+from crossroads.recipes.hulc import hulc
 from crossroads.recipes.inverse import inverse_motion, inverse_scene
 from crossroads.recipes.lapa import lapa
 from crossroads.recipes.lingbot_va import lingbot_va, lingbot_va_towers
@@ -71,6 +73,7 @@ from crossroads.recipes.pad import pad
 from crossroads.recipes.pi0 import pi0
 from crossroads.recipes.pi0_fast import pi0_fast
 from crossroads.recipes.pi05 import pi05
+from crossroads.recipes.play_lmp import play_lmp
 from crossroads.recipes.seer import seer, seer_auxiliary
 from crossroads.recipes.smolvla import smolvla
 from crossroads.recipes.unipi import unipi
@@ -104,6 +107,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "gr1": gr1,
     "groot_n15": groot_n15,
     "groot_n17": groot_n17,
+    "hulc": hulc,
     "inverse_motion": inverse_motion,
     "inverse_scene": inverse_scene,
     "lapa": lapa,
@@ -119,6 +123,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "pi0": pi0,
     "pi05": pi05,
     "pi0_fast": pi0_fast,
+    "play_lmp": play_lmp,
     "seer": seer,
     "seer_auxiliary": seer_auxiliary,
     "smolvla": smolvla,
@@ -155,6 +160,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "gr1": partial(gr1, gr1_sizes.PUBLISHED),
     "groot_n15": partial(groot_n15, groot_sizes.N15),
     "groot_n17": partial(groot_n17, groot_sizes.N17),
+    "hulc": partial(hulc, play_lmp_sizes.HULC_PUBLISHED),
     "lapa": partial(lapa, lapa_sizes.PUBLISHED),
     "lingbot_va": partial(lingbot_va, lingbot_va_sizes.PUBLISHED),
     "lingbot_va_towers": partial(lingbot_va_towers, lingbot_va_sizes.PUBLISHED),
@@ -166,6 +172,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
     "pi05": partial(pi05, pi05_sizes.PUBLISHED),
     "pi0_fast": partial(pi0_fast, pi0_fast_sizes.PUBLISHED),
+    "play_lmp": partial(play_lmp, play_lmp_sizes.PUBLISHED),
     "seer": partial(seer, seer_sizes.PUBLISHED),
     "seer_auxiliary": partial(seer_auxiliary, seer_sizes.PUBLISHED),
     "smolvla": partial(smolvla, smolvla_sizes.PUBLISHED),

@@ -29,7 +29,7 @@ DEPARTS = (
     "Nothing is dropped out, and no noise is added to pictures (published 0.01).",
     "Acting goes through all steps since the plan was drawn, from the beginning; published keeps the decoder's state, "
     "which comes to the same.",
-    "A plan is held only where one step is executed of each call; else each call draws anew.",
+    "A plan is held only where as much is executed as lies between two steps; else each call draws anew.",
     "The trainer's optimiser; published Adam.",
 )
 
@@ -93,9 +93,11 @@ def play_lmp(size: PlaySize = NANO, *, name: str = "play_lmp", paper: str = "") 
                 *(Tower(name=part, spec=getattr(size, part)) for part in own),
             ),
             schedule=(Draw(stream="plan"), Predict(streams=("action",))),
-            clock=Clock(block_s=size.seen.steps.apart_s, tokens_per_block=(("seen", 1), ("action", 1))),
+            clock=Clock(
+                block_s=size.seen.steps.apart_s, tokens_per_block=(("seen", 1), ("action", size.action.num_actions))
+            ),
         ),
-        phases=(Phase(name="full", trains=("percept", *own), losses=("action", "plan")),),
+        phases=(Phase(name="full", trains=("percept", "plan", *own), losses=("action", "plan")),),
         axes=Axes(paradigm="no_future", architecture="hierarchical", integration="latent"),
         departs=(*size.departs, *DEPARTS),
         because=("What is latent is the plan: the actions that are learned of it are ordinary numbers.",),

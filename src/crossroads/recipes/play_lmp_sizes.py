@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crossroads.codecs.keypoints import PictureNetwork
 from crossroads.codecs.percepts import Percepts
@@ -10,7 +10,7 @@ from crossroads.codecs.sentence import PooledSentences, SentenceTokens, WordMean
 from crossroads.codecs.steps import Steps
 from crossroads.codecs.told_actions import ToldActions
 from crossroads.mixtures import Logistics
-from crossroads.plans import Distribution, Gaussian
+from crossroads.plans import Categories, Distribution, Gaussian
 from crossroads.recipes import nano
 from crossroads.towers.playing import (
     AttentiveRecognition,
@@ -22,6 +22,7 @@ from crossroads.towers.playing import (
 
 FLOOR = 1e-4
 """The smallest deviation of a plan's numbers (``min_std``)."""
+NANO_STEPS = Steps(num=4, apart_s=0.6, ahead=0)
 CALVIN_CAMERAS, CALVIN_HZ, CALVIN_STATE = ("rgb_static", "rgb_gripper"), 30.0, 15
 FELT = (0, 1, 2, 3, 4, 5, 6, 14)
 """Of CALVIN's state: the hand's pose, the gripper's width and its last command (``robot_no_joints``)."""
@@ -78,8 +79,8 @@ def told_once(source: PooledSentences | WordMeans, steps: Steps) -> SentenceToke
 def nano_size(
     family: Distribution, law: Logistics, *, norm: bool, kl_weight: float, kl_balance: float | None, departs: str
 ) -> PlaySize:
-    """Twelve steps of the embedded world. What is seen of a picture is as at published size, but for its last maps."""
-    steps = Steps(num=nano.NUM_ACTIONS, apart_s=1 / nano.CONTROL_HZ, ahead=0)
+    """Four steps of the embedded world. What is seen of a picture is as at published size, but for its last maps."""
+    steps = NANO_STEPS
     network = PictureNetwork(image_hw=nano.IMAGE_HW, features=32, hidden=128, norm=norm)
     seen = Percepts(
         cameras=nano.CAMERAS, image_hw=nano.IMAGE_HW, networks=(network,), num_state=nano.NUM_STATE, steps=steps
@@ -90,7 +91,13 @@ def nano_size(
         seen=seen,
         words=told_once(WordMeans(vocabulary=nano.VOCABULARY, width=64), steps),
         family=family,
-        action=ToldActions(action_size=nano.ACTION_SIZE, control_hz=nano.CONTROL_HZ, steps=steps, law=law),
+        action=ToldActions(
+            num_actions=nano.NUM_ACTIONS,
+            action_size=nano.ACTION_SIZE,
+            control_hz=nano.CONTROL_HZ,
+            steps=steps,
+            law=law,
+        ),
         goal=goal,
         proposal=proposal,
         recognition=RecurrentRecognition(width=128, percept_width=seen.width, num_steps=steps.num),
@@ -100,8 +107,10 @@ def nano_size(
         departs=(
             departs,
             "At nano size words are embedded by what is learned here, and their mean is the sentence.",
-            "At nano size one camera at 64 px, 12 steps of 0.1 s, and a plan drawn anew as often; actions are scaled "
-            "by their smallest and largest values.",
+            "At nano size one camera at 64 px and four steps 0.6 s apart, of which each tells 12 actions at once, 6 of "
+            "them executed; published has a step and an action at each 1/30 s.",
+            "Actions are scaled by their smallest and largest values; published takes those of the data set, which are "
+            "so already.",
         ),
     )
 
@@ -139,6 +148,7 @@ def published_size(
         words=told_once(minilm, window),
         family=family,
         action=ToldActions(
+            num_actions=1,
             action_size=7,
             control_hz=CALVIN_HZ,
             steps=window,
@@ -179,3 +189,52 @@ PUBLISHED = published_size(
     kl_weight=1e-3,
     kl_balance=None,
 )
+
+
+def attentive(size: PlaySize, *, width: int, mlp: int, heads: int, places: int) -> PlaySize:
+    """A size with HULC's posterior, of two layers."""
+    posterior = AttentiveRecognition(
+        width=width,
+        percept_width=size.seen.width,
+        num_steps=size.seen.steps.num,
+        mlp=mlp,
+        heads=heads,
+        depth=2,
+        num_places=places,
+    )
+    return replace(size, recognition=posterior)
+
+
+HULC_NANO = attentive(
+    nano_size(
+        Categories(num=8, classes=8),
+        Logistics(num=5, bins=10, binary=1),
+        norm=True,
+        kl_weight=0.01,
+        kl_balance=0.8,
+        departs="At nano size a plan is 8 choices of 8 (published 32 of 32), and an action's number has 5 logistic "
+        "parts (10). The decoder sees all that is seen (published: the gripper's camera alone), and actions are told "
+        "in the frame of the world, in which the embedded gripper does not turn.",
+    ),
+    width=128,
+    mlp=128,
+    heads=4,
+    places=NANO_STEPS.num,
+)
+_HULC = attentive(
+    published_size(
+        Categories(num=32, classes=32),
+        Logistics(bins=10, binary=1),
+        cameras=CALVIN_CAMERAS,
+        steps=30,
+        norm=True,
+        hand=(3, 4, 5),
+        kl_weight=0.01,
+        kl_balance=0.8,
+    ),
+    width=4096,
+    mlp=2048,
+    heads=8,
+    places=32,
+)
+HULC_PUBLISHED = replace(_HULC, decoder=replace(_HULC.decoder, first=64, last=128))

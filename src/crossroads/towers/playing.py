@@ -294,8 +294,9 @@ def sinusoids(num: int, width: int) -> Float[Tensor, "n w"]:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanDecoder(Playing):
-    """Actions, one for each of ``num_steps``: the plan, what is seen at the step and the goal, side by side, through a
-    recurrent network (``cell`` None: three layers, step by step). A step reads those before it and none after it.
+    """The actions of each of ``num_steps``: the plan, what is seen at the step and the goal, side by side, through a
+    recurrent network (``cell`` None: three layers, step by step). A step reads those before it and none after it; all
+    tokens of a step come out alike.
 
     ``first`` and ``last``: which of the numbers of what is seen it is shown (HULC: those of the gripper's camera);
     ``last`` 0: all.
@@ -347,6 +348,6 @@ class PlanDecoderFrame(ForwardFrame):
     def enter(self, x: Float[Tensor, "b n w"], condition: Told) -> Float[Tensor, "b n w"]:
         (goal, _), (plan, _), (seen, _) = read_of(condition.contexts, self.spec.wanted)
         seen = seen[..., self.spec.first : self.spec.last or None]
-        steps = (part.expand(-1, seen.shape[1], -1) for part in (plan, goal))
-        plan, goal = steps
-        return self.cells(torch.cat([plan, seen, goal], dim=-1)).outputs
+        plan, goal = (part.expand(-1, seen.shape[1], -1) for part in (plan, goal))
+        went = self.cells(torch.cat([plan, seen, goal], dim=-1)).outputs
+        return went.repeat_interleave(x.shape[1] // seen.shape[1], dim=1)
