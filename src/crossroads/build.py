@@ -44,7 +44,7 @@ from crossroads.codecs.motion import MotionClip, MotionClipCodec, MotionCodeCode
 from crossroads.codecs.pairs import FramePairCodec, FramePairs
 from crossroads.codecs.percepts import GoalPercept, GoalPerceptCodec, PerceptCodec, Percepts
 from crossroads.codecs.picture_vectors import PictureVectorCodec, PictureVectors
-from crossroads.codecs.pixels import PatchCodec, Patches, ShuffledPatches
+from crossroads.codecs.pixels import PatchCodec, Patches, PooledPatchCodec, PooledPatches, ShuffledPatches
 from crossroads.codecs.plan import (
     BarePlan,
     BarePlanCodec,
@@ -95,6 +95,7 @@ from crossroads.towers.dit import Dit, DitBlock, DitFrame
 from crossroads.towers.forward import ForwardTower
 from crossroads.towers.foundry import Foundry, FoundryBlock, FoundryFrame
 from crossroads.towers.gemma import Gemma, GemmaBlock, GemmaFrame
+from crossroads.towers.gemma3 import Gemma3, Gemma3Block, Gemma3Frame
 from crossroads.towers.given import Given, GivenFrame
 from crossroads.towers.groot import GrootBlock, GrootFrame, GrootHead, GrootN1Head
 from crossroads.towers.jepa import JepaBlock, JepaFrame, JepaPredictor
@@ -144,6 +145,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     PictureVectors: PictureVectorCodec,
     Percepts: PerceptCodec,
     PlanAnswer: PlanAnswerCodec,
+    PooledPatches: PooledPatchCodec,
     PlanQuery: PlanQueryCodec,
     PlanSlots: PlanSlotCodec,
     PlanToken: PlanCodec,
@@ -189,6 +191,7 @@ TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Modul
     Dit: (DitFrame, DitBlock),
     Foundry: (FoundryFrame, FoundryBlock),
     Gemma: (GemmaFrame, GemmaBlock),
+    Gemma3: (Gemma3Frame, Gemma3Block),
     Given: (GivenFrame, nn.Identity),
     Gpt: (GptFrame, GptBlock),
     GrootHead: (GrootFrame, GrootBlock),
@@ -203,7 +206,7 @@ TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Modul
     SmolExpert: (SmolFrame, SmolBlock),
     Wan: (WanFrame, WanBlock),
 }
-BY_LAYER = (Qwen, SmolExpert)
+BY_LAYER = (Gemma3, Qwen, SmolExpert)
 """Towers whose layers are not all alike."""
 
 
@@ -268,6 +271,7 @@ def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> J
         if isinstance(codec := group.stream.codec, HandedStates) and layout.groups[codec.sources[0]].tower in names
         for tap in codec.taps
     }
+    short = {name: specs[name] for name in sorted(names) if isinstance(specs[name], Gemma3)}
     return Joint(
         layout=layout,
         towers=names,
@@ -276,6 +280,7 @@ def _joint(layout: Layout, names: frozenset[str], specs: Mapping[str, Any]) -> J
         layers=layers,
         modulators=modulators,
         tapped=frozenset(tapped),
+        reach={name: tuple(map(spec.reach_of, range(spec.depth))) for name, spec in short.items()},
     )
 
 

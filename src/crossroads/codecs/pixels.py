@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -93,10 +93,11 @@ class Patches:
 
 @dataclass(frozen=True, kw_only=True)
 class ShuffledPatches(Patches):
-    """The same where squares of ``shuffle`` x ``shuffle`` patches become one token, by a map without bias, times the
-    root of the width (Idefics3 and SmolVLM2, arXiv 2504.05299; SmolVLA, arXiv 2506.01844)."""
+    """The same where squares of ``shuffle`` x ``shuffle`` patches become one token, by a map without bias (Idefics3 and
+    SmolVLM2, arXiv 2504.05299). ``scaled``: times the root of the width, as SmolVLA does (arXiv 2506.01844)."""
 
     shuffle: int
+    scaled: bool = True
 
     @property
     def tokens_per_camera(self) -> int:
@@ -105,6 +106,21 @@ class ShuffledPatches(Patches):
     def project_size(self, width: int) -> tuple[int, int]:
         joined = self.vision_width * self.shuffle**2
         return joined, joined * width
+
+
+@dataclass(frozen=True, kw_only=True)
+class PooledPatches(Patches):
+    """The same where the mean of ``pool`` x ``pool`` patches becomes one token, by a norm and a map without bias
+    (Gemma 3, arXiv 2503.19786; transformers ``Gemma3MultiModalProjector``)."""
+
+    pool: int
+
+    @property
+    def tokens_per_camera(self) -> int:
+        return self.patches_per_camera // self.pool**2
+
+    def project_size(self, width: int) -> tuple[int, int]:
+        return self.vision_width, self.vision_width * (1 + width)
 
 
 class VisionLayer(nn.Module):
@@ -140,7 +156,7 @@ class PatchCodec(nn.Module):
         )
         self.norm = nn.LayerNorm(spec.vision_width, eps=1e-6)
         self.shuffle = spec.shuffle if isinstance(spec, ShuffledPatches) else 1
-        self.scale = width**0.5 if isinstance(spec, ShuffledPatches) else 1.0
+        self.scale = width**0.5 if isinstance(spec, ShuffledPatches) and spec.scaled else 1.0
         self.project = nn.Linear(spec.project_size(width)[0], width, bias=not isinstance(spec, ShuffledPatches))
 
     def observe(self, obs: Observation) -> Latent:
@@ -159,14 +175,18 @@ class PatchCodec(nn.Module):
         x = rearrange(self.enter(pixels), "b w h1 w1 -> b (h1 w1) w") + self.position
         for layer in self.layers:
             x = layer(x)
+        return rearrange(self.projected(self.norm(x)), "(b v) n w -> b (v n) w", v=len(self.spec.shown))
+
+    def projected(self, seen: Float[Tensor, "b n d"]) -> Float[Tensor, "b m w"]:
+        """States of patches as tokens of the language model."""
         joined = rearrange(
-            self.norm(x),
+            seen,
             "b (h p w q) d -> b (h w) (p q d)",
             w=self.spec.patches_hw[1] // self.shuffle,
             p=self.shuffle,
             q=self.shuffle,
         )
-        return self.scale * rearrange(self.project(joined), "(b v) n w -> b (v n) w", v=len(self.spec.shown))
+        return self.scale * self.project(joined)
 
     def read(self, hidden: Float[Tensor, "b n w"]) -> Tensor:
         raise AssertionError("images are inputs here: validate() refuses a recipe that predicts them through Patches")
@@ -177,6 +197,22 @@ class PatchCodec(nn.Module):
             torch.arange(len(self.spec.shown)), torch.arange(rows), torch.arange(columns)
         ).float()
         return places
+
+
+class PooledPatchCodec(PatchCodec):
+    """The module of :class:`PooledPatches`."""
+
+    def __init__(self, spec: PooledPatches, width: int) -> None:
+        super().__init__(spec, width)
+        self.shuffle = spec.pool
+        self.project = nn.Linear(spec.vision_width, width, bias=False)
+        self.pooled = nn.Parameter(torch.zeros(spec.vision_width))
+
+    def projected(self, seen: Float[Tensor, "b n d"]) -> Float[Tensor, "b m w"]:
+        sizes = {"p": self.shuffle, "q": self.shuffle, "w": self.spec.patches_hw[1] // self.shuffle}
+        wide = reduce(seen, "b (h p w q) d -> b (h w) d", "mean", **sizes).float()
+        normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + 1e-6) * (1 + self.pooled.float())
+        return self.project(normed.to(seen.dtype))
 
 
 def sincos_places(rows: int, columns: int, width: int) -> Float[Tensor, "n w"]:

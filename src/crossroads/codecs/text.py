@@ -78,7 +78,8 @@ class TextTokens:
     """Instruction (or, with ``answer=True``, the text to be produced, which costs a read-out) as learned embeddings.
 
     ``scaled``: embeddings are multiplied by the square root of the width (Gemma, arXiv 2403.08295). ``tied``: scores
-    over the vocabulary are made with the embeddings; else with weights of their own.
+    over the vocabulary are made with the embeddings; else with weights of their own. ``cap``: scores are bent to stay
+    below it (Gemma 2, arXiv 2408.00118).
     """
 
     vocabulary: Vocabulary | PretrainedVocabulary
@@ -86,6 +87,7 @@ class TextTokens:
     answer: bool = False
     scaled: bool = False
     tied: bool = True
+    cap: float | None = None
 
     @property
     def views(self) -> tuple[ViewKind, ...]:
@@ -159,7 +161,8 @@ class TextCodec(nn.Module):
         return self.table(latent) * self.scale
 
     def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n v"]:
-        return hidden @ self.table.weight.T if self.spec.tied else self.scores(hidden)
+        scores = hidden @ self.table.weight.T if self.spec.tied else self.scores(hidden)
+        return scores if self.spec.cap is None else self.spec.cap * torch.tanh(scores / self.spec.cap)
 
     def decode(self, latent: Int[Tensor, "b n"]) -> tuple[str, ...]:
         return tuple(self.spec.vocabulary.decode(row) for row in latent.tolist())

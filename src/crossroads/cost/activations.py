@@ -55,6 +55,7 @@ from crossroads.towers.dit import Dit
 from crossroads.towers.forward import ForwardTower, kept_by
 from crossroads.towers.foundry import Foundry
 from crossroads.towers.gemma import Gemma
+from crossroads.towers.gemma3 import Gemma3
 from crossroads.towers.given import Given
 from crossroads.towers.groot import GrootHead, GrootN1Head
 from crossroads.towers.jepa import JepaPredictor
@@ -163,6 +164,9 @@ def _layer(tower: str, names: list[str], layer: int, work: Work) -> Kept:
     # What each call attended, and, where a tower has several, those side by side.
     attended = sum(work.num(name) for name in names) * heads.heads * heads.head_dim * (2 if len(names) > 1 else 1)
     kept = _LAYERS[type(spec)](spec, _given(tower, names, layer, work)) + Kept(narrow=gathered + attended)
+    if heads.cap is not None:  # scores that are bent are all made: as they were, bent, hidden, and their shares
+        scores = sum(work.num(name) * work.keys(name, layer) for name in names) * heads.heads
+        kept += Kept(wide=4 * scores)
     return kept + _mapped(tower, names, layer, work)
 
 
@@ -205,16 +209,18 @@ def _gemma_layer(spec: Gemma, given: Pass) -> Kept:
     products are narrower, queries and keys each cast the cosines and sines that turn them."""
     w, e, n = spec.width, spec.heads * spec.head_dim, given.num_tokens
     kept = Kept(narrow=n * (2 * w + 3 * e + 4 * spec.mlp), wide=n * 4 * w, cast=n * 4 * spec.head_dim)
+    if spec.normed:
+        kept += Kept(wide=n * (spec.heads + spec.kv_heads) * spec.head_dim * 2)
     if not spec.adaptive:
         return kept
     told = given.num_levels > 1
     return kept + Kept(narrow=n * (8 * w if told else 2 * w), wide=n * 2 * w if told else 0)
 
 
-def _qwen_layer(spec: Qwen, given: Pass) -> Kept:
-    """As Gemma's, with queries and keys before their norms."""
-    normed = (spec.heads + spec.kv_heads) * spec.head_dim if spec.normed else 0
-    return _gemma_layer(spec, given) + Kept(wide=given.num_tokens * normed)
+def _gemma3_layer(spec: Gemma3, given: Pass) -> Kept:
+    """Two norms more."""
+    w, n = spec.width, given.num_tokens
+    return _gemma_layer(spec, given) + Kept(narrow=n * 2 * w, wide=n * 4 * w)
 
 
 def _dit_layer(spec: Dit, given: Pass) -> Kept:
@@ -298,6 +304,7 @@ _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     Gemma: _gemma_layer,
     Given: _given_layer,
     Gpt: _plain_layer,
+    Gemma3: _gemma3_layer,
     GrootHead: _groot_layer,
     GrootN1Head: _groot_n1_layer,
     JepaPredictor: _jepa_layer,
@@ -306,7 +313,7 @@ _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     MotusExpert: _motus_layer,
     Placed: _plain_layer,
     Plain: _plain_layer,
-    Qwen: _qwen_layer,
+    Qwen: _gemma_layer,
     SmolExpert: _gemma_layer,
     Wan: _wan_layer,
 }

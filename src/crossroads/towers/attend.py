@@ -23,11 +23,12 @@ from crossroads.streams import Edge
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One group's sources in one layer: the edges, and the mask of each (None: sees all)."""
+    """One group's sources in one layer: the edges, and the mask of each (None: sees all; for each sample where samples
+    differ)."""
 
     dst: str
     edges: tuple[Edge, ...]
-    masks: Mapping[str, Bool[Tensor, "q k"] | None]
+    masks: Mapping[str, Bool[Tensor, "*b q k"] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +87,13 @@ class Placed:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One softmax: whose queries, over which keys, and what is hidden (True: seen; a float is added to the scores)."""
+    """One softmax: whose queries, over which keys, and what is hidden (True: seen; a float is added to the scores).
+    ``cap``: see :class:`Heads`."""
 
     queries: tuple[Rows, ...]
     keys: tuple[Rows, ...]
     mask: Tensor | None
+    cap: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +110,15 @@ class LayerReads:
 class Pass:
     """All of a pass that its tokens and levels have no part in: made once for all steps of a leg.
 
-    ``conditions``: of the towers that are told no level.
+    ``conditions``: of the towers that are told no level; ``stands``: where the tokens of each group stand in the
+    running sequence, where a tower looks back only so far.
     """
 
     spans: Mapping[str, Mapping[str, slice]]
     placed: Placed
     layers: tuple[LayerReads, ...]
     conditions: dict[str, list[object]] = field(default_factory=dict)
+    stands: Mapping[str, Float[Tensor, "b k"]] = field(default_factory=dict)
 
 
 class Attend:
@@ -151,7 +156,11 @@ class Attend:
         for call in calls:
             asked = _taken(call.queries, q, {})
             if call.keys:
-                attended = self.one(asked, _taken(call.keys, k, old_k), _taken(call.keys, v, old_v), call.mask)
+                read = _taken(call.keys, k, old_k), _taken(call.keys, v, old_v)
+                if call.cap is None:
+                    attended = self.one(asked, *read, call.mask)
+                else:  # no fused attention bends scores
+                    attended = explicit(asked, *read, call.mask, call.cap)
             else:  # a group may read nothing in some layers
                 attended = torch.zeros_like(asked).flatten(2)
             sizes = [rows.stop - rows.start for rows in call.queries]
@@ -202,14 +211,7 @@ class Dense(Attend):
     """The reference: an explicit float32 softmax over a masked score matrix, one group at a time."""
 
     def one(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        groups = q.shape[2] // k.shape[2]
-        k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
-        score = torch.einsum("bqhd,bkhd->bhqk", q.float(), k.float()) * q.shape[-1] ** -0.5
-        if mask is not None:
-            score = score.masked_fill(~rearrange(mask, "b q k -> b 1 q k"), float("-inf"))
-        blind = (score == float("-inf")).all(dim=-1, keepdim=True)  # a query that sees nothing attends to nothing
-        share = torch.softmax(score.masked_fill(blind, 0.0), dim=-1).masked_fill(blind, 0.0)
-        return rearrange(torch.einsum("bhqk,bkhd->bqhd", share, v.float()), "b q h d -> b q (h d)").to(q.dtype)
+        return explicit(q, k, v, mask, None)
 
 
 class Flex(Attend):
@@ -245,6 +247,26 @@ class Flex(Attend):
         )
         assert isinstance(attended, Tensor)
         return rearrange(attended, "b h n d -> b n (h d)")
+
+
+def explicit(
+    q: Float[Tensor, "b n h d"],
+    k: Float[Tensor, "b m g d"],
+    v: Float[Tensor, "b m g d"],
+    mask: Bool[Tensor, "b n m"] | None,
+    cap: float | None,
+) -> Float[Tensor, "b n e"]:
+    """One softmax in float32 with all its scores, which may be bent below ``cap``."""
+    groups = q.shape[2] // k.shape[2]
+    k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
+    score = torch.einsum("bqhd,bkhd->bhqk", q.float(), k.float()) * q.shape[-1] ** -0.5
+    if cap is not None:
+        score = cap * torch.tanh(score / cap)
+    if mask is not None:
+        score = score.masked_fill(~rearrange(mask, "b q k -> b 1 q k"), float("-inf"))
+    blind = (score == float("-inf")).all(dim=-1, keepdim=True)  # a query that sees nothing attends to nothing
+    share = torch.softmax(score.masked_fill(blind, 0.0), dim=-1).masked_fill(blind, 0.0)
+    return rearrange(torch.einsum("bhqk,bkhd->bqhd", share, v.float()), "b q h d -> b q (h d)").to(q.dtype)
 
 
 def cut(x: Tensor, edge: Edge) -> Tensor:

@@ -23,7 +23,8 @@ from crossroads.towers.spec import QKV, Context, Crossed, Heads, Places, Unlevel
 @dataclass(frozen=True, kw_only=True)
 class Gemma:
     """Sizes of a Gemma decoder. ``adaptive``: its norms have no weights of their own, but a scale, a shift and a gate
-    that the token's level gives them (adaRMS)."""
+    that the token's level gives them (adaRMS). ``normed``: queries and keys pass a norm over each head
+    (Gemma 3, Qwen3)."""
 
     width: int
     mlp: int
@@ -34,6 +35,7 @@ class Gemma:
     eps: float = 1e-6
     theta: float = 1e4
     adaptive: bool = False
+    normed: bool = False
 
     @property
     def geometry(self) -> Heads:
@@ -44,6 +46,7 @@ class Gemma:
         attention = 2 * w * self.head_dim * (self.heads + self.kv_heads)
         norm = linear_parameters(w, 3 * w) if self.adaptive else w
         told = 2 * linear_parameters(w, w) if self.adaptive else 0
+        attention += 2 * self.head_dim if self.normed else 0
         return self.depth * (attention + 3 * w * self.mlp + 2 * norm) + norm + told
 
     def key_flops(self, num_tokens: int) -> int:
@@ -82,7 +85,7 @@ def rms_normed(x: Float[Tensor, "*b w"], eps: float) -> Float[Tensor, "*b w"]:
 
 
 class GemmaNorm(nn.Module):
-    """``x / rms(x) * (1 + w)`` in float32; there is no gate (None)."""
+    """``x / rms(x) * (1 + w)`` over the last axis, in float32; there is no gate (None)."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -184,6 +187,8 @@ class GemmaBlock(nn.Module):
         self.norm_attention = gemma_norm(spec, self.norm_of)
         self.q, self.k = nn.Linear(w, e, bias=False), nn.Linear(w, g, bias=False)
         self.v, self.out = nn.Linear(w, g, bias=False), nn.Linear(e, w, bias=False)
+        if spec.normed:
+            self.norm_q, self.norm_k = self.norm_of(spec.head_dim, spec.eps), self.norm_of(spec.head_dim, spec.eps)
         self.norm_mlp = gemma_norm(spec, self.norm_of)
         self.gate, self.up = nn.Linear(w, spec.mlp, bias=False), nn.Linear(w, spec.mlp, bias=False)
         self.down = nn.Linear(spec.mlp, w, bias=False)
@@ -194,16 +199,10 @@ class GemmaBlock(nn.Module):
         q = self.q(y).unflatten(-1, (self.spec.heads, -1))
         k = self.k(y).unflatten(-1, (self.spec.kv_heads, -1))
         v = self.v(y).unflatten(-1, (self.spec.kv_heads, -1))
-        q, k, turns = self.asking(q), self.keyed(k), self.turning(condition)
+        if self.spec.normed:
+            q, k = self.norm_q(q, condition)[0], self.norm_k(k, condition)[0]
+        turns = self.turning(condition)
         return QKV(q=rotate_halves(q, turns), k=rotate_halves(k, turns), v=v), gate
-
-    def asking(self, q: Float[Tensor, "b n h d"]) -> Float[Tensor, "b n h d"]:
-        """Queries before they are rotated."""
-        return q
-
-    def keyed(self, k: Float[Tensor, "b n g d"]) -> Float[Tensor, "b n g d"]:
-        """Keys before they are rotated."""
-        return k
 
     def turning(self, condition: GemmaCondition) -> HalfTurns:
         """By how much this layer rotates."""

@@ -7,7 +7,8 @@ read, not run. How a layer attends is chosen in ``attend``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +20,9 @@ from crossroads.streams import Edge
 from crossroads.towers.attend import Attend, Call, Keys, LayerReads, Pass, Placed, Reading, Sdpa, cut
 from crossroads.towers.forward import Told, taps_by_group
 from crossroads.towers.spec import Context, Heads, Places, Stands, Unlevelled
+
+Reach = tuple[tuple[str, int], ...]
+"""Of one layer: over how many tokens each tower looks back that does not look back all the way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,8 @@ class GroupState:
 
     ``start``: the number of the first of its tokens, where those before it have been forgotten. ``where``: vectors of
     the tokens' places, of towers that have such vectors. ``level``: that of the first of its
-    tokens, for who hears it.
+    tokens, for who hears it. ``index``: where its tokens stand in the running sequence, where a tower looks back only
+    so far.
     """
 
     keys: tuple[Float[Tensor, "b n g d"], ...]
@@ -56,6 +61,7 @@ class GroupState:
     start: int = 0
     where: Float[Tensor, "b n w"] | None = None
     level: Float[Tensor, "b 1"] | None = None
+    index: Float[Tensor, "b n"] | None = None
 
     def last(self, num: int) -> GroupState:
         """The same with all but the last ``num`` tokens forgotten."""
@@ -75,6 +81,7 @@ class GroupState:
             taps={at: tap[:, kept] for at, tap in self.taps.items()},
             start=start,
             where=None if self.where is None else self.where[:, kept],
+            index=None if self.index is None else self.index[:, kept],
             level=self.level,
         )
 
@@ -88,6 +95,7 @@ class GroupState:
             taps={at: tap[rows] for at, tap in self.taps.items()},
             start=self.start,
             where=None if self.where is None else self.where[rows],
+            index=None if self.index is None else self.index[rows],
             level=None if self.level is None else self.level[rows],
         )
 
@@ -153,6 +161,7 @@ class Joint(nn.Module):
         layers: list[JointLayer],
         modulators: Mapping[str, nn.Module],
         tapped: frozenset[int] = frozenset(),
+        reach: Mapping[str, tuple[int | None, ...]] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.layout, self.towers, self.geometry = layout, tuple(sorted(towers)), geometry
@@ -162,6 +171,8 @@ class Joint(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.modulators = nn.ModuleDict(modulators)
         self.attend: Attend = Sdpa()
+        self.reach = dict(reach)
+        """Of towers that do not look back all the way in each layer: over how many tokens they do (None: all)."""
 
     def run(
         self,
@@ -212,7 +223,18 @@ class Joint(nn.Module):
                 start=placed.start[name],
                 where=_stood(told[self.layout.groups[name].tower][-1], spans_of(spans, name), old),
                 level=inputs[name].level[:, :1],
+                index=ready.stands.get(name),
             )
+        return found
+
+    def _stands(
+        self, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState], placed: Placed
+    ) -> dict[str, Float[Tensor, "b k"]]:
+        """Where the tokens of each group stand in the running sequence, cached ones first."""
+        found: dict[str, Tensor] = {name: state.index for name, state in states.items() if state.index is not None}
+        for name in placed.spans:
+            new = inputs[name].places.index
+            found[name] = torch.cat([found[name], new], dim=1) if name in states else new
         return found
 
     def _compared(self) -> set[int]:
@@ -228,19 +250,22 @@ class Joint(nn.Module):
             start = max((span.stop for span in run.values()), default=0)
             run[name] = slice(start, start + inputs[name].tokens.shape[1])
         placed = _placed(spans, inputs, states)
-        plans: dict[tuple[frozenset[str], tuple[tuple[Edge, ...], ...]], tuple[Call, ...]] = {}
+        stands = self._stands(inputs, states, placed) if self.reach else {}
+        plans: dict[tuple[frozenset[str], tuple[tuple[Edge, ...], ...], Reach], tuple[Call, ...]] = {}
         layers: list[LayerReads] = []
         for index, layer in enumerate(self.layers):
             edges = tuple(self._read(name, index, placed) for name in active)
             mapping: frozenset[str] = layer.mapping  # pyright: ignore[reportAssignmentType]
-            if (mapping, edges) not in plans:
-                plans[mapping, edges] = self._plan(dict(zip(active, edges, strict=True)), mapping, placed)
+            reach = tuple((tower, far) for tower, found in sorted(self.reach.items()) if (far := found[index]))
+            if (mapping, edges, reach) not in plans:
+                read = dict(zip(active, edges, strict=True))
+                plans[mapping, edges, reach] = self._plan(read, mapping, placed, dict(reach), stands)
             cached = {
                 name: Keys(k=states[name].keys[index], v=states[name].values[index])
                 for name in {edge.src for found in edges for edge in found} & set(states)
             }
-            layers.append(LayerReads(calls=plans[mapping, edges], cached=cached))
-        return Pass(spans=spans, placed=placed, layers=tuple(layers))
+            layers.append(LayerReads(calls=plans[mapping, edges, reach], cached=cached))
+        return Pass(spans=spans, placed=placed, layers=tuple(layers), stands=stands)
 
     def _told(
         self, tower: str, ready: Pass, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]
@@ -317,13 +342,24 @@ class Joint(nn.Module):
             if edge.src in placed.valid and (edge.layers is None or layer in edge.layers)
         )
 
-    def _plan(self, edges: Mapping[str, tuple[Edge, ...]], mapping: frozenset[str], placed: Placed) -> tuple[Call, ...]:
+    def _plan(
+        self,
+        edges: Mapping[str, tuple[Edge, ...]],
+        mapping: frozenset[str],
+        placed: Placed,
+        reach: Mapping[str, int],
+        stands: Mapping[str, Float[Tensor, "b k"]],
+    ) -> tuple[Call, ...]:
         """The calls of one layer; towers that map keys share none with others."""
         parts: dict[str | None, list[Reading]] = {}
         for name, read in edges.items():
             tower = self.layout.groups[name].tower
-            parts.setdefault(tower if tower in mapping else None, []).append(self._reading(name, read, placed))
-        return tuple(call for part in parts.values() for call in self.attend.plan(tuple(part), placed))
+            reading = self._reading(name, read, placed)
+            if tower in reach:
+                reading = _within(reading, reach[tower], placed, stands)
+            parts.setdefault(tower if tower in mapping else None, []).append(reading)
+        calls = (call for part in parts.values() for call in self.attend.plan(tuple(part), placed))
+        return tuple(replace(call, cap=self.geometry.cap) for call in calls)
 
     def _reading(self, dst: str, edges: tuple[Edge, ...], placed: Placed) -> Reading:
         offset, num = placed.start[dst] + placed.num_cached.get(dst, 0), placed.num_queries(dst)
@@ -331,6 +367,18 @@ class Joint(nn.Module):
             e.src: self.layout.mask(e, num, placed.valid[e.src].shape[1], offset, placed.start[e.src]) for e in edges
         }
         return Reading(dst=dst, edges=edges, masks=masks)
+
+
+def _within(reading: Reading, reach: int, placed: Placed, stands: Mapping[str, Float[Tensor, "b k"]]) -> Reading:
+    """The same of what stands at most so many tokens back, the reader's own place among them."""
+    at = stands[reading.dst][:, -placed.num_queries(reading.dst) :, None]
+    masks = dict(reading.masks)
+    for edge in reading.edges:
+        near = at - stands[edge.src][:, None, :] < reach
+        if not bool(near.all()):
+            mask = masks[edge.src]
+            masks[edge.src] = near if mask is None else near & mask.to(near.device)
+    return replace(reading, masks=masks)
 
 
 def _deep(parts: list[GroupInput]) -> Float[Tensor, "deep b n w"]:

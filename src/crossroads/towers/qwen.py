@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from crossroads.errors import InputError
 from crossroads.rotary import HalfTurns, frequencies
-from crossroads.towers.gemma import GemmaCondition, rms_normed
+from crossroads.towers.gemma import GemmaCondition
 from crossroads.towers.llama import Llama, LlamaBlock, LlamaFrame
-from crossroads.towers.spec import Context, Places
+from crossroads.towers.spec import Context, Places, Unlevelled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,6 @@ class Qwen(Llama):
     interleaved: bool = False
     biased: bool = False
     """Queries, keys and values have biases (Qwen2.5)."""
-    normed: bool = False
-    """Queries and keys pass a norm over each head (Qwen3)."""
 
     def __post_init__(self) -> None:
         if 2 * sum(self.sections) != self.head_dim:
@@ -58,8 +56,7 @@ class Qwen(Llama):
 
     def num_parameters(self) -> int:
         biases = self.head_dim * (self.heads + 2 * self.kv_heads) if self.biased else 0
-        norms = 2 * self.head_dim if self.normed else 0
-        return super().num_parameters() + self.depth * (biases + norms)
+        return super().num_parameters() + self.depth * biases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +64,10 @@ class QwenCondition(GemmaCondition):
     """As Gemma's; ``deep``: what is added to each token behind the first layers, layer by layer."""
 
     deep: Float[Tensor, "deep b n w"] | None = None
+
+
+class UntoldQwen(QwenCondition, Unlevelled):
+    """That of a decoder which is not adaptive."""
 
 
 class QwenFrame(LlamaFrame):
@@ -92,7 +93,8 @@ class QwenFrame(LlamaFrame):
                 do="Name fewer deep layers in the pictures' codec.",
             )
         found = super().condition(level, counts, places, contexts, modulation)
-        return QwenCondition(turns=found.turns, told=found.told, repeats=found.repeats, deep=deep)
+        kind = QwenCondition if self.spec.adaptive else UntoldQwen
+        return kind(turns=found.turns, told=found.told, repeats=found.repeats, deep=deep)
 
     def turned(self, places: Places) -> HalfTurns:
         """A token of a picture stands at the picture's place, its row and column counted on from there; any other has
@@ -114,14 +116,6 @@ class QwenBlock(LlamaBlock):
         if spec.biased:
             for name, heads in {"q": spec.heads, "k": spec.kv_heads, "v": spec.kv_heads}.items():
                 self.register_module(name, nn.Linear(spec.width, heads * spec.head_dim))
-        if spec.normed:
-            self.norm_q, self.norm_k = HeadNorm(spec.head_dim, spec.eps), HeadNorm(spec.head_dim, spec.eps)
-
-    def asking(self, q: Float[Tensor, "b n h d"]) -> Float[Tensor, "b n h d"]:
-        return self.norm_q(q) if self.spec.normed else q
-
-    def keyed(self, k: Float[Tensor, "b n g d"]) -> Float[Tensor, "b n g d"]:
-        return self.norm_k(k) if self.spec.normed else k
 
     def after(
         self,
@@ -135,15 +129,3 @@ class QwenBlock(LlamaBlock):
         if condition.deep is None or self.layer >= len(condition.deep):
             return x
         return x + condition.deep[self.layer]
-
-
-class HeadNorm(nn.Module):
-    """``x / rms(x) * w`` over each head, in float32."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Float[Tensor, "b n h d"]) -> Float[Tensor, "b n h d"]:
-        return (rms_normed(x, self.eps) * self.weight.float()).to(x.dtype)

@@ -18,12 +18,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Heads:
-    """The geometry of a softmax: two towers can share one only if these agree."""
+    """The geometry of a softmax: two towers can share one only if these agree. ``cap``: scores are bent to stay below
+    it, ``cap tanh(score / cap)`` (Gemma 2, arXiv 2408.00118)."""
 
     depth: int
     heads: int
     kv_heads: int
     head_dim: int
+    cap: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
