@@ -86,22 +86,21 @@ class Heads(nn.Module):
         return self.out(rearrange(attended, "b h n d -> b n (h d)"))
 
 
-class DenoiserLayer(nn.Module):
+class PreNormLayer(nn.Module):
     """Reads its own sequence, then perhaps another; then a perceptron four times as wide."""
 
-    def __init__(self, spec: ActionTransformer, *, reads: bool) -> None:
+    def __init__(self, width: int, heads: int, *, reads: bool = False, eps: float = 1e-5) -> None:
         super().__init__()
-        w = spec.width
-        self.norm_own, self.own = nn.LayerNorm(w), Heads(w, spec.heads)
+        self.norm_own, self.own = nn.LayerNorm(width, eps=eps), Heads(width, heads)
         if reads:
-            self.norm_read, self.read = nn.LayerNorm(w), Heads(w, spec.heads)
-        self.norm_mlp, self.up, self.down = nn.LayerNorm(w), nn.Linear(w, 4 * w), nn.Linear(4 * w, w)
-        self.reads = reads
+            self.norm_read, self.read = nn.LayerNorm(width, eps=eps), Heads(width, heads)
+        self.norm_mlp = nn.LayerNorm(width, eps=eps)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(
         self,
         x: Float[Tensor, "b n w"],
-        mask: Bool[Tensor, "n n"] | None,
+        mask: Bool[Tensor, "n n"] | None = None,
         read: Float[Tensor, "b m w"] | None = None,
         seen: Bool[Tensor, "n m"] | None = None,
     ) -> Float[Tensor, "b n w"]:
@@ -120,11 +119,11 @@ class ActionTransformerFrame(ForwardFrame):
         self.spec = spec
         w = spec.width
         self.places = nn.Parameter(0.02 * torch.randn(spec.num_actions + (0 if spec.step_read else 1), w))
-        self.layers = nn.ModuleList(DenoiserLayer(spec, reads=spec.step_read) for _ in range(spec.depth))
+        self.layers = nn.ModuleList(PreNormLayer(w, spec.heads, reads=spec.step_read) for _ in range(spec.depth))
         self.norm = nn.LayerNorm(w)
         if spec.step_read:
             self.read_places = nn.Parameter(0.02 * torch.randn(spec.num_read, w))
-            layers = [DenoiserLayer(spec, reads=False) for _ in range(spec.reading_depth)]
+            layers = [PreNormLayer(w, spec.heads) for _ in range(spec.reading_depth)]
             if not spec.reading_depth:
                 self.read_in, self.read_out = nn.Linear(w, 4 * w), nn.Linear(4 * w, w)
             self.read_layers = nn.ModuleList(layers)

@@ -151,7 +151,7 @@ def axis_angles(
     return torch.cat(angles, dim=-1)
 
 
-def sinusoid(value: Float[Tensor, "b n"], width: int) -> Float[Tensor, "b n width"]:
+def sinusoid(value: Float[Tensor, "*b"], width: int) -> Float[Tensor, "*b width"]:
     """``[cos, sin](value / 10000^(i / half))``; angles in float64."""
     half = width // 2
     step = torch.arange(half, dtype=torch.float64, device=value.device) / half
