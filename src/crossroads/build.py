@@ -102,6 +102,7 @@ from crossroads.towers.jepa import JepaBlock, JepaFrame, JepaPredictor
 from crossroads.towers.joint import Joint, JointLayer
 from crossroads.towers.llama import Llama, LlamaBlock, LlamaFrame, SmolBlock, SmolExpert, SmolFrame
 from crossroads.towers.mimic import MimicBlock, MimicExpert, MimicFrame
+from crossroads.towers.molmo import MolmoBlock, MolmoExpert, MolmoFrame
 from crossroads.towers.motus import MotusBlock, MotusExpert, MotusFrame
 from crossroads.towers.plain import Adapter, AdapterFrame, Gpt, GptBlock, GptFrame, Plain, PlainBlock, PlainFrame
 from crossroads.towers.qwen import Qwen, QwenBlock, QwenFrame
@@ -199,6 +200,7 @@ TOWERS: Mapping[type, tuple[Callable[[Any], nn.Module], Callable[[Any], nn.Modul
     JepaPredictor: (JepaFrame, JepaBlock),
     Llama: (LlamaFrame, LlamaBlock),
     MimicExpert: (MimicFrame, MimicBlock),
+    MolmoExpert: (MolmoFrame, MolmoBlock),
     MotusExpert: (MotusFrame, MotusBlock),
     Placed: (PlacedFrame, PlainBlock),
     Plain: (PlainFrame, PlainBlock),

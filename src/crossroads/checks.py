@@ -23,6 +23,7 @@ from crossroads.towers.action_transformer import ActionTransformer
 from crossroads.towers.action_unet import ActionUNet
 from crossroads.towers.forward import read_width, taps_of
 from crossroads.towers.llama import SmolExpert
+from crossroads.towers.molmo import MolmoExpert
 from crossroads.towers.playing import Playing
 from crossroads.value_checks import check_values
 
@@ -196,6 +197,12 @@ def _check_across(recipe: Checked, edge: Edge, layout: Layout, towers: Mapping[s
     if edge.via == "cross" and width not in widths:
         expected = f"context_width {width}, the width of the tower that is read"
         refuse(recipe, place, expected, " and ".join(str(width) for width in widths if width), ())
+    if isinstance(spec, MolmoExpert) and edge.via == "cross":
+        read = source.geometry
+        if edge.tap is not None or (read.depth, read.kv_heads * read.head_dim) != (spec.depth, spec.key_width):
+            expected = f"keys {spec.key_width} wide of {spec.depth} layers, without a tap"
+            got = f"{read.kv_heads * read.head_dim} of {read.depth}, tap {edge.tap}"
+            refuse(recipe, place, expected, got, ())
     for other, group in layout.groups.items():
         if group.tower == tower and replace(edge, dst=other) not in layout.edges:
             refuse(recipe, place, f"the same edge from every group of tower {tower!r}", f"none from {other}", ())

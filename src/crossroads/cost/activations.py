@@ -61,6 +61,7 @@ from crossroads.towers.groot import GrootHead, GrootN1Head
 from crossroads.towers.jepa import JepaPredictor
 from crossroads.towers.llama import Llama, SmolExpert
 from crossroads.towers.mimic import MimicExpert
+from crossroads.towers.molmo import MolmoExpert
 from crossroads.towers.motus import MotusExpert
 from crossroads.towers.plain import Adapter, Gpt, Plain
 from crossroads.towers.qwen import Qwen
@@ -259,6 +260,17 @@ def _classic_layer(spec: Classic, given: Pass) -> Kept:
     return kept + (Kept(narrow=n * 5 * w + m * 2 * w, cast=2 * m * w) if m else Kept())
 
 
+def _molmo_layer(spec: MolmoExpert, given: Pass) -> Kept:
+    """Three modulated norms and their outputs before the gates, all queries and keys normed and turned, a gated
+    network; what is read, mapped and normed."""
+    w, n, m = spec.width, given.num_tokens, given.num_context
+    told = 18 * w if given.num_levels > 1 else 0
+    normed = 6 * w if spec.norm_heads else 0
+    kept = Kept(narrow=n * (9 * w + told + 6 * w + 4 * spec.mlp), wide=n * (6 * w + normed))
+    read = (4 if spec.norm_context else 0) + (2 if spec.norm_heads else 0)
+    return kept + Kept(narrow=m * (2 * w + 2 * spec.key_width), wide=m * read * w)
+
+
 def _motus_layer(spec: MotusExpert, given: Pass) -> Kept:
     """As Wan's without rotation and reading across; without levels, two plain layer norms and no gates."""
     w, e, n = spec.width, spec.attention_width, given.num_tokens
@@ -310,6 +322,7 @@ _LAYERS: Mapping[type, Callable[[Any, Pass], Kept]] = {
     JepaPredictor: _jepa_layer,
     Llama: _gemma_layer,
     MimicExpert: _mimic_layer,
+    MolmoExpert: _molmo_layer,
     MotusExpert: _motus_layer,
     Placed: _plain_layer,
     Plain: _plain_layer,

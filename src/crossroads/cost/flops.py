@@ -32,6 +32,7 @@ from crossroads.towers.dit import Dit
 from crossroads.towers.forward import ForwardTower, read_tokens, read_width
 from crossroads.towers.groot import GrootHead
 from crossroads.towers.llama import SmolExpert
+from crossroads.towers.molmo import MolmoExpert
 from crossroads.towers.spec import TowerSpec
 
 
@@ -372,6 +373,10 @@ def _read_as_data(trained: frozenset[str], moving: frozenset[str], work: Work) -
                 total += work.mapping(tower, own, layer, 0)
         if isinstance(spec, ForwardTower):
             total += _not_taken(tower, spec, own, moving, work)
+        if isinstance(spec, MolmoExpert):
+            for layer in range(spec.depth):
+                cut = [edge for edge in work.layout.across(tower, layer) if not (edge.grad and edge.src in moving)]
+                total += spec.mapping_flops(sum(work.num(edge.src) for edge in cut))
         if not isinstance(spec, Classic | Cosmos | GrootHead):
             continue
         for layer in range(spec.geometry.depth):
@@ -393,12 +398,21 @@ def _not_taken(tower: str, spec: ForwardTower, own: list[str], moving: frozenset
     return 2 * spec.call_flops(num, context) - spec.backward_flops(num, context, frozenset(taking), embedded)
 
 
+def _by_keys(edge: Edge, layout: Layout, work: Work) -> bool:
+    """Whether what an edge reads are keys and values."""
+    return isinstance(work.specs[layout.groups[edge.dst].tower], MolmoExpert)
+
+
 def _unanswered(names: frozenset[str], needed: frozenset[str], losses: frozenset[str], work: Work) -> int:
     """The last layer's work, but for keys and values, of towers whose final hidden states nobody uses: it runs forward
     and gets no gradient (the language model under pi0). A tower with one group that is used pays for all of them."""
     layout = work.layout
     used = set(losses)
-    used |= {e.src for e in layout.edges if e.via != "joint" and e.tap is None and e.dst in needed}
+    used |= {
+        e.src
+        for e in layout.edges
+        if e.via != "joint" and e.tap is None and e.dst in needed and not _by_keys(e, layout, work)
+    }
     busy = {layout.groups[name].tower for name in used}
     total = 0
     for tower in {layout.groups[name].tower for name in names} - busy:

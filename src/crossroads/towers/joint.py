@@ -19,7 +19,7 @@ from crossroads.objectives import Align
 from crossroads.streams import Edge
 from crossroads.towers.attend import Attend, Call, Keys, LayerReads, Pass, Placed, Reading, Sdpa, cut
 from crossroads.towers.forward import Told, taps_by_group
-from crossroads.towers.spec import Context, Heads, Places, Stands, Unlevelled
+from crossroads.towers.spec import Context, Heads, KeyReading, Places, Stands, Unlevelled
 
 Reach = tuple[tuple[str, int], ...]
 """Of one layer: over how many tokens each tower looks back that does not look back all the way."""
@@ -307,7 +307,9 @@ class Joint(nn.Module):
                 found[across] = self.frames[tower].condition(
                     level, tuple(counts), places, contexts, modulation, *heard, **deep
                 )  # pyright: ignore[reportCallIssue]
-            told.append(found[across])
+            frame = self.frames[tower]
+            reads = isinstance(frame, KeyReading)
+            told.append(frame.reading(found[across], *_keys_of(across, states, layer)) if reads else found[across])
         return told
 
     def _contexts(self, across: tuple[Edge, ...], states: Mapping[str, GroupState]) -> tuple[Context, ...]:
@@ -446,6 +448,13 @@ def spans_of(spans: Mapping[str, Mapping[str, slice]], group: str) -> slice:
 def _tapped_at(layout: Layout, name: str) -> frozenset[int]:
     """Where a group is tapped by anybody."""
     return frozenset(edge.tap for edge in layout.edges if edge.src == name and edge.tap is not None)
+
+
+def _keys_of(across: tuple[Edge, ...], states: Mapping[str, GroupState], layer: int) -> tuple[Tensor, Tensor]:
+    """Keys and values that all that is read across had in one layer, heads side by side, in sorted order."""
+    read = [edge for edge in across if edge.via == "cross"]
+    keys = torch.cat([cut(states[edge.src].keys[layer].flatten(2), edge) for edge in read], dim=1)
+    return keys, torch.cat([cut(states[edge.src].values[layer].flatten(2), edge) for edge in read], dim=1)
 
 
 def _valid(state: GroupState, hidden: Float[Tensor, "b m w"]) -> Bool[Tensor, "b m"]:

@@ -7,6 +7,7 @@ takes the attended result. Towers that share a softmax need equal depth and head
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -124,6 +125,15 @@ class Frame(Protocol):
     def enter(self, x: Float[Tensor, "b n w"], condition: object) -> Float[Tensor, "b n w"]: ...
 
     def finish(self, x: Float[Tensor, "b n w"], condition: object) -> Float[Tensor, "b n w"]: ...
+
+
+class KeyReading(ABC):
+    """A frame whose layers read, across, what another tower's layers of the same numbers read: their keys and values
+    (MolmoAct2), and not the states that it leaves behind."""
+
+    @abstractmethod
+    def reading(self, condition: object, keys: Float[Tensor, "b m c"], values: Float[Tensor, "b m c"]) -> object:
+        """What one layer is told, given keys and values, all heads side by side, of all that is read across."""
 
 
 class Block(Protocol):
