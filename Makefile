@@ -46,6 +46,7 @@ FAMILY := fast_wam fast_wam_joint fast_wam_idm gigaworld_policy cosmos_policy dr
 ACTS_UNIMAGINED := fast_wam gigaworld_policy dit4dit
 FAMILY_DIR := runs/video-dit-family
 FAMILY_STEPS ?= 400
+FAMILY_TFLOP ?= 10
 
 video-dit-family: $(STAMP) $(GL)
 	[ -d $(FAMILY_DIR)/data ] || MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads data record tabletop --out $(FAMILY_DIR)/data \
@@ -62,42 +63,44 @@ video-dit-family: $(STAMP) $(GL)
 	  $(BIN)/crossroads video $(FAMILY_DIR)/$$recipe --data $(FAMILY_DIR)/held-out || exit; \
 	done
 
-# Every recipe on a vision-language model, under the same budget; and what each can still say.
-VLA := pi0 pi0_fast pi05 baseline_ki groot_n15 groot_n17 smolvla openvla openvla_oft vlm2vla
+# Every recipe on a vision-language model, for the same work of training: its expert on the frozen language model where
+# it has one, else all of it at a lower rate; and what each can still say.
+VLA_HEAD := pi0 smolvla groot_n17 pi05 baseline_ki groot_n15 vla_foundry xvla
+VLA_WHOLE := openvla_oft pi0_fast openvla vlm2vla
 VLA_DIR := runs/vla-family
+VLA_TRAIN = $(BIN)/crossroads train $$recipe --data $(VLA_DIR)/data --out $(VLA_DIR)/$$recipe --batch-size 8 \
+  --tflop $(FAMILY_TFLOP)
 
 vla-family: $(STAMP) $(GL)
 	[ -d $(VLA_DIR)/data ] || MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads data record tabletop --out $(VLA_DIR)/data \
 	  --families reach press --episodes 300 --words
 	[ -d $(VLA_DIR)/held-out ] || MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads data record tabletop --out $(VLA_DIR)/held-out \
 	  --families reach press --episodes 40 --seed 1000 --words
-	for recipe in $(VLA); do \
-	  $(BIN)/crossroads train $$recipe --data $(VLA_DIR)/data --out $(VLA_DIR)/$$recipe --phase full \
-	    --steps $(FAMILY_STEPS) --batch-size 8 || exit; \
-	done
-	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads eval $(VLA:%=--arm $(VLA_DIR)/%) --env tabletop --families reach press \
-	  --trials 100 --out $(VLA_DIR)/eval
-	$(BIN)/crossroads language $(VLA:%=$(VLA_DIR)/%) --data $(VLA_DIR)/held-out --out $(VLA_DIR)/answers.json
+	for recipe in $(VLA_HEAD); do $(VLA_TRAIN) --phase head || exit; done
+	for recipe in $(VLA_WHOLE); do $(VLA_TRAIN) --phase full --learning-rate 1e-4 || exit; done
+	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads eval $(patsubst %,--arm $(VLA_DIR)/%,$(VLA_HEAD) $(VLA_WHOLE)) --env tabletop \
+	  --families reach press --trials 100 --videos 0 --out $(VLA_DIR)/eval
+	$(BIN)/crossroads language $(VLA_WHOLE:%=$(VLA_DIR)/%) --data $(VLA_DIR)/held-out --out $(VLA_DIR)/answers.json
 
 # The systems that came before and between, for the same work of training each, in phases that follow each other where
 # a system has them; a lower rate where a language model that was trained before is trained on.
-CLASSIC := seer seer_auxiliary gr1 uwm uwm_current act mimic_video dreamvla pad vjepa2_ac vpp cloning
+CLASSIC := seer seer_auxiliary gr1 uwm uwm_current act mimic_video dreamvla pad vjepa2_ac vpp unipi diffusion_policy \
+  diffusion_policy_transformer play_lmp hulc cloning
 ON_WORDS := being_h07 vla_jepa
 CLASSIC_DIR := runs/classic-family
 CLASSIC_TRAIN = $(BIN)/crossroads train $$recipe --data $(CLASSIC_DIR)/data --batch-size 8
-CLASSIC_TFLOP ?= 10
 
 classic-family: $(STAMP) $(GL)
 	[ -d $(CLASSIC_DIR)/data ] || MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads data record tabletop --out $(CLASSIC_DIR)/data \
 	  --families reach press --episodes 300
 	for recipe in $(CLASSIC); do \
-	  $(CLASSIC_TRAIN) --out $(CLASSIC_DIR)/$$recipe --phase full --tflop $(CLASSIC_TFLOP) || exit; \
+	  $(CLASSIC_TRAIN) --out $(CLASSIC_DIR)/$$recipe --phase full --tflop $(FAMILY_TFLOP) || exit; \
 	done
-	recipe=frozen_cloning; $(CLASSIC_TRAIN) --out $(CLASSIC_DIR)/$$recipe --phase head --tflop $(CLASSIC_TFLOP)
+	recipe=frozen_cloning; $(CLASSIC_TRAIN) --out $(CLASSIC_DIR)/$$recipe --phase head --tflop $(FAMILY_TFLOP)
 	for recipe in $(ON_WORDS); do \
-	  $(CLASSIC_TRAIN) --out $(CLASSIC_DIR)/$$recipe --phase full --tflop $(CLASSIC_TFLOP) --learning-rate 3e-4 || exit; \
+	  $(CLASSIC_TRAIN) --out $(CLASSIC_DIR)/$$recipe --phase full --tflop $(FAMILY_TFLOP) --learning-rate 3e-4 || exit; \
 	done
-	third=$$(awk 'BEGIN { print $(CLASSIC_TFLOP) / 3 }'); \
+	third=$$(awk 'BEGIN { print $(FAMILY_TFLOP) / 3 }'); \
 	for recipe in lapa:quantiser:latent:action genie_lam:latent_actions:policy:dictionary; do \
 	  set -- $$(echo $$recipe | tr : ' ') && recipe=$$1 && last= && shift && \
 	  for phase in "$$@"; do \
