@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from every_recipe import close, policy_of, prepared_batch, seeded
-from nano_batch import nano_batch
+from nano_batch import ROBOT, nano_batch
 from torch import Tensor
 
+from crossroads.build import build
 from crossroads.codecs.percepts import GoalPerceptCodec
 from crossroads.codecs.sentence import PooledSentences, encoded
 from crossroads.errors import InputError
 from crossroads.interpreter import Interpreter
+from crossroads.pilot.plan import fit
 from crossroads.policy import Memory, StreamPolicy
+from crossroads.recipes.catalogue import RECIPES
 from crossroads.recipes.hulc import hulc
 from crossroads.recipes.play_lmp import play_lmp
 from crossroads.types import Observation
@@ -205,3 +208,16 @@ def test_sentences_are_the_mean_of_what_a_language_model_says_of_their_tokens(tm
     with torch.no_grad():
         states = model(torch.tensor([ids])).last_hidden_state[0]
     close(found, states.mean(dim=0))
+
+
+@both
+def test_a_robot_of_other_sizes_is_perceived_and_acts(name: str) -> None:
+    """What is perceived is as wide as the robot's state asks; everything that reads it goes with that."""
+    space = replace(ROBOT, state_names=tuple(f"joint {index}" for index in range(9)), control_hz=20.0)
+    recipe = fit(RECIPES[name](), space, ("left", "right"))
+    policy = build(recipe, space, seed=0)
+    batch = nano_batch(recipe)
+    assert set(batch.future) == {"left"}
+    assert policy.loss(batch, generator=seeded()).total.isfinite().all()
+    chunk, _ = policy.act(batch.obs, policy.start(2), generator=seeded())
+    assert chunk.values.shape == (2, 12, 4)

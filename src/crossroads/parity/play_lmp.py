@@ -40,7 +40,10 @@ from crossroads.towers.recurrent import Went
 GOALS = ("visual", "language")
 TURNING = Tolerance(absolute=1e-3, relative=2e-4)
 """Of what is turned between frames, as recordings say in words: turns are counted in hundredths of a radian."""
-UNUSED = r"(vision_\w+|proj_vis_lang)\..*|logit_scale|action_decoder\.(one_hot_embedding_eye|ones|\w+_bounds?)"
+UNUSED = (
+    r"(vision_\w+|proj_vis_lang)\..*|logit_scale|plan_recognition\.positional_encoder\.pe|"
+    r"action_decoder\.(one_hot_embedding_eye|ones|\w+_bounds?)"
+)
 """What is loaded apart, learned apart, or computed here."""
 
 
@@ -98,8 +101,6 @@ def policy_of(size: PlaySize, case: GoldenCase) -> StreamPolicy:
     policy = build(play_lmp(size), space, seed=0).eval()
     names = play_lmp_names(size, apart="plan_proposal.mean_fc.weight" in case.weights)
     unused = frozenset(name for name in case.weights if re.fullmatch(UNUSED, name))
-    if "action_decoder.gripper_bounds" in case.weights:
-        unused |= {"action_decoder.gripper_bounds"}
     load_published(policy.net, names, case.weights, unused=unused)
     return policy
 
@@ -273,6 +274,8 @@ def contrasted(step: Learned, case: GoldenCase) -> dict[str, Tensor]:
         return functional.linear(functional.linear(x, *first).relu(), *second)
 
     chosen = case.inputs["use_for_aux"]
+    if not chosen.any():  # published multiplies what one sample gives by nothing
+        return {"clip_contrastive_loss": torch.zeros(())}
     window, words = step.states["recognised"].hidden[:, 0][chosen], step.states["goal"].taps[0][:, 0][chosen]
     window = functional.normalize(mapped(window, "mlp_im"), dim=-1)
     words = mapped(words, "mlp_lang") if "proj_vis_lang.mlp_lang.0.weight" in case.weights else words
