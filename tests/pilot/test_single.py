@@ -103,15 +103,15 @@ def test_pools_are_for_phases_that_look_at_pictures(
 
 def test_work_in_place_of_steps_is_what_is_counted_of_the_samples(told: Path, tmp_path: Path) -> None:
     sized = fit(recipe("pi0"), LeRobotDataset.open(told).space, ("front",))
-    counted = flops(sized)
-    assert counted.train_cached["head"].total < counted.train["head"].total < counted.train["full"].total
-    for phase, sample in (("full", counted.train["full"]), ("head", counted.train_cached["head"])):
+    counted = flops(sized).train
+    assert counted["head"].total < counted["full"].total
+    for phase, sample in counted.items():
         for share in (0.99, 1.01):  # to the nearest step
             work = Training(batch_size=4, tflop=share * 40 * 4 * sample.total / 1e12)
             assert within_work(work, sized, phase).steps == 40
     with pytest.raises(InputError, match="the work of a step or more"):
         within_work(Training(tflop=1e-9), sized, "full")
-    settings = Training(batch_size=4, tflop=2 * 4 * counted.train_cached["head"].total / 1e12)
+    settings = Training(batch_size=4, tflop=2 * 4 * counted["head"].total / 1e12)
     assert train_recipe("pi0", told, tmp_path / "run", settings, progress=False).steps == 2
 
 

@@ -144,12 +144,11 @@ def open_cache(dataset: LeRobotDataset, window: Window, settings: Training) -> F
 
 
 def within_work(settings: Training, sized: Recipe, phase: str) -> Training:
-    """The settings with the number of steps that their work, if it is given, pays for; a frozen backbone's features
-    are computed once and not counted."""
+    """The settings with the number of steps that their work, if it is given, pays for. Features that a run keeps are
+    counted as if each step computed them."""
     if settings.tflop is None:
         return settings
-    counted = flops(sized)
-    sample = (counted.train_cached if phase == "head" else counted.train)[phase].total
+    sample = flops(sized).train[phase].total
     steps = round(settings.tflop * 1e12 / (sample * settings.batch_size))
     if steps < 1:
         raise InputError(
