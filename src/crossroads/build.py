@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from crossroads.codecs.action_queries import ActionQueries, ActionQueryCodec
 from crossroads.codecs.action_tokens import ActionCodec, ActionTokens
 from crossroads.codecs.bare import BareActionCodec, BareActions, BareState, BareStateCodec
+from crossroads.codecs.bare_latents import BareLatentCodec, BareLatents
 from crossroads.codecs.blank_actions import BlankActionCodec, BlankActions, SeenActionCodec, SeenActions
 from crossroads.codecs.chunk_token import ChunkCodec, ChunkToken
 from crossroads.codecs.clip_text import ClipStateCodec, ClipStates
@@ -115,6 +116,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     ActionTokens: ActionCodec,
     BarePlan: BarePlanCodec,
     BareActions: BareActionCodec,
+    BareLatents: BareLatentCodec,
     BareState: BareStateCodec,
     BlankActions: BlankActionCodec,
     BlankTokens: LearnedCodec,

@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from crossroads.codecs.action_queries import ActionQueries
 from crossroads.codecs.action_tokens import ActionTokens
+from crossroads.codecs.bare_latents import BareLatents
 from crossroads.codecs.chunk_token import ChunkToken
 from crossroads.codecs.discrete_actions import DiscreteActions
 from crossroads.codecs.foreseen import FuturePatches
@@ -66,6 +67,9 @@ from crossroads.towers.motus import MotusExpert
 from crossroads.towers.plain import Adapter, Gpt, Plain
 from crossroads.towers.qwen import Qwen
 from crossroads.towers.wan import Wan
+
+BOUND = 30
+"""Numbers that the variational bound (``diffusion.Process.bound``) keeps of each that is answered; counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -496,6 +500,8 @@ def _answers(names: frozenset[str], work: Work) -> Kept:
             total += _told(codec, work.width(group))
         elif isinstance(codec, FrameLatents):
             total += Kept(wide=num * codec.autoencoder.channels)
+        elif isinstance(codec, BareLatents):
+            total += Kept(wide=num * codec.patch_size * (BOUND if codec.spread else 1))
         else:
             size = codec.read_flops(group.view.kind, work.width(group)) // (2 * num * work.width(group))
             spread = isinstance(codec, StackedLatents | ChunkToken) and codec.spread

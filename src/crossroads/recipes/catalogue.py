@@ -27,6 +27,7 @@ from crossroads.recipes import (
     pi05_sizes,
     play_lmp_sizes,
     unipi_sizes,
+    uva_sizes,
     uwm_sizes,
     vjepa2_ac_sizes,
     vla_foundry_sizes,
@@ -77,6 +78,7 @@ from crossroads.recipes.play_lmp import play_lmp
 from crossroads.recipes.seer import seer, seer_auxiliary
 from crossroads.recipes.smolvla import smolvla
 from crossroads.recipes.unipi import unipi
+from crossroads.recipes.uva import uva
 from crossroads.recipes.uwm import uwm, uwm_current
 from crossroads.recipes.vjepa2_ac import vjepa2_ac
 from crossroads.recipes.vla_foundry import vla_foundry
@@ -131,6 +133,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "vla_foundry": vla_foundry,
     "vla_jepa": vla_jepa,
     "unipi": unipi,
+    "uva": uva,
     "uwm": uwm,
     "uwm_current": uwm_current,
     "vlm2vla": vlm2vla,
@@ -180,6 +183,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "vla_foundry": partial(vla_foundry, vla_foundry_sizes.PUBLISHED),
     "vla_jepa": partial(vla_jepa, vla_jepa_sizes.PUBLISHED),
     "unipi": partial(unipi, unipi_sizes.PUBLISHED),
+    "uva": partial(uva, uva_sizes.PUBLISHED),
     "uwm": partial(uwm, uwm_sizes.PUBLISHED),
     "uwm_current": partial(uwm_current, uwm_sizes.PUBLISHED),
     "vlm2vla": partial(vlm2vla, vlm2vla_sizes.PUBLISHED),
