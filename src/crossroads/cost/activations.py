@@ -11,11 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
-
-import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from crossroads.codecs.action_queries import ActionQueries
 from crossroads.codecs.action_tokens import ActionTokens
@@ -30,8 +26,8 @@ from crossroads.codecs.gripper_state import GripperState
 from crossroads.codecs.handed import HandedStates
 from crossroads.codecs.latents import VideoLatents
 from crossroads.codecs.maps import FeatureMaps
-from crossroads.codecs.motion import MotionClip, MotionClipCodec
-from crossroads.codecs.percepts import GoalPercept, PerceptCodec, Percepts
+from crossroads.codecs.motion import MotionClip
+from crossroads.codecs.percepts import GoalPercept, Percepts
 from crossroads.codecs.picture_vectors import PictureVectors
 from crossroads.codecs.pixels import Patches
 from crossroads.codecs.plan_slots import PlanSlots
@@ -44,7 +40,8 @@ from crossroads.codecs.soft_actions import SoftActions
 from crossroads.codecs.stacked_latents import StackedLatents
 from crossroads.codecs.state import StateToken
 from crossroads.codecs.text import TextTokens
-from crossroads.codecs.told_actions import ToldActionCodec, ToldActions
+from crossroads.codecs.told_actions import ToldActions
+from crossroads.cost.called import kept_of_motion, kept_of_percepts, kept_of_told
 from crossroads.cost.flops import Work
 from crossroads.errors import InputError
 from crossroads.stage import Phase
@@ -53,7 +50,7 @@ from crossroads.towers.classic import Classic
 from crossroads.towers.cognition import CognitionHead
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.dit import Dit
-from crossroads.towers.forward import ForwardTower, kept_by
+from crossroads.towers.forward import ForwardTower
 from crossroads.towers.foundry import Foundry
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.gemma3 import Gemma3
@@ -80,6 +77,11 @@ class Kept:
     narrow: int = 0
     wide: int = 0
     cast: int = 0
+
+    @classmethod
+    def of(cls, counted: tuple[int, int]) -> Kept:
+        """What a call was counted to keep."""
+        return cls(narrow=counted[0], wide=counted[1])
 
     def __add__(self, other: Kept) -> Kept:
         return Kept(narrow=self.narrow + other.narrow, wide=self.wide + other.wide, cast=self.cast + other.cast)
@@ -366,11 +368,11 @@ def _embedding(name: str, work: Work) -> Kept:
         ends = Kept(narrow=pixels + num * codec.vision_width, wide=num * codec.vision_width)
         return _vision_layer(codec).times(codec.depth) + ends
     if isinstance(codec, MotionClip):
-        return _motion(codec)
+        return Kept.of(kept_of_motion(codec))
     if isinstance(codec, ResampledImages):
         return _resampled(codec)
     if isinstance(codec, Percepts | GoalPercept):
-        return _perceived(codec if isinstance(codec, Percepts) else codec.percepts, num)
+        return Kept.of(kept_of_percepts(codec if isinstance(codec, Percepts) else codec.percepts, num))
     if isinstance(codec, PlanSlots):
         return _plan_slots(codec, width) if group.view.kind == "posterior" else Kept()
     if isinstance(codec, SentenceTokens):
@@ -392,39 +394,6 @@ def _embedding(name: str, work: Work) -> Kept:
     if isinstance(codec, ActionFrame | StateFrame | ValueFrame):
         return Kept(narrow=num * codec.frame.patch_size)
     return Kept()
-
-
-@cache
-def _motion(codec: MotionClip) -> Kept:
-    """A model of motion, which is learned inside its codec, counted by a call without numbers."""
-    num = 4  # samples, so that what is kept once for all of them counts little
-    with FakeTensorMode():
-        net = MotionClipCodec(codec, codec.size).eval()
-        shown = torch.zeros(num, codec.num_tokens("noised"), 3 * codec.size)
-        narrow, wide = kept_by(net, lambda: net.embed(shown, torch.zeros(num, 1)), num)
-    return Kept(narrow=narrow, wide=wide)
-
-
-@cache
-def _perceived(codec: Percepts, moments: int) -> Kept:
-    """Picture networks that are learned inside their codec, counted by a call without numbers."""
-    num = 4
-    with FakeTensorMode():
-        net = PerceptCodec(codec, codec.width).eval()
-        shown = torch.zeros(num, moments, codec.size)
-        narrow, wide = kept_by(net, lambda: net.embed(shown, torch.zeros(num, 1)), num)
-    return Kept(narrow=narrow, wide=wide)
-
-
-@cache
-def _told(codec: ToldActions, width: int) -> Kept:
-    """What a mixture costs, counted by a call without numbers."""
-    num, n = 4, codec.num_tokens("noised")
-    with FakeTensorMode():
-        net = ToldActionCodec(codec, width)
-        hidden, target = torch.zeros(num, n, width, requires_grad=True), torch.zeros(num, n, codec.action_size)
-        narrow, wide = kept_by(net, lambda: codec.law.loss(net.read(hidden), target), num)
-    return Kept(narrow=narrow, wide=wide)
 
 
 def _maps(codec: FeatureMaps | PictureVectors) -> Kept:
@@ -497,7 +466,7 @@ def _answers(names: frozenset[str], work: Work) -> Kept:
             total += Kept(narrow=joined + (2 + 2 * codec.blocks) * inside, wide=joined + (1 + codec.blocks) * inside)
             total += Kept(wide=num)
         elif isinstance(codec, ToldActions):
-            total += _told(codec, work.width(group))
+            total += Kept.of(kept_of_told(codec, work.width(group)))
         elif isinstance(codec, FrameLatents):
             total += Kept(wide=num * codec.autoencoder.channels)
         elif isinstance(codec, BareLatents):
