@@ -18,8 +18,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from crossroads.build import build
 from crossroads.codecs.subtask import SubtaskCodec
 from crossroads.codecs.text import TextCodec
-from crossroads.cost.activations import Kept, saved_by_training
+from crossroads.cost.activations import saved_by_training
 from crossroads.cost.flops import Work
+from crossroads.cost.kept import Kept
 from crossroads.cost.memory import product_weights
 from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crossroads.cost.flops import Flops, Work
+from crossroads.cost.amounts import Flops
+from crossroads.cost.flops import Work
 from crossroads.cost.passes import answer_weights, embedding_weights, legs_of
 from crossroads.cost.price import Accelerator
 from crossroads.recipe import Recipe

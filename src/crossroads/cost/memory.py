@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crossroads.cost.activations import Kept, saved_by_training, widest_layer
-from crossroads.cost.flops import Parameters, Work
+from crossroads.cost.activations import saved_by_training, widest_layer
+from crossroads.cost.amounts import Parameters
+from crossroads.cost.flops import Work
+from crossroads.cost.kept import Kept
 from crossroads.cost.latency import ACTING_BYTES
 from crossroads.cost.passes import answer_weights, embedding_weights, legs_of
 from crossroads.errors import InputError

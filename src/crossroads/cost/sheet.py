@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from crossroads.codecs.text import TextTokens
-from crossroads.cost.flops import Flops, Parameters, Work, flops, parameters
+from crossroads.cost.amounts import Flops, Parameters
+from crossroads.cost.flops import Work, flops, parameters
 from crossroads.cost.latency import LatencyFloor, latency_floor
 from crossroads.cost.memory import ActingMemory, TrainingMemory, acting_memory, training_memory
 from crossroads.cost.price import Accelerator, Price, price

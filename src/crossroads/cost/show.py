@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from crossroads.axes import computed
-from crossroads.cost.flops import Flops, Parameters, flops, parameters
+from crossroads.cost.amounts import Flops, Parameters
+from crossroads.cost.flops import flops, parameters
 from crossroads.diffusion import Ddim, Ddpm, Renoise
 from crossroads.edm import EdmEuler
 from crossroads.recipe import Recipe
