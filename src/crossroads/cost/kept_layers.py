@@ -102,9 +102,9 @@ def _molmo_layer(spec: MolmoExpert, given: Pass) -> Kept:
     network; what is read, mapped and normed."""
     w, n, m = spec.width, given.num_tokens, given.num_context
     told = 18 * w if given.num_levels > 1 else 0
-    normed = 6 * w if spec.norm_heads else 0
-    kept = Kept(narrow=n * (9 * w + told + 6 * w + 4 * spec.mlp), wide=n * (6 * w + normed))
-    read = (4 if spec.norm_context else 0) + (2 if spec.norm_heads else 0)
+    normed = 3 * w if spec.norm_heads else 0
+    kept = Kept(narrow=n * (17 * w + told + 4 * spec.mlp), wide=n * (3 * w + normed))
+    read = (2 if spec.norm_context else 0) + (1 if spec.norm_heads else 0)
     return kept + Kept(narrow=m * (2 * w + 2 * spec.key_width), wide=m * read * w)
 
 

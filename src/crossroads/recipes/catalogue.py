@@ -22,6 +22,7 @@ from crossroads.recipes import (
     lapa_sizes,
     lingbot_va_sizes,
     mimic_video_sizes,
+    molmoact2_sizes,
     motus_sizes,
     pad_sizes,
     pi05_sizes,
@@ -65,6 +66,7 @@ from crossroads.recipes.inverse import inverse_motion, inverse_scene
 from crossroads.recipes.lapa import lapa
 from crossroads.recipes.lingbot_va import lingbot_va, lingbot_va_towers
 from crossroads.recipes.mimic_video import mimic_video
+from crossroads.recipes.molmoact2 import molmoact2
 from crossroads.recipes.motus import motus
 from crossroads.recipes.nano_video import nano_video
 from crossroads.recipes.nano_vlm import nano_vlm
@@ -116,6 +118,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "lingbot_va": lingbot_va,
     "lingbot_va_towers": lingbot_va_towers,
     "mimic_video": mimic_video,
+    "molmoact2": molmoact2,
     "motus": motus,
     "nano_video": nano_video,
     "nano_vlm": nano_vlm,
@@ -168,6 +171,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "lingbot_va": partial(lingbot_va, lingbot_va_sizes.PUBLISHED),
     "lingbot_va_towers": partial(lingbot_va_towers, lingbot_va_sizes.PUBLISHED),
     "mimic_video": partial(mimic_video, mimic_video_sizes.PUBLISHED),
+    "molmoact2": partial(molmoact2, molmoact2_sizes.PUBLISHED),
     "motus": partial(motus, motus_sizes.PUBLISHED),
     "openvla": partial(openvla, openvla_sizes.PUBLISHED),
     "openvla_oft": partial(openvla_oft, openvla_oft_sizes.PUBLISHED),
