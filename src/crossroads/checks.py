@@ -21,7 +21,8 @@ from crossroads.stage import Tower
 from crossroads.streams import Edge, Stream, ViewKind
 from crossroads.towers.action_transformer import ActionTransformer
 from crossroads.towers.action_unet import ActionUNet
-from crossroads.towers.forward import read_width, taps_of
+from crossroads.towers.forward import ForwardTower, read_width, taps_of
+from crossroads.towers.given import Given
 from crossroads.towers.llama import SmolExpert
 from crossroads.towers.molmo import MolmoExpert
 from crossroads.towers.playing import Playing
@@ -43,6 +44,7 @@ def check(recipe: Checked) -> None:
         _check_written(recipe, stream)
         _check_labelled(recipe, stream)
     for joint in layout.joints():
+        _check_cut(recipe, joint, towers)
         geometries = {name: towers[name].spec.geometry for name in joint}
         if len(set(geometries.values())) > 1:
             raise InputError(
@@ -65,6 +67,18 @@ def check(recipe: Checked) -> None:
     check_schedule(recipe, layout)
     _check_phases(recipe, layout, towers)
     _check_posteriors(recipe, layout)
+
+
+def _check_cut(recipe: Checked, joint: frozenset[str], towers: Mapping[str, Tower]) -> None:
+    """Towers that share a softmax are cut around it; of one that is called as a whole nobody has its layers' keys."""
+    whole = sorted(name for name in joint if isinstance(towers[name].spec, ForwardTower | Given))
+    if whole and len(joint) > 1:
+        raise InputError(
+            where=f"recipe {recipe.name!r}, joint edges between {sorted(joint)}",
+            expected="towers that are cut around the softmax, layer by layer",
+            got=f"{', '.join(whole)}: called as a whole or made of a frozen model's states, without queries and keys",
+            do="Read its states (its taps) by a cross edge, or take a decoder that is cut: Gemma, Gemma3, Llama, Qwen.",
+        )
 
 
 def _check_names(recipe: Checked, layout: Layout, towers: Mapping[str, Tower]) -> None:

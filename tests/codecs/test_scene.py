@@ -6,15 +6,22 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from nano_batch import ROBOT, nano_batch
 from torch import Tensor
 
+from crossroads.build import build
 from crossroads.codecs import scene
-from crossroads.codecs.scene import EagleVision, QwenVision, SceneCodec, SceneFeatures
+from crossroads.codecs.scene import AnyVision, EagleVision, QwenVision, SceneCodec, SceneFeatures
 from crossroads.errors import InputError
+from crossroads.recipes.groot_n1 import groot_n17
+from crossroads.recipes.pi0 import pi0
+from crossroads.towers.given import Given
 from crossroads.types import Observation
 
 SPEC = SceneFeatures(
@@ -139,3 +146,68 @@ def test_the_work_of_the_frozen_model_is_about_twice_its_weights_per_token() -> 
     assert words == pytest.approx(2 * 1.41e9, rel=0.05)  # attention is the rest
     pictured = model.flops((384, 320), 0) / model.num_pictured((384, 320))
     assert pictured == pytest.approx(2 * 1.41e9 + 4 * 2 * 0.31e9, rel=0.1)
+
+
+class Processor:
+    """Stands for a published model's own: a picture's tokens, then a token per word; nothing of it is downloaded."""
+
+    image_token_id = 50
+
+    def apply_chat_template(self, messages: list[dict], *, add_generation_prompt: bool) -> str:
+        return messages[0]["content"][-1]["text"]
+
+    def __call__(self, *, text: list[str], images: list[Tensor], return_tensors: str) -> dict[str, Tensor]:
+        words = [len(word) for word in text[0].split()]
+        pixels = torch.stack(images)[None].float() / 127.5 - 1
+        return {"input_ids": torch.tensor([[50] * 4 + words]), "pixel_values": pixels}
+
+
+def tiny_smolvlm(folder: str) -> Any:
+    """A model that no tower of ours is, as transformers writes it."""
+    transformers = pytest.importorskip("transformers", reason="needs crossroads[backbones]")
+    text = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+    vision = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    model = transformers.SmolVLMForConditionalGeneration(
+        transformers.SmolVLMConfig(
+            text_config={**text, "num_key_value_heads": 1, "vocab_size": 60, "pad_token_id": 0, "model_type": "llama"},
+            vision_config={**vision, "image_size": 16, "patch_size": 4},
+            scale_factor=2,
+            image_token_id=50,
+        )
+    )
+    model.save_pretrained(folder)
+    return model
+
+
+def test_states_of_any_model_of_transformers_are_read_across_and_its_layers_cannot_be_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tiny_smolvlm(str(tmp_path)).to(torch.bfloat16).eval()
+    monkeypatch.setattr(scene, "image_text_processor", lambda source: Processor())
+    scene._states.cache_clear()
+    sizes = {"width": 16, "mlp": 24, "depth": 3, "heads": 2, "kv_heads": 1, "head_dim": 8}
+    vision = {"patch": 4, "merged": 2, "vision_width": 12, "vision_mlp": 20, "vision_depth": 1}
+    model = AnyVision(source=str(tmp_path), pictured=4, **sizes, **vision)
+    shown = {"cameras": ("front",), "image_hw": (16, 16), "max_words": 4, "apart": True, "layers": 2, "direct": True}
+    seen, words = (SceneFeatures(model=model, **shown, part=part) for part in ("image", "words"))
+    images = {"front": torch.randint(0, 256, (1, 16, 16, 3), dtype=torch.uint8)}
+    obs = replace(nano_batch(groot_n17(), size=1).obs, images=images, text=("push the red cube",))
+    read = SceneCodec(seen, 16).observe(obs)
+    given = Processor()(text=list(obs.text), images=[images["front"][0].permute(2, 0, 1)], return_tensors="pt")
+    with torch.no_grad():
+        states = theirs(**given, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(read.values, states[2][:, :4].float(), atol=0.05, rtol=0.05)  # bfloat16
+    whole = {
+        "stage.streams.image.codec": seen,
+        "stage.streams.text.codec": words,
+        "stage.towers.language.spec": Given(width=16),
+        "stage.towers.language.backbone": None,
+    }
+    policy = build(groot_n17().vary({**whole, "stage.towers.expert.spec.context_width": 16}), ROBOT, seed=1)
+    batch = nano_batch(policy.recipe, size=1)
+    losses = policy.loss(replace(batch, obs=obs), generator=torch.Generator().manual_seed(1))
+    losses.total.mean().backward()
+    assert all(weight.grad is not None for name, weight in policy.net.named_parameters() if "expert" in name)
+    with pytest.raises(InputError, match=r"cut around the softmax.*language: called as a whole.*by a cross edge"):
+        pi0().vary(whole)

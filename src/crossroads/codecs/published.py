@@ -182,7 +182,7 @@ def image_text_model(source: str, layers: int = 0) -> Any:
 
         model = AutoModelForImageTextToText.from_pretrained(source, torch_dtype=torch.bfloat16)
     if layers:
-        language = model.model.language_model
+        language: Any = model.get_decoder()
         language.layers, language.norm = language.layers[:layers], torch.nn.Identity()
     return model.eval().requires_grad_(False)
 

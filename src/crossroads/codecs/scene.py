@@ -90,6 +90,25 @@ class EagleVision(QwenVision):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnyVision(EagleVision):
+    """Any other vision-language model of transformers, by its sizes: ``pictured`` tokens of a picture, whatever its
+    size; its own processor makes its inputs (``AutoModelForImageTextToText``). It is called as a whole: what others
+    read are its states behind a layer."""
+
+    pictured: int
+
+    def num_pictured(self, image_hw: tuple[int, int]) -> int:
+        return self.pictured
+
+    def vision_flops(self, image_hw: tuple[int, int]) -> int:
+        """A vision transformer over the picture's patches, and one map of what enters the language model."""
+        seen, v = (image_hw[0] // self.patch) * (image_hw[1] // self.patch), self.vision_width
+        layer = linear_flops(seen, v, 4 * v + 2 * self.vision_mlp) + 2 * linear_flops(seen, v, seen)
+        ends = linear_flops(seen, 3 * self.patch**2, v) + linear_flops(self.pictured, v * self.merged**2, self.width)
+        return ends + self.vision_depth * layer
+
+
+@dataclass(frozen=True, kw_only=True)
 class SceneFeatures(InputTokens):
     """Cameras on one canvas, ``columns`` in a row (0: all), or each a picture of its own (``apart``), and the
     instruction; at most ``max_words`` tokens of prompt around the pictures'.

@@ -61,6 +61,7 @@ class FeatureBatch:
                 valid=state.valid.to(device),
                 taps={at: tap.to(device) for at, tap in state.taps.items()},
                 level=None if state.level is None else state.level.to(device),
+                index=None if state.index is None else state.index.to(device),
             )
             for name, state in self.states.items()
         }
@@ -123,6 +124,7 @@ class FeatureStore:
                 valid=read["valid"],
                 taps={at: self._part(f"{group}.tap{at}", rows, column).float() for at in parts.get("taps", ())},
                 level=self._part(f"{group}.level", rows, column) if parts.get("level") else None,
+                index=self._part(f"{group}.index", rows, column) if parts.get("index") else None,
             )
         return found
 
@@ -240,6 +242,7 @@ class _Making:
                 "noised": flag,
                 "taps": sorted(int(part[3:]) for part in parts[group] if part.startswith("tap")),
                 "level": "level" in parts[group],
+                "index": "index" in parts[group],
             }
             for group, flag in noised.items()
         }
@@ -362,6 +365,7 @@ def _padded(state: GroupState, num_tokens: int) -> GroupState:
         hidden=pad(state.hidden),
         valid=pad(state.valid),
         taps={at: pad(tap) for at, tap in state.taps.items()},
+        index=None if state.index is None else pad(state.index),
     )
 
 
@@ -374,5 +378,6 @@ def _parts(state: GroupState) -> dict[str, np.ndarray]:
         "valid": state.valid,
         **{f"tap{at}": tap.half() for at, tap in state.taps.items()},
         **({} if state.level is None else {"level": state.level}),
+        **({} if state.index is None else {"index": state.index}),
     }
     return {name: value.numpy() for name, value in parts.items()}
