@@ -56,7 +56,7 @@ def fresh(recipe: Recipe) -> StreamPolicy:
             module.told.weight.normal_(std=0.1, generator=generator)
             module.told.bias.normal_(std=0.3, generator=generator)
     for name, weight in policy.net.named_parameters():
-        if ".modulators." in name:
+        if ".modulators." in name or (".controlnet." in name and not bool(weight.any())):
             weight.normal_(std=0.1, generator=generator)
     return policy
 

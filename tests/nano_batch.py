@@ -36,6 +36,7 @@ def nano_batch(recipe: Recipe, *, size: int = 2, seed: int = 0) -> Batch:
     low, high = torch.tensor(ROBOT.low), torch.tensor(ROBOT.high)
     images = {camera: pictures(size) for camera in window.cameras}
     future = {camera: pictures(size, num_future) for camera in window.cameras} if num_future else {}
+    num_marks = window.num_marks
     num_later, numbers = len(window.later_state_s), window.num_state or len(ROBOT.state_names)
     return Batch(
         obs=Observation(
@@ -54,6 +55,7 @@ def nano_batch(recipe: Recipe, *, size: int = 2, seed: int = 0) -> Batch:
         value=torch.rand(size, generator=generator),
         answer=tuple(ANSWERS[index % len(ANSWERS)] for index in range(size)),
         weight=torch.ones(size),
+        marks={camera: torch.rand(size, num_marks, 4, generator=generator) for camera in images if num_marks},
     )
 
 

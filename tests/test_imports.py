@@ -27,7 +27,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("net", "history", "schedule", "running", "interpreter"),
     ("codecs", "towers", "objectives"),
     ("layout", "noise", "diffusion", "edm", "solvers", "chunking", "plans", "search", "mixtures", "rotary"),
-    ("streams", "space"),
+    ("geometry", "streams", "space"),
     ("types", "errors", "cores", "storage"),
 )
 LINE: Mapping[str, int] = {room: line for line, rooms in enumerate(ORDER) for room in rooms}

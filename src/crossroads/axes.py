@@ -7,6 +7,7 @@ moved). Architecture: the kind of edge between towers. Integration: the codec of
 from __future__ import annotations
 
 from crossroads.codecs.frame_features import FrameFeatures
+from crossroads.codecs.target_pictures import TargetPictures
 from crossroads.recipe import Architecture, Axes, Integration, Paradigm, Recipe
 from crossroads.schedule import moved
 
@@ -25,7 +26,8 @@ def imagines(recipe: Recipe) -> bool:
 
 def _paradigm(recipe: Recipe) -> Paradigm:
     stage = recipe.stage
-    future = {stream.name for stream in stage.streams if stream.carries == "video" and stream.objective is not None}
+    drawn = [stream for stream in stage.streams if stream.objective is not None]
+    future = {stream.name for stream in drawn if stream.carries in ("image", "video")}
     action = {stream.name for stream in stage.streams if stream.carries == "action" and stream.objective is not None}
     if not future:
         return "no_future"
@@ -64,6 +66,9 @@ def _integration(recipe: Recipe) -> Integration:
     actions = [stream for stream in recipe.stage.streams if stream.carries == "action" and stream.objective is not None]
     if not actions:
         return "none"
+    read = recipe.stage.layout.needed([stream.name for stream in actions], shown=True)
+    if any(isinstance(recipe.stage.layout.groups[name].stream.codec, TargetPictures) for name in read):
+        return "image"
     kinds: dict[str, Integration] = {
         **{"ActionQueries": "tokens", "ActionTokens": "tokens", "ActionSlices": "tokens", "DiscreteActions": "tokens"},
         **{"BlankActions": "tokens", "ScaledActions": "tokens", "StepActions": "tokens", "HeldActions": "tokens"},

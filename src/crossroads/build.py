@@ -79,6 +79,7 @@ from crossroads.codecs.step_actions import (
     StepSlots,
 )
 from crossroads.codecs.subtask import SubtaskCodec, SubtaskTokens
+from crossroads.codecs.target_pictures import TargetPictureCodec, TargetPictures
 from crossroads.codecs.text import TextCodec, TextTokens
 from crossroads.codecs.told_actions import ToldActionCodec, ToldActions
 from crossroads.errors import InputError
@@ -172,6 +173,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     StepSlots: StepSlotCodec,
     StepTokens: StepCodec,
     SubtaskTokens: SubtaskCodec,
+    TargetPictures: TargetPictureCodec,
     TextFeatures: TextFeatureCodec,
     TextTokens: TextCodec,
     TimedStates: HandedCodec,

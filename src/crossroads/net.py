@@ -19,6 +19,7 @@ from crossroads.codecs.latents import LatentCodec
 from crossroads.codecs.qwen_pictures import QwenPictureCodec
 from crossroads.codecs.spec import Codec, Latent, ShownToOthers
 from crossroads.codecs.stacked_latents import StackedCodec
+from crossroads.codecs.target_pictures import TargetPictureCodec
 from crossroads.layout import Layout
 from crossroads.noise import per_token
 from crossroads.space import Normaliser
@@ -28,7 +29,7 @@ from crossroads.towers.joint import GroupInput, GroupState, Joint
 from crossroads.towers.spec import Places
 from crossroads.types import Batch, Observation
 
-BESIDE = LatentCodec | StackedCodec | FrameLatentCodec
+BESIDE = LatentCodec | StackedCodec | FrameLatentCodec | TargetPictureCodec
 """Codecs of which something may enter a tower beside what is denoised."""
 
 

@@ -104,6 +104,9 @@ class Batch:
     answer: tuple[str, ...]
     """Text the model must produce (captions, where-is answers); empty string where a sample has none."""
     weight: Float[Tensor, " b"]
+    marks: Mapping[str, Float[Tensor, "b p 4"]] = field(default_factory=dict)
+    """By camera, the marks of the robot's pose at ``Window.marks_after_s`` as that camera sees them now
+    (``geometry.Geometry.drawn``); empty where the window asks for none."""
 
     @staticmethod
     def unforeseen(num: int) -> dict[str, Tensor]:
@@ -138,6 +141,7 @@ class Batch:
             later_state_valid=self.later_state_valid.to(device),
             value=self.value.to(device),
             weight=self.weight.to(device),
+            marks={name: marks.to(device) for name, marks in self.marks.items()},
         )
 
 
@@ -182,6 +186,9 @@ class Window:
     """Time of the state whose return is predicted."""
     discount: float
     """Of that return, per control step; 0 when the recipe predicts no value."""
+    num_marks: int = 0
+    """How many marks of the robot's pose ``marks_after_s`` later are drawn; none needs no geometry."""
+    marks_after_s: float = 0.0
 
     @property
     def chunk_s(self) -> float:
@@ -215,6 +222,8 @@ class Window:
             later_state_s=only([part.later_state_s for part in parts], "set of later states") or (),
             value_after_s=only([part.value_after_s for part in parts], "time of the value") or 0.0,
             discount=only([part.discount for part in parts], "discount") or 0.0,
+            num_marks=only([part.num_marks for part in parts], "number of marks") or 0,
+            marks_after_s=only([part.marks_after_s for part in parts], "time of the marks") or 0.0,
         )
 
 

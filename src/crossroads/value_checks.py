@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from crossroads.codecs.frame_latents import FrameLatents
 from crossroads.codecs.handed import HandedStates
+from crossroads.codecs.target_pictures import TargetPictures
 from crossroads.layout import Layout
 from crossroads.refusal import Checked, refuse
 from crossroads.stage import Tower
 from crossroads.streams import Edge
 
-SHOWN = FrameLatents
+SHOWN = FrameLatents | TargetPictures
 """Codecs that have pictures to show."""
 SETTING = "value edges only between stages, to a stream of HandedStates, or from a stream that is drawn"
 

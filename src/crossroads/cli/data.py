@@ -42,7 +42,7 @@ class DataRecord:
         from crossroads.backbones.questions import words
         from crossroads.cores import usable_cores
         from crossroads.data.writer import LeRobotWriter
-        from crossroads.sim.tabletop.env import CAMERAS, TABLETOP_SPACE
+        from crossroads.sim.tabletop.env import CAMERAS, TABLETOP_GEOMETRY, TABLETOP_SPACE
         from crossroads.sim.tabletop.record import record_dataset
         from crossroads.sim.tabletop.tasks import ALL_FAMILIES
         from crossroads.sim.tabletop.vector import Options
@@ -58,7 +58,8 @@ class DataRecord:
             bar.update(num_done - bar.n)
 
         fps = TABLETOP_SPACE.control_hz
-        with bar, LeRobotWriter(self.out, fps=fps, cameras=cameras, space=TABLETOP_SPACE, words=self.words) as to:
+        robot = {"fps": fps, "space": TABLETOP_SPACE, "geometry": TABLETOP_GEOMETRY}
+        with bar, LeRobotWriter(self.out, cameras=cameras, words=self.words, **robot) as to:
             tally = record_dataset(
                 to,
                 tables,

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from crossroads.data.direct import Direct, Pictures, Request
+from crossroads.data.geometry import read_geometry
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.errors import InputError, nearest
 from crossroads.types import Batch, Observation, Window
@@ -54,6 +56,11 @@ class Windows:
         self._ahead = np.floor(np.asarray(window.future_s, np.float64) * dataset.fps + 0.5).astype(np.int64)
         self._steps = in_force(window.num_actions, self._frames_a_step)
         self._valued = int(np.floor(window.value_after_s * dataset.fps + 0.5))
+        self._marked = int(np.floor(window.marks_after_s * dataset.fps + 0.5))
+        self._geometry = None
+        if window.num_marks:
+            asked = {"cameras": window.cameras, "state": dataset.space.state_names}
+            self._geometry = read_geometry(Path(dataset.path), **asked, num_marks=window.num_marks)
         self._later = np.floor(np.asarray(window.later_state_s, np.float64) * dataset.fps + 0.5).astype(np.int64)
 
     def __len__(self) -> int:
@@ -116,7 +123,15 @@ class Windows:
             value=torch.from_numpy((window.discount**left if window.discount else np.ones(size)).astype(np.float32)),
             answer=("",) * size,
             weight=torch.ones(size),
+            marks=self._marks(rows, start + np.minimum(frame + self._marked, last)),
         )
+
+    def _marks(self, rows: np.ndarray, later: np.ndarray) -> dict[str, torch.Tensor]:
+        """Where the robot's marks of later rows are in the pictures of some rows."""
+        if self._geometry is None:
+            return {}
+        now, then = (torch.from_numpy(self.dataset.tables.state[some]).float() for some in (rows, later))
+        return self._geometry.drawn(now, then, self.dataset.space.state_names, self.window.image_hw)
 
     def _pictures(
         self, episode: np.ndarray, frame: np.ndarray, ahead: np.ndarray

@@ -21,10 +21,12 @@ import pyarrow.parquet as pq
 
 from crossroads.data import meta
 from crossroads.data.clips import VideoJoiner, scan
+from crossroads.data.geometry import write_geometry
 from crossroads.data.language import EVENTS, FEATURE, NOTHING_SAID, PERSISTENT, EpisodeWords
 from crossroads.data.statistics import PixelCounts, describe
 from crossroads.data.video import CODEC_NAME, PIXEL_FORMAT, VideoWriter
 from crossroads.errors import InputError
+from crossroads.geometry import Geometry
 from crossroads.space import ActionSpace
 from crossroads.storage import sync
 
@@ -50,8 +52,11 @@ class LeRobotWriter:
         data_file_mb: float = float(meta.DATA_FILE_MB),
         video_file_mb: float = float(meta.VIDEO_FILE_MB),
         words: bool = False,
+        geometry: Geometry | None = None,
     ) -> None:
-        """`words`: with LeRobot's two language columns, for what `add_episode` is told in words."""
+        """`words`: with LeRobot's two language columns, for what `add_episode` is told in words. `geometry`: where
+        cameras and robot are, for recipes that draw the robot into its pictures."""
+        self._geometry = geometry
         self.path, self.fps, self.cameras, self.space = Path(path).absolute(), float(fps), dict(cameras), space
         self._limit_bytes = {"data": data_file_mb * _MEGABYTE, "videos": video_file_mb * _MEGABYTE}
         if self.path.exists():
@@ -220,6 +225,8 @@ class LeRobotWriter:
             info["features"] |= {PERSISTENT: dict(FEATURE), EVENTS: dict(FEATURE)}
         info |= {"total_episodes": len(self._rows), "total_frames": self._num_frames, "total_tasks": len(self._tasks)}
         meta.write_json(self._part / meta.INFO_PATH, info | {"splits": {"train": f"0:{len(self._rows)}"}})
+        if self._geometry is not None:
+            write_geometry(self._part, self._geometry)
         if inspect is not None:
             inspect(self._part)
         for file in self._part.rglob("*"):

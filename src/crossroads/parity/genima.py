@@ -69,4 +69,5 @@ def painter_of(case: GoldenCase) -> Painter:
         layers=stated(made, "layers_per_block", 2),
         groups=stated(made, "norm_num_groups", 32),
         strength=stated(arguments, "conditioning_scale", 1.0),
+        linear=stated(made, "use_linear_projection", False),
     )

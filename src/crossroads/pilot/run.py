@@ -24,7 +24,7 @@ from crossroads.pilot.plan import DATA_SEED, Cell, Profile, cells, fingerprint
 from crossroads.pilot.spending import with_budget
 from crossroads.pilot.study import BudgetTable
 from crossroads.recipes.nano import CAMERAS, IMAGE_HW
-from crossroads.sim.tabletop.env import TABLETOP_SPACE
+from crossroads.sim.tabletop.env import TABLETOP_GEOMETRY, TABLETOP_SPACE
 from crossroads.sim.tabletop.record import record_dataset
 from crossroads.sim.tabletop.vector import Options
 from crossroads.space import ActionSpace
@@ -165,7 +165,8 @@ def _record(where: Path, plan: Profile) -> None:
     num = max(plan.labels) + plan.num_held_out
     bar = tqdm(total=num + plan.num_action_free, desc="record demonstrations", unit="episode")
     cameras = dict.fromkeys(CAMERAS, IMAGE_HW)
-    with bar, LeRobotWriter(where, fps=TABLETOP_SPACE.control_hz, cameras=cameras, space=TABLETOP_SPACE) as writer:
+    robot = {"fps": TABLETOP_SPACE.control_hz, "space": TABLETOP_SPACE, "geometry": TABLETOP_GEOMETRY}
+    with bar, LeRobotWriter(where, cameras=cameras, **robot) as writer:
         record_dataset(
             writer,
             Options(families=plan.families, cameras=CAMERAS, image_hw=IMAGE_HW),

@@ -29,7 +29,7 @@ from crossroads.pilot.study_cell import StudyTask, trainings_of
 from crossroads.pilot.study_effects import to_double
 from crossroads.pilot.study_found import as_text, study_of
 from crossroads.recipes.nano import CAMERAS, IMAGE_HW
-from crossroads.sim.tabletop.env import TABLETOP_SPACE
+from crossroads.sim.tabletop.env import TABLETOP_GEOMETRY, TABLETOP_SPACE
 from crossroads.sim.tabletop.record import Episode, record_episodes
 from crossroads.sim.tabletop.vector import Options
 
@@ -113,7 +113,8 @@ def _record(where: Path, design: Design, num_workers: int) -> None:
     cameras = dict.fromkeys(CAMERAS, IMAGE_HW)
     bar = tqdm(total=sum(part.num for part in design.parts), desc="record demonstrations", unit="episode")
     fps = TABLETOP_SPACE.control_hz
-    with bar, LeRobotWriter(where, fps=fps, cameras=cameras, space=TABLETOP_SPACE, words=design.asks) as writer:
+    robot = {"fps": fps, "space": TABLETOP_SPACE, "geometry": TABLETOP_GEOMETRY}
+    with bar, LeRobotWriter(where, cameras=cameras, words=design.asks, **robot) as writer:
         for part in design.parts:
             for episode in _played(design, part, num_workers):
                 writer.add_episode(

@@ -18,6 +18,7 @@ from crossroads.recipes import (
     dreamzero_sizes,
     fast_wam_sizes,
     genie_lam_sizes,
+    genima_sizes,
     groot_sizes,
     lapa_sizes,
     lingbot_va_sizes,
@@ -58,6 +59,7 @@ from crossroads.recipes.dreamzero import dreamzero, dreamzero_flash
 from crossroads.recipes.fast_wam import fast_wam, fast_wam_idm, fast_wam_joint
 from crossroads.recipes.frozen_cloning import frozen_cloning
 from crossroads.recipes.genie_lam import genie_lam
+from crossroads.recipes.genima import genima
 from crossroads.recipes.gigaworld import gigaworld_policy
 from crossroads.recipes.gr1 import gr1
 from crossroads.recipes.groot_n1 import groot_n15, groot_n17
@@ -107,6 +109,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam_joint": fast_wam_joint,
     "frozen_cloning": frozen_cloning,
     "genie_lam": genie_lam,
+    "genima": genima,
     "gigaworld_policy": gigaworld_policy,
     "gr1": gr1,
     "groot_n15": groot_n15,
@@ -162,6 +165,7 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "fast_wam_joint": partial(fast_wam_joint, fast_wam_sizes.PUBLISHED),
     "frozen_cloning": partial(frozen_cloning, frozen_cloning_sizes.PUBLISHED),
     "genie_lam": partial(genie_lam, genie_lam_sizes.PUBLISHED),
+    "genima": partial(genima, genima_sizes.PUBLISHED),
     "gigaworld_policy": partial(gigaworld_policy, gigaworld_sizes.PUBLISHED),
     "gr1": partial(gr1, gr1_sizes.PUBLISHED),
     "groot_n15": partial(groot_n15, groot_sizes.N15),

@@ -40,6 +40,8 @@ class Painter(ForwardTower):
     groups: int = 32
     strength: float = 1.0
     num_steps: int = 1000
+    linear: bool = False
+    """Whether transformers of the maps enter and leave by linear maps (Stable Diffusion 2) or by convolutions."""
 
     @property
     def fold(self) -> int:
@@ -166,6 +168,7 @@ def _networks(spec: Painter) -> tuple[Any, Any]:
         "cross_attention_dim": spec.context_width,
         "attention_head_dim": spec.heads,  # diffusers' name for how many there are
         "norm_num_groups": spec.groups,
+        "use_linear_projection": spec.linear,
     }
     unet = UNet2DConditionModel(
         **sizes,

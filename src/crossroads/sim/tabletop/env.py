@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 
 from crossroads.errors import InputError
+from crossroads.geometry import CameraPose, Geometry, Mark
 from crossroads.sim.tabletop import language, perturb, scene
 from crossroads.sim.tabletop.layout import Layout, sample_layout
 from crossroads.sim.tabletop.perturb import NONE, Perturbation
@@ -41,6 +42,31 @@ TABLETOP_SPACE = ActionSpace(
     state_names=("x", "y", "z", "jaw_m"),
     control_hz=scene.CONTROL_HZ,
 )
+HAND = (("x", (1.0, 0.0, 0.0)), ("y", (0.0, 1.0, 0.0)), ("z", (0.0, 0.0, 1.0)))
+TABLETOP_GEOMETRY = Geometry(  # as `scene` has it
+    cameras=(
+        CameraPose(
+            camera="front", position_m=(0.0, -0.445, 0.85), right=(1.0, 0.0, 0.0), up=(0.0, 0.866, 0.5), fovy_deg=28.8
+        ),
+        CameraPose(
+            camera="wrist",
+            position_m=(0.0, -0.075, 0.125),
+            right=(1.0, 0.0, 0.0),
+            up=(0.0, 0.848, 0.53),
+            fovy_deg=78.0,
+            follows=HAND,
+        ),
+    ),
+    marks=(
+        Mark(name="palm", position_m=(0.0, 0.0, 0.101), follows=HAND),
+        Mark(name="finger_left", position_m=(0.0, 0.0, 0.0), follows=(*HAND, ("jaw_m", (-0.5, 0.0, 0.0)))),
+        Mark(name="finger_right", position_m=(0.0, 0.0, 0.0), follows=(*HAND, ("jaw_m", (0.5, 0.0, 0.0)))),
+        Mark(name="grip", position_m=(0.0, 0.0, 0.0), follows=HAND),
+    ),
+    gripper="jaw_m",
+    open_above=0.06,
+)
+"""Of the jaw's 0.08 m a grasped object leaves at most 0.06."""
 MIN_TASKS = 8
 CAMERAS = ("front", "wrist")
 Observations = dict[str, Any]
