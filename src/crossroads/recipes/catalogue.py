@@ -77,6 +77,7 @@ from crossroads.recipes.openvla_oft import openvla_oft
 from crossroads.recipes.pad import pad
 from crossroads.recipes.pi0 import pi0
 from crossroads.recipes.pi0_fast import pi0_fast
+from crossroads.recipes.pi0_vlms import GEMMA3_4B, QWEN3_VL_2B, pi0_gemma3, pi0_qwen3
 from crossroads.recipes.pi05 import pi05
 from crossroads.recipes.play_lmp import play_lmp
 from crossroads.recipes.seer import seer, seer_auxiliary
@@ -131,6 +132,8 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "pi0": pi0,
     "pi05": pi05,
     "pi0_fast": pi0_fast,
+    "pi0_gemma3": pi0_gemma3,
+    "pi0_qwen3": pi0_qwen3,
     "play_lmp": play_lmp,
     "seer": seer,
     "seer_auxiliary": seer_auxiliary,
@@ -183,6 +186,8 @@ PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "pi0": partial(pi0, pi0_sizes.PUBLISHED),
     "pi05": partial(pi05, pi05_sizes.PUBLISHED),
     "pi0_fast": partial(pi0_fast, pi0_fast_sizes.PUBLISHED),
+    "pi0_gemma3": partial(pi0_gemma3, GEMMA3_4B),
+    "pi0_qwen3": partial(pi0_qwen3, QWEN3_VL_2B),
     "play_lmp": partial(play_lmp, play_lmp_sizes.PUBLISHED),
     "seer": partial(seer, seer_sizes.PUBLISHED),
     "seer_auxiliary": partial(seer_auxiliary, seer_sizes.PUBLISHED),
