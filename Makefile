@@ -65,8 +65,8 @@ video-dit-family: $(STAMP) $(GL)
 
 # Every recipe on a vision-language model, for the same work of training: its expert on the frozen language model where
 # it has one, else all of it at a lower rate; and what each can still say.
-VLA_HEAD := pi0 smolvla groot_n17 pi05 baseline_ki groot_n15 vla_foundry xvla
-VLA_WHOLE := openvla_oft pi0_fast openvla vlm2vla
+VLA_HEAD := pi0 smolvla groot_n17 pi05 baseline_ki groot_n15 vla_foundry
+VLA_WHOLE := openvla_oft pi0_fast openvla vlm2vla xvla molmoact2
 VLA_DIR := runs/vla-family
 VLA_TRAIN = $(BIN)/crossroads train $$recipe --data $(VLA_DIR)/data --out $(VLA_DIR)/$$recipe --batch-size 8 \
   --tflop $(FAMILY_TFLOP)
@@ -85,7 +85,7 @@ vla-family: $(STAMP) $(GL)
 # The systems that came before and between, for the same work of training each, in phases that follow each other where
 # a system has them; a lower rate where a language model that was trained before is trained on.
 CLASSIC := seer seer_auxiliary gr1 uwm uwm_current act mimic_video dreamvla pad vjepa2_ac vpp unipi diffusion_policy \
-  diffusion_policy_transformer play_lmp hulc cloning
+  diffusion_policy_transformer uva genima play_lmp hulc cloning
 ON_WORDS := being_h07 vla_jepa
 CLASSIC_DIR := runs/classic-family
 CLASSIC_TRAIN = $(BIN)/crossroads train $$recipe --data $(CLASSIC_DIR)/data --batch-size 8
