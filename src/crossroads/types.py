@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -109,7 +110,7 @@ class Batch:
     (``geometry.Geometry.drawn``); empty where the window asks for none."""
 
     @staticmethod
-    def unforeseen(num: int) -> dict[str, Tensor]:
+    def unforeseen(num: int) -> dict[str, Any]:
         """The fields of a batch that is asked for no later state and no value."""
         return {
             "later_state": torch.zeros(num, 0, 0),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from recordings import episodes, write
 
 from crossroads.data.lerobot import LeRobotDataset
 from crossroads.data.window import Windows
+from crossroads.errors import InputError
 from crossroads.pilot.plan import PROFILES, fingerprint, fit
 from crossroads.recipes.catalogue import RECIPES, recipe
 
@@ -57,6 +59,11 @@ def test_a_recording_fills_the_window_of_every_recipe_that_was_sized_for_its_rob
     acting = [name for name in RECIPES if any(s.carries == "action" for s in recipe(name).stage.streams)]
     assert {"lingbot_va", "dreamzero", "pi0"} <= set(acting)
     for name in acting:
-        windows = Windows(dataset, fit(recipe(name), dataset.space, dataset.cameras).window, episodes=(0,), cache=None)
+        window = fit(recipe(name), dataset.space, dataset.cameras).window
+        if window.num_marks:  # the recording does not say where its cameras are
+            with pytest.raises(InputError, match="where cameras and robot are"):
+                Windows(dataset, window, episodes=(0,), cache=None).batch([0])
+            continue
+        windows = Windows(dataset, window, episodes=(0,), cache=None)
         batch = windows.batch([0])
         assert batch.actions.shape[1:] == (windows.window.num_actions, dataset.space.action_size), name
