@@ -20,7 +20,7 @@ from crossroads.codecs.streaming import EncoderState
 from crossroads.errors import InputError
 from crossroads.net import StreamNet
 from crossroads.streams import Stream
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 from crossroads.types import Observation
 
 

@@ -23,7 +23,7 @@ from crossroads.running import Running
 from crossroads.schedule import Branch, Commit, Decode, Denoise, Draw, Guidance, Leg, Predict, Rank, Read, moved
 from crossroads.search import narrowed, nearness
 from crossroads.solvers import Undoing
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 from crossroads.types import Observation
 
 

@@ -19,7 +19,7 @@ from crossroads.recipe import Recipe
 from crossroads.space import ActionSpace
 from crossroads.stage import Phase
 from crossroads.streams import Corrupted, Group, Stream
-from crossroads.towers.joint import GroupInput, GroupState
+from crossroads.towers.group import GroupInput, GroupState
 from crossroads.types import Batch, Losses
 
 

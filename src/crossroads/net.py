@@ -25,7 +25,8 @@ from crossroads.noise import per_token
 from crossroads.space import Normaliser
 from crossroads.streams import Group
 from crossroads.towers.attend import Attend, Pass
-from crossroads.towers.joint import GroupInput, GroupState, Joint
+from crossroads.towers.group import GroupInput, GroupState
+from crossroads.towers.joint import Joint
 from crossroads.towers.spec import Places
 from crossroads.types import Batch, Observation
 

@@ -13,7 +13,7 @@ from crossroads.codecs.spec import Latent
 from crossroads.history import History
 from crossroads.net import Steps, StreamNet
 from crossroads.search import Spread
-from crossroads.towers.joint import GroupInput, GroupState
+from crossroads.towers.group import GroupInput, GroupState
 from crossroads.types import Observation
 
 

@@ -23,6 +23,7 @@ from crossroads.pilot.retention import UNTOUCHED, answers_text, ask, write_answe
 from crossroads.pilot.single import Training, restore, train_recipe, within_work
 from crossroads.recipes.catalogue import recipe
 from crossroads.sim.tabletop.env import TABLETOP_SPACE
+from crossroads.stage import Phase
 from crossroads.train.features import build_store
 
 SETTINGS = Training(steps=1, batch_size=4)
@@ -71,6 +72,17 @@ def test_kept_features_are_as_long_as_the_longest_prompt_of_any_batch(told: Path
     store = build_store(policy, windows, rows, tmp_path / "kept", num_draws=1, seed=0, batch_size=1, progress=False)
     states = store.batch(rows, np.zeros(len(rows), int)).states
     assert states["text"].valid.shape[1] == max(lengths)
+
+
+def test_a_trained_part_that_looks_at_pictures_cannot_be_trained_on_kept_features(told: Path, tmp_path: Path) -> None:
+    """X-VLA's transformer is handed states with which of them count, which the pictures say."""
+    dataset = LeRobotDataset.open(told)
+    whole = fit(recipe("xvla"), dataset.space, dataset.cameras)
+    policy = build(whole, dataset.space, seed=0)
+    policy.enter(Phase(name="head", trains=("policy",), losses=("action",)))
+    windows = Windows(dataset, whole.window, episodes=(0,), cache=None)
+    with pytest.raises(InputError, match=r"group 'seen', which is trained and looks at 'front'.*`full`"):
+        build_store(policy, windows, np.arange(2), tmp_path / "kept", num_draws=1, seed=0, progress=False)
 
 
 def test_a_phase_that_a_recipe_lacks_is_refused(told: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from crossroads.towers.attend import Sdpa
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.given import Given
 from crossroads.towers.groot import GrootHead, bucket_of
-from crossroads.towers.joint import GroupInput
+from crossroads.towers.group import GroupInput
 
 
 def test_the_head_reads_pure_noise_beside_the_frame_of_now_whatever_level_the_video_has() -> None:

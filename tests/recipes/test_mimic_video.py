@@ -19,7 +19,7 @@ from crossroads.pilot.arms import dialled, turned
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.mimic_video import at_level, mimic_video
 from crossroads.recipes.mimic_video_sizes import NANO
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 from crossroads.train.features import build_store
 from crossroads.types import Batch
 

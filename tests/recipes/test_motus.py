@@ -31,7 +31,7 @@ from crossroads.recipes.nano import DENOISING_STEPS
 from crossroads.recipes.transfer import Official
 from crossroads.streams import NOW
 from crossroads.towers.given import Given
-from crossroads.towers.joint import GroupInput
+from crossroads.towers.group import GroupInput
 from crossroads.towers.motus import MotusExpert
 from crossroads.towers.wan import Wan
 

@@ -21,7 +21,7 @@ from crossroads.streams import Edge, reads
 from crossroads.towers.attend import Attend, Dense, Sdpa
 from crossroads.towers.gemma import Gemma
 from crossroads.towers.gemma3 import Gemma3, Gemma3Block, Gemma3Frame
-from crossroads.towers.joint import GroupInput
+from crossroads.towers.group import GroupInput
 from crossroads.towers.llama import Llama
 from crossroads.towers.spec import Places
 

@@ -31,7 +31,7 @@ from crossroads.recipes.act_names import act_names
 from crossroads.space import ActionSpace
 from crossroads.streams import Corrupted
 from crossroads.towers.classic import ClassicFrame
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 from crossroads.towers.spec import Places
 
 ONE_FORM = {"masks": False, "position_embedding": "sine"}

@@ -22,7 +22,7 @@ from crossroads.stage import Stage, Tower
 from crossroads.streams import NOISED, Stream, linear_flops, reads
 from crossroads.towers.cosmos import Cosmos
 from crossroads.towers.given import Given
-from crossroads.towers.joint import GroupInput
+from crossroads.towers.group import GroupInput
 from crossroads.towers.spec import Places
 from crossroads.towers.wan import Wan
 

@@ -29,7 +29,7 @@ from crossroads.recipes.dreamvla import dreamvla
 from crossroads.recipes.dreamvla_sizes import PROCESS, DreamVlaSize, Knowledge
 from crossroads.recipes.foresight_names import KNOWLEDGE, SEER_UNUSED, dreamvla_names
 from crossroads.towers.cognition import CognitionHead
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 
 SWITCHES = {"video": "obs_pred", "depth": "depth_pred", "semantics": "dino_feat_pred", "regions": "sam_feat_pred"}
 OUTPUTS = {"video": "image_pred", "depth": "depth_pred", "semantics": "dino_pred", "regions": "sam_pred"}

@@ -31,7 +31,7 @@ from crossroads.recipes.dreamzero import as_served, dreamzero
 from crossroads.recipes.dreamzero_sizes import PUBLISHED, DreamZeroSize
 from crossroads.recipes.names import dreamzero_names
 from crossroads.towers.given import Given
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 from crossroads.towers.wan import Wan
 
 ONE_FORM = {"model_type": "i2v", "num_state_per_block": 1}

@@ -31,7 +31,7 @@ from crossroads.recipes.groot_n1 import groot_n1
 from crossroads.recipes.groot_names import groot_names
 from crossroads.recipes.groot_sizes import N15, N17, GrootSize
 from crossroads.towers.groot import GrootN1Head, bucket_of
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 from crossroads.towers.plain import Adapter
 
 FORMS = ("groot_n15", "groot_n17")

@@ -32,7 +32,7 @@ from crossroads.recipes.pi05_sizes import PUBLISHED, Pi05Size
 from crossroads.stage import Stage
 from crossroads.streams import Corrupted, Edge, Stream, reads
 from crossroads.towers.gemma import Gemma, GemmaFrame
-from crossroads.towers.joint import GroupInput, GroupState
+from crossroads.towers.group import GroupInput, GroupState
 
 PREFIX = ("image", "text")
 WORDS = (*PREFIX, "indicator", "fast")

@@ -30,7 +30,7 @@ from crossroads.recipes.lingbot_va import TURNS, lingbot_va
 from crossroads.recipes.lingbot_va_names import UNUSED, lingbot_va_names
 from crossroads.recipes.lingbot_va_sizes import PUBLISHED, LingBotVaSize
 from crossroads.towers.given import Given
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 from crossroads.towers.wan import Wan
 
 PATCH = 2  # the published default; no case says otherwise

@@ -26,7 +26,7 @@ from crossroads.recipes.mimic_video_sizes import PUBLISHED, MimicVideoSize
 from crossroads.stage import Stage, Tower
 from crossroads.streams import Stream, reads
 from crossroads.towers.given import Given
-from crossroads.towers.joint import GroupInput
+from crossroads.towers.group import GroupInput
 from crossroads.towers.mimic import MimicExpert, MimicFrame
 
 

@@ -32,7 +32,7 @@ from crossroads.schedule import Denoise
 from crossroads.solvers import Euler
 from crossroads.stage import Stage, Tower
 from crossroads.streams import NOISED, Edge, Stream, reads
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 from crossroads.towers.molmo import MolmoExpert
 from crossroads.towers.qwen import Qwen
 

@@ -33,7 +33,7 @@ from crossroads.recipes.motus_names import motus_names
 from crossroads.recipes.motus_sizes import PUBLISHED, MotusSize
 from crossroads.streams import Corrupted
 from crossroads.towers.given import Given
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 from crossroads.towers.motus import MotusExpert
 from crossroads.towers.wan import Wan
 

@@ -28,7 +28,7 @@ from crossroads.recipes.openvla_oft import PUBLISHED, OpenVlaOftSize, openvla_of
 from crossroads.recipes.openvla_oft_names import FEATURIZERS, openvla_oft_names, unused
 from crossroads.stage import Stage
 from crossroads.streams import Edge, reads
-from crossroads.towers.joint import GroupInput
+from crossroads.towers.group import GroupInput
 from crossroads.towers.llama import Llama
 
 VLA = "vla."

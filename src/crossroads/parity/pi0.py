@@ -47,7 +47,7 @@ from crossroads.solvers import Euler
 from crossroads.stage import Stage
 from crossroads.streams import Corrupted
 from crossroads.towers.gemma import Gemma, GemmaFrame
-from crossroads.towers.joint import GroupInput
+from crossroads.towers.group import GroupInput
 from crossroads.towers.spec import level_sinusoid
 
 PREFIX, SUFFIX = ("image", "text"), ("state", "action")

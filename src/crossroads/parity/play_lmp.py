@@ -33,7 +33,7 @@ from crossroads.recipes.play_lmp_names import picture_names, play_lmp_names
 from crossroads.recipes.play_lmp_sizes import PlaySize
 from crossroads.space import ActionSpace
 from crossroads.streams import Corrupted
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 from crossroads.towers.playing import PlanDecoderFrame
 from crossroads.towers.recurrent import Went
 

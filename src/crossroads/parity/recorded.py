@@ -20,7 +20,8 @@ from crossroads.interpreter import Interpreter
 from crossroads.layout import Layout
 from crossroads.net import StreamNet
 from crossroads.recipes.names import Renamed, imported, load_weights
-from crossroads.towers.joint import GroupInput, Joint
+from crossroads.towers.group import GroupInput
+from crossroads.towers.joint import Joint
 from crossroads.types import Observation
 
 

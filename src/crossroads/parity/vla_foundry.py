@@ -38,7 +38,7 @@ from crossroads.stage import Stage, Tower
 from crossroads.streams import Stream, reads
 from crossroads.towers.foundry import Foundry, NormKind
 from crossroads.towers.given import Given
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 
 NORMS: Mapping[str, NormKind] = {
     **{"default_layer_norm": "layer", "lp_layer_norm": "layer", "no_wb_layer_norm": "bare", "rms_norm": "rms"},

@@ -16,7 +16,7 @@ from torch import Tensor
 from crossroads.layout import Layout
 from crossroads.net import StreamNet
 from crossroads.parity.recorded import by_group, hearing, joint_of, mask_between
-from crossroads.towers.joint import GroupInput
+from crossroads.towers.group import GroupInput
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ from crossroads.recipes.xvla import xvla
 from crossroads.recipes.xvla_names import SAME_TABLE, TABLE, UNUSED, xvla_names
 from crossroads.recipes.xvla_sizes import EE6D, GRIPPERS, PUBLISHED, READ, XvlaSize, with_views
 from crossroads.towers.bart import Bart, Placed
-from crossroads.towers.joint import GroupInput, GroupState
+from crossroads.towers.group import GroupInput, GroupState
 
 
 @dataclass(frozen=True, kw_only=True)

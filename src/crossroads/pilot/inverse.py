@@ -29,7 +29,7 @@ from crossroads.recipes import nano
 from crossroads.recipes.inverse import NUM_MOMENTS, inverse_motion, inverse_scene
 from crossroads.space import ActionSpace, Statistics
 from crossroads.streams import linear_parameters
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 from crossroads.train.features import FeatureBatch, FeatureSource, FeatureStore
 from crossroads.train.loop import train
 from crossroads.train.optim import TrainConfig

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from crossroads.codecs.subtask import SubtaskCodec
 from crossroads.codecs.text import TextCodec
+from crossroads.errors import InputError
 from crossroads.policy import StreamPolicy
 from crossroads.storage import WRITTEN, Filling, appearing, filling_lock, is_whole
-from crossroads.towers.joint import GroupState
+from crossroads.towers.group import GroupState
 from crossroads.train.log import progress_bar
 from crossroads.types import Batch, Losses, Observation
 
@@ -211,6 +212,7 @@ class _Making:
 
     def fill(self, folder: Path, progress: bool) -> None:
         """Compute what is not there; the numbers and words of all windows, and the meta file, come last."""
+        self._refuse_pictures_beside()
         plain, told, longest = self._survey()
         noised = _noised(self.policy)
         first = self._states(0, noised, longest)
@@ -249,6 +251,24 @@ class _Making:
         meta = {"arrays": places.arrays, "groups": groups, "num_draws": self.num_draws, **told}
         with appearing(folder / META) as draft:
             draft.write_text(json.dumps({**meta, "recipe": self.policy.recipe.name}))
+
+    def _refuse_pictures_beside(self) -> None:
+        """Raises ``InputError`` where what is trained looks at pictures itself: they are not kept."""
+        obs = self.windows.batch(self.rows[:1]).obs
+        blind = _blind(obs.state, obs.text, obs.robot)
+        self.policy.net.address(obs.robot)
+        for name in sorted(self.policy.groups() - self.policy.fixed_groups()):
+            if self.policy.net.group(name).view.kind != "now":
+                continue
+            try:
+                self.policy.net.observe(name, blind)
+            except KeyError as error:
+                raise InputError(
+                    where=f"features of {self.policy.recipe.name}, phase {self.policy.phase.name}",
+                    expected="pictures that only frozen networks look at, whose states are kept",
+                    got=f"group {name!r}, which is trained and looks at {error}",
+                    do="Train a phase that is given pictures (`full`).",
+                ) from error
 
     def _begin_anew_unless_the_same(self, folder: Path, file: Filling, longest: Mapping[str, int]) -> None:
         """What was begun for other windows, draws or weights is no beginning of this."""
