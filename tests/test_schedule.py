@@ -15,6 +15,7 @@ from crossroads.build import build
 from crossroads.codecs.spec import Latent
 from crossroads.codecs.text import END, START
 from crossroads.interpreter import Interpreter
+from crossroads.layout import Layout
 from crossroads.net import Steps
 from crossroads.noise import grid, unipc, wan_grid
 from crossroads.objectives import Flow
@@ -360,7 +361,10 @@ class Afresh(Interpreter):
         return super()._velocities(running, moving, Steps())
 
 
-@pytest.mark.parametrize("name", ["pi0", "smolvla", "pi05", "groot_n15", "dreamzero", "mimic_video"])
+DENOISING = pytest.mark.parametrize("name", ["pi0", "smolvla", "pi05", "groot_n15", "dreamzero", "mimic_video"])
+
+
+@DENOISING
 def test_what_the_steps_of_a_leg_keep_for_each_other_changes_nothing(name: str) -> None:
     """Neither places and masks, nor the rotations, nor keys that SmolVLA's expert has mapped, nor guidance."""
     policy = policy_of(name)
@@ -369,3 +373,23 @@ def test_what_the_steps_of_a_leg_keep_for_each_other_changes_nothing(name: str) 
     with torch.no_grad():
         kept, afresh = (kind(policy.net, obs, seeded()).run(legs).streams for kind in (Interpreter, Afresh))
     assert all(torch.equal(kept[stream], afresh[stream]) for stream in afresh)
+
+
+@DENOISING
+def test_a_last_layer_whose_answer_nobody_reads_may_be_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = policy_of(name)
+    obs, legs = nano_batch(policy.recipe).obs, policy.recipe.stage.schedule
+
+    def acted() -> tuple[dict[str, Tensor], Interpreter]:
+        run = Interpreter(policy.net, obs, seeded())
+        with torch.no_grad():
+            return dict(run.run(legs).streams), run
+
+    spared, run = acted()
+    monkeypatch.setattr(Layout, "silent", lambda layout, names: frozenset())
+    whole, _ = acted()
+    assert all(torch.equal(spared[stream], whole[stream]) for stream in whole)
+    unread = {other for other, state in run.states.items() if not state.hidden.shape[1]}
+    assert unread == {"pi0": {"image", "text", "state"}, "smolvla": {"image", "text", "state"}}.get(name, unread)
+    read_across = {edge.src for edge in policy.recipe.stage.edges if edge.via != "joint"}
+    assert not unread & read_across

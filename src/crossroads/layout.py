@@ -136,6 +136,12 @@ class Layout:
             frontier += new
         return frozenset(found)
 
+    def silent(self, names: Iterable[str]) -> frozenset[str]:
+        """Of some groups, those that acting runs for their keys and values alone: they are observed or settled, and
+        what their tower makes of them at its end no other tower reads."""
+        heard = {edge.src for edge in self.edges if edge.via != "joint"}
+        return frozenset(name for name in names if self.groups[name].view.kind in ("now", "clean")) - heard
+
     def stable(self, moving: Iterable[str]) -> frozenset[str]:
         """Every group whose values cannot change while the moving groups change: what may be cached during a leg."""
         moved = set(moving)

@@ -173,15 +173,16 @@ class StreamNet(nn.Module):
         inputs: Mapping[str, GroupInput],
         states: Mapping[str, GroupState],
         steps: Steps | None = None,
+        silent: frozenset[str] = frozenset(),
     ) -> dict[str, GroupState]:
         """Run the groups in ``inputs``, reading others from ``states``; returns the new states of the inputs.
 
-        ``steps``: the same for all passes of a leg."""
+        ``steps``: the same for all passes of a leg. ``silent``: groups whose final hidden states need not be there."""
         known = dict(states)
         for joint in self.joints:
             assert isinstance(joint, Joint)
             handed = self._handed(joint, inputs, known)
-            known.update(joint.run(handed, known, steps.passes if steps else None))
+            known.update(joint.run(handed, known, steps.passes if steps else None, silent))
         return {name: known[name] for name in inputs}
 
     def _handed(

@@ -104,7 +104,8 @@ class Running:
         for name in sorted(names):
             self._prepare(name)
         if missing:
-            self.states.update(self.net({name: self._input(name) for name in missing}, self.states))
+            inputs, silent = {name: self._input(name) for name in missing}, self.net.layout.silent(missing)
+            self.states.update(self.net(inputs, self.states, silent=silent))
 
     def _sources(self, moving: list[str]) -> list[str]:
         """Cache what stands still; return what must run at every step (the moving groups and all that read them)."""

@@ -222,6 +222,19 @@ class Work:
                 total += self.mapping(tower, names, layer, 0) - self.mapping(tower, names, layer, 0, running)
         return total
 
+    def unasked(self, names: frozenset[str]) -> int:
+        """What acting spares of a pass: the last layer behind queries, keys and values, in towers of silent groups."""
+        total, silent = 0, self.layout.silent(names)
+        for tower in {self.layout.groups[name].tower for name in names}:
+            spec, own = self.specs[tower], [name for name in names if self.layout.groups[name].tower == tower]
+            if not spec.geometry.depth or not silent.issuperset(own):
+                continue
+            last, num = spec.geometry.depth - 1, sum(self.num(name) for name in own)
+            queries = linear_flops(num, spec.width, spec.geometry.heads * spec.geometry.head_dim)
+            total += spec.layer_flops(num, self.context(tower, last)) - spec.key_flops(num) - queries
+            total += sum(self.attention(name, last, self.num(name)) for name in own)
+        return total
+
     def _tower(self, tower: str, names: list[str], grown: tuple[str, int] | None) -> int:
         spec = self.specs[tower]
         queries = {name: 1 if grown and name == grown[0] else self.num(name) for name in names}
@@ -261,7 +274,8 @@ def _act(recipe: Recipe, work: Work) -> ActFlops:
 
 
 def _leg(leg: LegGroups, work: Work) -> LegFlops:
-    once = leg.copies * sum(work.run(names) + work.embed(names) for names in (leg.once, leg.blank_once))
+    caches = [names for names in (leg.once, leg.blank_once) if names]
+    once = leg.copies * sum(work.run(names) + work.embed(names) - work.unasked(names) for names in caches)
     return LegFlops(leg=leg.words, once=once, steps=leg.steps, moving=leg.copies * _steps(leg, work))
 
 

@@ -1,4 +1,4 @@
-"""What enters the joint layers of one group of tokens, and what the group leaves behind."""
+"""What a group of tokens brings to a pass of its tower, and what it leaves behind for those that read it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class GroupInput:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupState:
-    """What a group leaves behind: keys and values per layer, final hidden states, and hidden states at taps.
+    """What a group leaves behind: keys and values per layer, final hidden states (none of a group that was run for its
+    keys alone), and hidden states at taps.
 
     ``start``: the number of the first of its tokens, where those before it have been forgotten. ``where``: vectors of
     the tokens' places, of towers that have such vectors. ``level``: that of the first of its
@@ -41,7 +42,7 @@ class GroupState:
 
     keys: tuple[Float[Tensor, "b n g d"], ...]
     values: tuple[Float[Tensor, "b n g d"], ...]
-    hidden: Float[Tensor, "b n w"]
+    hidden: Float[Tensor, "b _ w"]
     valid: Bool[Tensor, "b n"]
     taps: Mapping[int, Float[Tensor, "b _ _"]] = field(default_factory=dict)
     start: int = 0

@@ -52,6 +52,7 @@ class JointLayer(nn.Module):
         out = {
             tower: self.blocks[tower].after(tokens, attended[tower], runs[tower][1], conditions[tower])  # pyright: ignore[reportCallIssue]
             for tower, tokens in x.items()
+            if tower in attended  # of one that nobody asks for an answer, keys and values are enough
         }
         return out, {tower: Keys(k=k[tower], v=v[tower]) for tower in x}
 
@@ -105,16 +106,19 @@ class Joint(nn.Module):
         inputs: Mapping[str, GroupInput],
         states: Mapping[str, GroupState],
         kept: dict[nn.Module, Pass] | None = None,
+        silent: frozenset[str] = frozenset(),
     ) -> dict[str, GroupState]:
         """Run the groups of these towers that are in ``inputs``; read any other source from ``states``.
 
         A group present in both grows: its new tokens are appended to its cached keys (incremental decoding). ``kept``:
         where the steps of a leg, between which nothing changes but tokens and levels, keep the rest for each other.
+        ``silent``: groups whose final hidden states nobody will read; where a tower runs no others, its last layer
+        gives keys and values alone.
         """
         active = [name for name in sorted(inputs) if self.layout.groups[name].tower in self.towers]
         if not active:
             return {}
-        ready = (kept or {}).get(self) or self._prepare(active, inputs, states)
+        ready = (kept or {}).get(self) or self._prepare(active, inputs, states, silent)
         if kept is not None:
             kept[self] = ready
         spans, placed = ready.spans, ready.placed
@@ -134,12 +138,12 @@ class Joint(nn.Module):
                     keys[name].append(_grown(states.get(name), index, entry))
             if index in wanted:
                 for name in active:
-                    taps[name][index] = x[self.layout.groups[name].tower][:, spans_of(spans, name)]
+                    taps[name][index] = self._of(x, name, spans, inputs)
         x = {tower: self.frames[tower].finish(tokens, told[tower][-1]) for tower, tokens in x.items()}  # pyright: ignore[reportCallIssue]
         found = {}
         for name in active:
             old = states.get(name)
-            hidden = x[self.layout.groups[name].tower][:, spans_of(spans, name)]
+            hidden = self._of(x, name, spans, inputs)
             found[name] = GroupState(
                 keys=tuple(entry.k for entry in keys[name]),
                 values=tuple(entry.v for entry in keys[name]),
@@ -168,7 +172,13 @@ class Joint(nn.Module):
         objectives = [group.stream.objective for group in self.layout.groups.values()]
         return {layer for one in objectives if isinstance(one, Align) for layer in one.layers}
 
-    def _prepare(self, active: list[str], inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]) -> Pass:
+    def _prepare(
+        self,
+        active: list[str],
+        inputs: Mapping[str, GroupInput],
+        states: Mapping[str, GroupState],
+        silent: frozenset[str],
+    ) -> Pass:
         """Where each group lies in its tower's run, and what every layer reads."""
         spans: dict[str, dict[str, slice]] = {}
         for name in active:
@@ -179,12 +189,14 @@ class Joint(nn.Module):
         stands = self._stands(inputs, states, placed) if self.reach else {}
         plans: dict[tuple[frozenset[str], tuple[tuple[Edge, ...], ...], Reach], tuple[Call, ...]] = {}
         layers: list[LayerReads] = []
+        answering = [name for name in active if not silent.issuperset(spans[self.layout.groups[name].tower])]
         for index, layer in enumerate(self.layers):
-            edges = tuple(self._read(name, index, placed) for name in active)
+            reading = active if index + 1 < len(self.layers) else answering
+            edges = tuple(self._read(name, index, placed) for name in reading)
             mapping: frozenset[str] = layer.mapping  # pyright: ignore[reportAssignmentType]
             reach = tuple((tower, far) for tower, found in sorted(self.reach.items()) if (far := found[index]))
             if (mapping, edges, reach) not in plans:
-                read = dict(zip(active, edges, strict=True))
+                read = dict(zip(reading, edges, strict=True))
                 plans[mapping, edges, reach] = self._plan(read, mapping, placed, dict(reach), stands)
             cached = {
                 name: Keys(k=states[name].keys[index], v=states[name].values[index])
@@ -192,6 +204,17 @@ class Joint(nn.Module):
             }
             layers.append(LayerReads(calls=plans[mapping, edges, reach], cached=cached))
         return Pass(spans=spans, placed=placed, layers=tuple(layers), stands=stands)
+
+    def _of(
+        self,
+        x: Mapping[str, Tensor],
+        name: str,
+        spans: Mapping[str, Mapping[str, slice]],
+        inputs: Mapping[str, GroupInput],
+    ) -> Tensor:
+        """A group's part of what its tower gave; none of it where the tower gave keys alone."""
+        tower = self.layout.groups[name].tower
+        return x[tower][:, spans[tower][name]] if tower in x else inputs[name].tokens[:, :0]
 
     def _told(
         self, tower: str, ready: Pass, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]
