@@ -262,7 +262,7 @@ class Interpreter(Running):
             if valid[name].shape[1] > done[name]
         }
         if new:
-            self.states |= self.net(new, self.states)
+            self.states |= self.net(new, self.states, silent=self.net.layout.silent(new))
 
     def behind(self, start: Observation) -> History | None:
         """What the next call remembers of this one; None where nothing is remembered."""
