@@ -65,8 +65,8 @@ video-dit-family: $(STAMP) $(GL)
 
 # Every recipe on a vision-language model, for the same work of training: its expert on the frozen language model where
 # it has one, else all of it at a lower rate; and what each can still say.
-VLA_HEAD := pi0 smolvla groot_n17 pi05 baseline_ki groot_n15 vla_foundry
-VLA_WHOLE := openvla_oft pi0_fast openvla vlm2vla xvla molmoact2
+VLA_HEAD := pi0 smolvla groot_n17 pi05 baseline_ki groot_n15 vla_foundry xvla molmoact2
+VLA_WHOLE := openvla_oft pi0_fast openvla vlm2vla
 VLA_DIR := runs/vla-family
 VLA_TRAIN = $(BIN)/crossroads train $$recipe --data $(VLA_DIR)/data --out $(VLA_DIR)/$$recipe --batch-size 8 \
   --tflop $(FAMILY_TFLOP)

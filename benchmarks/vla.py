@@ -42,6 +42,8 @@ from crossroads.recipes.smolvla_names import smolvla_names
 from crossroads.recipes.transfer import import_release, official
 
 PEER = Path(__file__).parent.parent / "tests" / "recipes" / "lerobot_policies.py"
+HEAD = """| what | ours, ms | LeRobot, ms | LeRobot / ours | peak, MiB | LeRobot's peak, MiB | greatest gap |
+|---|--:|--:|--:|--:|--:|--:|"""
 OUT = Path("results/vla-family/speed.json")
 
 
@@ -250,26 +252,31 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     smolvla.recorded_places = lambda rows, columns: torch.arange(rows * columns)  # as in transformers since 5
-    rows, upstream = [], {}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    about: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for system in arguments.systems:
             for size in arguments.sizes:
-                rows += compare(system, size, arguments, Path(folder) / f"{system}_{size}")
-                upstream = json.loads((Path(folder) / f"{system}_{size}" / "case" / "meta.json").read_text())[
-                    "upstream"
-                ]
-    about = {
+                found = compare(system, size, arguments, Path(folder) / f"{system}_{size}")
+                if not rows:
+                    about = told(Path(folder) / f"{system}_{size}" / "case" / "meta.json", arguments)
+                    print(", ".join(f"{name} {value}" for name, value in about.items()), end="\n\n")
+                    print(HEAD)
+                rows += found
+                print("\n".join(line(row) for row in found), flush=True)
+                arguments.out.write_text(json.dumps({"about": about, "rows": rows}, indent=1))
+
+
+def told(meta: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was compared with what, on which machine, and when."""
+    upstream = json.loads(meta.read_text())["upstream"]
+    return {
         **{f"theirs_{name}": version for name, version in upstream.items()},
         **{"torch": torch.__version__, "machine": platform.machine(), "threads": torch.get_num_threads()},
         **{"load": os.getloadavg()[0], "rounds": arguments.rounds, "batch": arguments.batch},
         "date": str(datetime.date.today()),
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"about": about, "rows": rows}, indent=1))
-    print(", ".join(f"{name} {value}" for name, value in about.items()), end="\n\n")
-    print("| what | ours, ms | LeRobot, ms | LeRobot / ours | peak, MiB | LeRobot's peak, MiB | greatest gap |")
-    print("|---|--:|--:|--:|--:|--:|--:|")
-    print("\n".join(line(row) for row in rows))
 
 
 if __name__ == "__main__":

@@ -72,8 +72,15 @@ class Learner(nn.Module):
         moving = [name for name, group in layout.groups.items() if group.tower in self.phase.trains]
         return layout.stable(moving) & self.groups()
 
-    def prepare(self, batch: Batch, names: frozenset[str], generator: torch.Generator) -> Prepared:
-        """Latents, levels and targets of some groups; random draws happen in sorted order of groups."""
+    def prepare(
+        self,
+        batch: Batch,
+        names: frozenset[str],
+        generator: torch.Generator,
+        states: Mapping[str, GroupState] = MappingProxyType({}),
+    ) -> Prepared:
+        """Latents, levels and targets of some groups; random draws happen in sorted order of groups. ``states``: of
+        groups that have been run before."""
         latents: dict[str, Latent] = {}
         levels: dict[str, Tensor] = {}
         owed: dict[str, Corrupted] = {}
@@ -88,7 +95,7 @@ class Learner(nn.Module):
             if group.view.kind == "now":
                 later = group.stream.principal == "now" and self.net.layout.clock.per_block(group.stream.name)
                 ahead = replace(batch, obs=obs)
-                latents[name] = self.net.target(name, ahead) if later else self.net.observe(name, obs)
+                latents[name] = self.net.target(name, ahead) if later else self.net.observe(name, obs, states)
                 levels[name] = torch.zeros(batch.batch_size, 1, device=batch.weight.device)
                 if isinstance(codec := self.net.codec(name), HiddenInTraining):
                     latents[name] = codec.masked(latents[name], generator)
@@ -182,14 +189,17 @@ class Learner(nn.Module):
         states = dict(known or {})
         names = self.fixed_groups() - set(states)
         valid = {name: state.valid for name, state in states.items()}
-        return {**states, **self.net(self.inputs(self.prepare(batch, names, generator), names, valid, states), states)}
+        return {
+            **states,
+            **self.net(self.inputs(self.prepare(batch, names, generator, states), names, valid, states), states),
+        }
 
     def loss(
         self, batch: Batch, *, generator: torch.Generator, cached: Mapping[str, GroupState] | None = None
     ) -> Losses:
         """Per-sample losses of the present phase by stream; groups in ``cached`` are read instead of run."""
         states = dict(cached or {})
-        return self.losses(self.prepare(batch, self.groups() - set(states), generator), states)
+        return self.losses(self.prepare(batch, self.groups() - set(states), generator, states), states)
 
     def losses(self, prepared: Prepared, states: Mapping[str, GroupState]) -> Losses:
         """The losses of a prepared batch; groups in ``states`` are read instead of run."""

@@ -75,9 +75,13 @@ class StreamNet(nn.Module):
             if isinstance(module, BankedLinear | Normaliser):
                 module.address(robot)
 
-    def observe(self, name: str, obs: Observation) -> Latent:
-        """The latent of a ``now`` group."""
-        return self.codec(name).observe(obs)
+    def observe(self, name: str, obs: Observation, states: Mapping[str, GroupState] = MappingProxyType({})) -> Latent:
+        """The latent of a ``now`` group. ``states``: of groups that have been run before; of what is handed on from
+        those, they say which tokens count, and nothing is looked at."""
+        codec = self.codec(name)
+        if isinstance(codec, HandedCodec) and states.keys() >= set(codec.spec.sources):
+            return codec.placed(torch.cat([states[source].valid for source in codec.spec.sources], dim=1))
+        return codec.observe(obs)
 
     def target(self, name: str, batch: Batch) -> Latent:
         """The latent that a learned stream must produce."""

@@ -75,13 +75,12 @@ def test_kept_features_are_as_long_as_the_longest_prompt_of_any_batch(told: Path
 
 
 def test_a_trained_part_that_looks_at_pictures_cannot_be_trained_on_kept_features(told: Path, tmp_path: Path) -> None:
-    """X-VLA's transformer is handed states with which of them count, which the pictures say."""
     dataset = LeRobotDataset.open(told)
     whole = fit(recipe("xvla"), dataset.space, dataset.cameras)
     policy = build(whole, dataset.space, seed=0)
-    policy.enter(Phase(name="head", trains=("policy",), losses=("action",)))
+    policy.enter(Phase(name="language", trains=("language",), losses=("action",)))
     windows = Windows(dataset, whole.window, episodes=(0,), cache=None)
-    with pytest.raises(InputError, match=r"group 'seen', which is trained and looks at 'front'.*`full`"):
+    with pytest.raises(InputError, match=r"group 'image', which is trained and looks at 'front'.*`full`"):
         build_store(policy, windows, np.arange(2), tmp_path / "kept", num_draws=1, seed=0, progress=False)
 
 

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from crossroads.codecs.banks import linear_of
@@ -88,7 +88,10 @@ class HandedCodec(InputCodec):
 
     def observe(self, obs: Observation) -> Latent:
         """Which tokens count; what they are is not known yet."""
-        valid = torch.cat([source.observe(obs).valid for source in self._sources], dim=1)
+        return self.placed(torch.cat([source.observe(obs).valid for source in self._sources], dim=1))
+
+    def placed(self, valid: Bool[Tensor, "b m"]) -> Latent:
+        """Places for the sources' tokens, of which these count."""
         valid = torch.cat([valid.new_ones(len(valid), self.spec.more), valid], dim=1)
         return Latent(values=torch.zeros(*valid.shape, 0, device=valid.device), valid=valid)
 

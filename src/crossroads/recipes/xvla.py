@@ -68,7 +68,10 @@ def xvla(size: XvlaSize = NANO) -> Recipe:
             schedule=(Denoise(streams=("action",), solver=Renoise(process=size.process, steps=size.denoising_steps)),),
             sequence=(*READ, *placed),
         ),
-        phases=(Phase(name="full", trains=("language", *views, "policy"), losses=("action",)),),
+        phases=(
+            Phase(name="full", trains=("language", *views, "policy"), losses=("action",)),
+            Phase(name="head", trains=("policy",), losses=("action",)),
+        ),
         axes=Axes(paradigm="no_future", architecture="hierarchical", integration="tokens"),
         departs=size.departs,
     )

@@ -254,14 +254,14 @@ class _Making:
 
     def _refuse_pictures_beside(self) -> None:
         """Raises ``InputError`` where what is trained looks at pictures itself: they are not kept."""
-        obs = self.windows.batch(self.rows[:1]).obs
-        blind = _blind(obs.state, obs.text, obs.robot)
-        self.policy.net.address(obs.robot)
+        batch = self.windows.batch(self.rows[:1])
+        blind = _blind(batch.obs.state, batch.obs.text, batch.obs.robot)
+        kept = self.policy.features(batch, generator=torch.Generator().manual_seed(0))
         for name in sorted(self.policy.groups() - self.policy.fixed_groups()):
             if self.policy.net.group(name).view.kind != "now":
                 continue
             try:
-                self.policy.net.observe(name, blind)
+                self.policy.net.observe(name, blind, kept)
             except KeyError as error:
                 raise InputError(
                     where=f"features of {self.policy.recipe.name}, phase {self.policy.phase.name}",
