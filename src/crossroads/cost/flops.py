@@ -222,18 +222,32 @@ class Work:
                 total += self.mapping(tower, names, layer, 0) - self.mapping(tower, names, layer, 0, running)
         return total
 
-    def unasked(self, names: frozenset[str]) -> int:
-        """What acting spares of a pass: the last layer behind queries, keys and values, in towers of silent groups."""
-        total, silent = 0, self.layout.silent(names)
-        for tower in {self.layout.groups[name].tower for name in names}:
-            spec, own = self.specs[tower], [name for name in names if self.layout.groups[name].tower == tower]
-            if not spec.geometry.depth or not silent.issuperset(own):
-                continue
-            last, num = spec.geometry.depth - 1, sum(self.num(name) for name in own)
-            queries = linear_flops(num, spec.width, spec.geometry.heads * spec.geometry.head_dim)
-            total += spec.layer_flops(num, self.context(tower, last)) - spec.key_flops(num) - queries
-            total += sum(self.attention(name, last, self.num(name)) for name in own)
+    def unasked(self, names: frozenset[str]) -> frozenset[str]:
+        """Of the groups that acting runs in one pass, those whose tower gives keys and values alone at its end."""
+        silent = self.layout.silent(names)
+        answering = {self.layout.groups[name].tower for name in names - silent}
+        return frozenset(name for name in silent if self.layout.groups[name].tower not in answering)
+
+    def spared(self, names: frozenset[str]) -> int:
+        """What acting spares of a pass: the last layer of groups that nobody asks, behind queries, keys and values."""
+        total, unasked = 0, self.unasked(names)
+        for tower in {self.layout.groups[name].tower for name in unasked}:
+            spec, own = self.specs[tower], [name for name in unasked if self.layout.groups[name].tower == tower]
+            queries = spec.geometry.heads * spec.geometry.head_dim
+            total += self.behind_keys(tower, own)
+            total -= (
+                linear_flops(sum(self.num(name) for name in own), spec.width, queries) if spec.geometry.depth else 0
+            )
         return total
+
+    def behind_keys(self, tower: str, names: Iterable[str]) -> int:
+        """The last layer's work for groups of a tower, but for keys and values; none of a tower without layers."""
+        spec, names = self.specs[tower], list(names)
+        if not spec.geometry.depth:
+            return 0
+        last, num = spec.geometry.depth - 1, sum(self.num(name) for name in names)
+        total = spec.layer_flops(num, self.context(tower, last)) - spec.key_flops(num)
+        return total + sum(self.attention(name, last, self.num(name)) for name in names)
 
     def _tower(self, tower: str, names: list[str], grown: tuple[str, int] | None) -> int:
         spec = self.specs[tower]
@@ -275,7 +289,7 @@ def _act(recipe: Recipe, work: Work) -> ActFlops:
 
 def _leg(leg: LegGroups, work: Work) -> LegFlops:
     caches = [names for names in (leg.once, leg.blank_once) if names]
-    once = leg.copies * sum(work.run(names) + work.embed(names) - work.unasked(names) for names in caches)
+    once = leg.copies * sum(work.run(names) + work.embed(names) - work.spared(names) for names in caches)
     return LegFlops(leg=leg.words, once=once, steps=leg.steps, moving=leg.copies * _steps(leg, work))
 
 
@@ -367,14 +381,7 @@ def _unanswered(names: frozenset[str], needed: frozenset[str], losses: frozenset
         if e.via != "joint" and e.tap is None and e.dst in needed and not _by_keys(e, layout, work)
     }
     busy = {layout.groups[name].tower for name in used}
-    total = 0
-    for tower in {layout.groups[name].tower for name in names} - busy:
-        spec = work.specs[tower]
-        last = spec.geometry.depth - 1
-        if last < 0:
-            continue
-        idle = [name for name in names if layout.groups[name].tower == tower]
-        num = sum(work.num(name) for name in idle)
-        total += spec.layer_flops(num, work.context(tower, last)) - spec.key_flops(num)
-        total += sum(work.attention(name, last, work.num(name)) for name in idle)
-    return total
+    return sum(
+        work.behind_keys(tower, [name for name in names if layout.groups[name].tower == tower])
+        for tower in {layout.groups[name].tower for name in names} - busy
+    )

@@ -140,17 +140,19 @@ def acting_memory(work: Work, found: Parameters) -> ActingMemory:
     legs = legs_of(work.stage)
     ran = frozenset[str]().union(*(leg.once | leg.running for leg in legs))
     blank = frozenset[str]().union(*(leg.blank_once | leg.blank for leg in legs))
+    unasked = frozenset[str]().union(*(work.unasked(names) for leg in legs for names in (leg.once, leg.blank_once)))
     layers = [widest_layer(names, work.beside(leg.imagined)) for leg in legs for names in (leg.once, leg.running)]
     work = work.beside(frozenset[str]().union(*(leg.imagined for leg in legs)))
     return ActingMemory(
         weights=ACTING_BYTES * found.total,
-        cache=ACTING_BYTES * sum(state_numbers(name, work) for name in (*ran, *blank)),
+        cache=ACTING_BYTES * sum(state_numbers(name, work, name not in unasked) for name in (*ran, *blank)),
         activations=max((kept.bytes(ACTING_BYTES) for kept in layers), default=Kept().bytes(ACTING_BYTES)),
     )
 
 
-def state_numbers(name: str, work: Work) -> int:
-    """How many numbers one group leaves behind: keys and values of all layers, final hidden states."""
+def state_numbers(name: str, work: Work, answers: bool = True) -> int:
+    """How many numbers one group leaves behind: keys and values of all layers, final hidden states where it
+    ``answers``."""
     group = work.layout.groups[name]
     heads = work.specs[group.tower].geometry
-    return work.num(name) * (2 * heads.depth * heads.kv_heads * heads.head_dim + work.width(group))
+    return work.num(name) * (2 * heads.depth * heads.kv_heads * heads.head_dim + answers * work.width(group))
