@@ -287,11 +287,11 @@ def test_7_what_is_padding_changes_nothing(name: str) -> None:
 def test_7_a_camera_that_is_not_there_takes_no_place(name: str) -> None:
     policy, given = prepared(name)
     cameras = policy.recipe.window.cameras
-    two = rebuilt(policy, policy.recipe.vary({"stage.streams.image.codec.cameras": ("gone", *cameras)}))
+    two = rebuilt(policy, policy.recipe.vary({"stage.streams.image.codec.cameras": (*cameras, "gone")}))
     image, ours = given.latents["image"], losses(policy, given)
     absent = Latent(values=255 - image.values, valid=torch.zeros_like(image.valid))
     present = replace(absent, valid=image.valid)
-    without, both = (losses(two, showing(two, given, image=one.then(image))) for one in (absent, present))
+    without, both = (losses(two, showing(two, given, image=image.then(one))) for one in (absent, present))
     for term in ours:
         close(without[term], ours[term], 1e-5)
         assert not torch.equal(both[term], ours[term])
