@@ -12,6 +12,7 @@ time; both are kept in the JSON. The peak is how much resident memory grows at m
 from __future__ import annotations
 
 import argparse
+import copy
 import ctypes
 import datetime
 import gc
@@ -140,12 +141,14 @@ class Ours:
             given = replace(official("smolvla"), recipe=smolvla_recipe(small), names=smolvla_names(small))
             prepared = smolvla.prepare(case)
         net = import_release(given, str(folder / "release"), folder / "ours", dtype=torch.float32)
-        prepared = replace(prepared, net=net.eval())
+        prepared, acting = replace(prepared, net=net.eval()), copy.deepcopy(net.eval())
+        acting.turn_weights()
+        acted = replace(prepared, net=acting)
         optimiser = torch.optim.AdamW(net.parameters(), lr=1e-5)
         target = velocity(case.inputs["actions"], case.inputs["noise"])
 
         def chunk() -> torch.Tensor:
-            return prepared.sample(prepared.stage.schedule)
+            return acted.sample(acted.stage.schedule)
 
         def step() -> None:
             optimiser.zero_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from nano_batch import ROBOT, nano_batch
 from tiny_stage import ACTION, ANSWER, EXPERT, LANGUAGE, NEXT_TOKEN, STATE, TEXT, tiny_edges, tiny_recipe
 from torch import Tensor
 
+from crossroads import net as net_module
 from crossroads.build import build
 from crossroads.codecs.spec import Latent
 from crossroads.codecs.text import END, START
@@ -393,3 +395,17 @@ def test_a_last_layer_whose_answer_nobody_reads_may_be_left_out(name: str, monke
     assert unread == {"pi0": {"image", "text", "state"}, "smolvla": {"image", "text", "state"}}.get(name, unread)
     read_across = {edge.src for edge in policy.recipe.stage.edges if edge.via != "joint"}
     assert not unread & read_across
+
+
+def test_turned_weights_are_the_same_weights_and_act_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(net_module, "MOST_TURNED", 64 * 64)
+    policy, obs = policy_of("pi0"), nano_batch(policy_of("pi0").recipe).obs
+    turned = copy.deepcopy(policy)
+    turned.net.turn_weights()
+    ours, theirs = policy.net.state_dict(), turned.net.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
+    lying = {name: weight.is_contiguous() for name, weight in theirs.items() if name.endswith("weight")}
+    assert not all(lying.values())
+    assert any(lying[name] for name, weight in theirs.items() if name in lying and weight.numel() > 64 * 64)
+    chunks = [one.act(obs, one.start(2), generator=seeded())[0].values for one in (policy, turned)]
+    torch.testing.assert_close(*chunks, rtol=0, atol=1e-5)

@@ -31,7 +31,7 @@ from crossroads.pilot.fitting import fit_to
 from crossroads.pilot.plan import TRIAL_SEED, Cell, Profile, fingerprint, fit
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import recipe
-from crossroads.train.checkpoint import load_weights, save_policy
+from crossroads.train.checkpoint import save_policy
 from crossroads.train.features import FeatureSource, HeadTraining, WindowSource, build_store
 from crossroads.train.loop import TrainResult, train
 from crossroads.train.optim import finetuning
@@ -102,6 +102,7 @@ def run_cell(task: Task, report: Report) -> dict[str, Any]:
         policy,
         {"recipe": task.cell.arm, "fingerprint": fingerprint(policy.recipe), "space": asdict(policy.space)},
     )
+    policy.net.turn_weights()
     report(0.6)
     result = {
         **asdict(task.cell),
@@ -288,13 +289,6 @@ def _closed_loop(task: Task, policy: StreamPolicy) -> dict[str, Any]:
         "episodes": len(found),
         "seconds": time.perf_counter() - seconds,
     }
-
-
-def restore(folder: Path, task: Task) -> StreamPolicy:
-    """The trained policy of a finished cell."""
-    policy, _ = make_policy(task, task.dataset())
-    load_weights(folder / "policy", policy)
-    return policy
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

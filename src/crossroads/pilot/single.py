@@ -231,7 +231,7 @@ def space_of(told: Mapping[str, Any]) -> ActionSpace:
 
 
 def restore(run: Path) -> StreamPolicy:
-    """The trained policy of a run folder, or of a cell of a pilot on the embedded world."""
+    """The trained policy of a run folder, or of a cell of a pilot on the embedded world, to act."""
     meta = read_meta(run / "policy")
     space = space_of(meta["space"])
     cameras = meta.get("cameras", CAMERAS)  # a cell names none; whether these were its own the fingerprint tells
@@ -251,4 +251,5 @@ def restore(run: Path) -> StreamPolicy:
                 module.enrol(robots)
     load_weights(run / "policy", policy)
     policy.enter(sized.phases[-1])
+    policy.net.turn_weights()
     return policy
