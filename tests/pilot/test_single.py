@@ -84,6 +84,19 @@ def test_a_trained_part_that_looks_at_pictures_cannot_be_trained_on_kept_feature
         build_store(policy, windows, np.arange(2), tmp_path / "kept", num_draws=1, seed=0, progress=False)
 
 
+def test_a_run_keeps_what_no_backbone_brings_though_it_does_not_train_it(told: Path, tmp_path: Path) -> None:
+    """SmolVLA's state stands beside the words of a language model that has none; a seed made its weights."""
+    train(told, tmp_path / "run", "smolvla", phase="head", seed=1)
+    dataset = LeRobotDataset.open(told)
+    sized = fit(recipe("smolvla"), dataset.space, dataset.cameras)
+    made = [build(sized, dataset.space, seed=seed) for seed in (0, 1)]
+    state = [name for name, _ in made[0].named_parameters() if "codecs.state" in name]
+    found, zeroth, first = (policy.state_dict() for policy in (restore(tmp_path / "run"), *made))
+    assert state
+    assert all(torch.equal(found[name], first[name]) for name in state)
+    assert not all(torch.equal(found[name], zeroth[name]) for name in state)
+
+
 def test_a_phase_that_a_recipe_lacks_is_refused(told: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="haed"):
         train(told, tmp_path / "run", "pi0", phase="haed")

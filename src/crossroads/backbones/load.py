@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -50,6 +50,23 @@ def load_backbones(policy: StreamPolicy, folder: Path = SHIPPED) -> dict[str, st
             net.load_state_dict(own)
         found[AUTOENCODER] = _hash(paths)
     return found
+
+
+def left_as_made(policy: StreamPolicy, folder: Path = SHIPPED) -> frozenset[str]:
+    """The weights, by their names in the policy's network, that ``load_backbones`` does not fill: of towers without a
+    backbone, and of streams that the backbone's own recipe does not have (a state beside SmolVLA's words)."""
+    towers = policy.recipe.stage.towers
+    found = set(policy.net.weight_names(tower.name for tower in towers if not tower.backbone).values())
+    for backbone in {tower.backbone for tower in towers if tower.backbone}:
+        own = policy.net.weight_names(tower.name for tower in towers if tower.backbone == backbone)
+        found |= {own[public] for public in _fresh(own, _stored(_shards(folder, backbone)))}
+    return frozenset(found)
+
+
+def _fresh(names: Iterable[str], stored: Iterable[str]) -> set[str]:
+    """Of some public names, those of streams of which a file holds nothing."""
+    known = {key.split(".")[1] for key in stored if key.startswith("codecs.")}
+    return {key for key in names if key.startswith("codecs.") and key.split(".")[1] not in known}
 
 
 def load_weights_of(policy: StreamPolicy, folder: Path) -> str:
@@ -123,8 +140,7 @@ def put(policy: StreamPolicy, path: str, stored: Mapping[str, Tensor], towers: l
     streams = {stream.name for stream in policy.recipe.stage.streams if stream.tower in towers}
     unused = [key for key in stored if key.startswith("codecs.") and key.split(".")[1] not in streams]
     stored = {key: value for key, value in stored.items() if key not in unused}  # a recipe may leave a stream out
-    known = {key.split(".")[1] for key in stored if key.startswith("codecs.")}
-    fresh = {key for key in needed if key.startswith("codecs.") and key.split(".")[1] not in known}  # or have one more
+    fresh = _fresh(needed, stored)  # or have one more
     needed = {public: here for public, here in needed.items() if public not in fresh}
     beside = {key: key.replace(BESIDE, "") for key in needed if BESIDE in key and key not in stored}
     stored |= {key: stored[pictures] for key, pictures in beside.items() if pictures in stored}

@@ -28,6 +28,7 @@ from crossroads.evaluate.latency import measure
 from crossroads.evaluate.offline import action_error, predict, probe_words, rows, video_scores
 from crossroads.evaluate.records import write_records
 from crossroads.pilot.fitting import fit_to
+from crossroads.pilot.phases import leaves_for_others
 from crossroads.pilot.plan import TRIAL_SEED, Cell, Profile, fingerprint, fit
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import recipe
@@ -101,6 +102,7 @@ def run_cell(task: Task, report: Report) -> dict[str, Any]:
         task.folder / "policy",
         policy,
         {"recipe": task.cell.arm, "fingerprint": fingerprint(policy.recipe), "space": asdict(policy.space)},
+        include_frozen=leaves_for_others(policy),
     )
     policy.net.turn_weights()
     report(0.6)

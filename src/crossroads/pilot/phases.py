@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from crossroads.backbones.load import left_as_made
 from crossroads.codecs.spec import NeverTrained
 from crossroads.errors import InputError
 from crossroads.pilot.plan import fingerprint
@@ -29,10 +30,8 @@ def needs_actions(recipe: Recipe, phase: Phase) -> bool:
 def leaves_for_others(policy: StreamPolicy) -> bool:
     """Whether a run of the present phase must keep what it does not train: weights that the last phase moves, or that
     no backbone brings."""
-    recipe = policy.recipe
-    last = {*recipe.phases[-1].trains} - {*policy.phase.trains}
-    without = {tower.name for tower in recipe.stage.towers if not tower.backbone}
-    kept = set(policy.net.weight_names(last | without).values())
+    last = {*policy.recipe.phases[-1].trains} - {*policy.phase.trains}
+    kept = {*policy.net.weight_names(last).values(), *left_as_made(policy)}
     never = {id(weight) for part in policy.modules() if isinstance(part, NeverTrained) for weight in part.parameters()}
     standing = [(name, weight) for name, weight in policy.net.named_parameters() if not weight.requires_grad]
     return any(name in kept and id(weight) not in never for name, weight in standing)
