@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,8 +131,10 @@ class Interpreter(Running):
     def _velocities(self, running: list[str], moving: list[str], steps: Steps) -> dict[str, Tensor]:
         """What the network answers for each of some groups."""
         needed = [name for name in running if name in self._needed(moving)]
-        states = self.net({name: self._input(name, steps) for name in needed}, self.states, steps)
-        return {name: self._velocity(name, states[name]) for name in moving}
+        inputs = {name: self._input(name, steps) for name in needed}
+        with nullcontext() if torch.is_grad_enabled() else torch.inference_mode():  # nothing of a step is kept
+            states = self.net(inputs, self.states, steps)
+            return {name: self._velocity(name, states[name]) for name in moving}
 
     def _velocity(self, name: str, state: GroupState) -> Tensor:
         """What the network answers; for a known stream, what leads straight to its value."""

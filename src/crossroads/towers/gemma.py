@@ -196,9 +196,8 @@ class GemmaBlock(nn.Module):
     def before(self, x: Float[Tensor, "b n w"], condition: GemmaCondition) -> tuple[QKV, Tensor | None]:
         """What is carried on is the gate of the attention, where there is one."""
         y, gate = self.norm_attention(x, condition)
-        q = self.q(y).unflatten(-1, (self.spec.heads, -1))
-        k = self.k(y).unflatten(-1, (self.spec.kv_heads, -1))
-        v = self.v(y).unflatten(-1, (self.spec.kv_heads, -1))
+        of_head = (*y.shape[:2], -1, self.spec.head_dim)
+        q, k, v = self.q(y).view(of_head), self.k(y).view(of_head), self.v(y).view(of_head)
         if self.spec.normed:
             q, k = self.norm_q(q, condition)[0], self.norm_k(k, condition)[0]
         turns = self.turning(condition)
