@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from every_recipe import policy_of, seeded
-from nano_batch import ROBOT, nano_batch
+from nano_batch import ROBOT, TEXTS, nano_batch
 from tiny_stage import tiny_recipe
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -96,14 +96,15 @@ class Measured:
 
 
 def still_batch(policy: StreamPolicy, size: int) -> Batch:
-    """One state for all samples: where it is written into the prompt, that is as long in any batch."""
+    """One state for all samples: where it is written into the prompt, that is as long in any batch; so are the texts."""
     batch = nano_batch(policy.recipe, size=size)
-    return replace(batch, obs=replace(batch.obs, state=torch.zeros_like(batch.obs.state)))
+    obs = replace(batch.obs, state=torch.zeros_like(batch.obs.state), text=(TEXTS[0], TEXTS[-1]) * (size // 2))
+    return replace(batch, obs=obs)
 
 
 def measured(policy: StreamPolicy, *, mixed: bool) -> Measured:
-    four, eight = (saved_bytes(policy, still_batch(policy, size), mixed=mixed) for size in (4, 8))
-    return Measured(sample=(eight - four) / 4, once=2 * four - eight)
+    two, four = (saved_bytes(policy, still_batch(policy, size), mixed=mixed) for size in (2, 4))
+    return Measured(sample=(four - two) / 2, once=2 * two - four)
 
 
 def told(policy: StreamPolicy) -> Work:
