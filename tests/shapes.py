@@ -22,7 +22,7 @@ from beartype import BeartypeConf, beartype
 from beartype.roar import BeartypeDecorHintPep673Exception, BeartypeDecorHintPep3119Exception
 
 # An int is welcome where a float is asked for (PEP 484), as every type checker and every person reads it.
-CHECKER = beartype(conf=BeartypeConf(is_pep484_tower=True))
+CHECKER = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=jaxtyping.TypeCheckError))
 SCOPE = functools.partial(jaxtyping.jaxtyped, "context")
 Checked = TypeVar("Checked", bound=Callable[..., object])
 

@@ -96,7 +96,7 @@ class Measured:
 
 
 def still_batch(policy: StreamPolicy, size: int) -> Batch:
-    """One state for all samples: where it is written into the prompt, that is as long in any batch; so are the texts."""
+    """One state for all samples, which may be written into the prompt, and the same texts: as long in any batch."""
     batch = nano_batch(policy.recipe, size=size)
     obs = replace(batch.obs, state=torch.zeros_like(batch.obs.state), text=(TEXTS[0], TEXTS[-1]) * (size // 2))
     return replace(batch, obs=obs)
