@@ -27,9 +27,10 @@ REMEMBERING = [name for name, make in RECIPES.items() if make().stage.by_block]
 
 
 def brief(name: str) -> Recipe:
-    """A recipe that writes few tokens, weighs two candidates and takes three steps where it would take more: none of
-    its properties hang on how many."""
+    """A recipe that writes few tokens, weighs two candidates and takes three steps where it would take more, two in
+    each leg of several: none of its properties hang on how many."""
     recipe, fewer = RECIPES[name](), {}
+    most = 3 if sum(isinstance(leg, Denoise) for leg in recipe.stage.schedule) == 1 else 2
     searches = any(isinstance(leg, Rank) and leg.best > 1 for leg in recipe.stage.schedule)
     for index, leg in enumerate(recipe.stage.schedule):
         if isinstance(leg, Decode):
@@ -37,7 +38,7 @@ def brief(name: str) -> Recipe:
         elif isinstance(leg, Branch) and not searches:
             fewer[f"stage.schedule.{index}.num"] = min(leg.num, 2)
         elif isinstance(leg, Denoise) and leg.skipping is None:
-            fewer[f"stage.schedule.{index}.solver.steps"] = min(leg.solver.steps, 3)
+            fewer[f"stage.schedule.{index}.solver.steps"] = min(leg.solver.steps, most)
     return recipe.vary(fewer)
 
 
