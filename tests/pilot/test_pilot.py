@@ -41,6 +41,7 @@ TINY = replace(
     num_swapped=2,
     num_probe=4,
     num_words=2,
+    execute_steps=12,
 )
 
 

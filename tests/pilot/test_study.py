@@ -290,7 +290,7 @@ def test_measures_share_out_the_blame_between_video_and_decoder() -> None:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
-    design = replace(design_of("grounding", "smoke"), seeds=(0,))
+    design = replace(design_of("grounding", "smoke"), seeds=(0,), execute_steps=12)
     return prepare_study(tmp_path_factory.mktemp("study") / "grounding", design, num_workers=0)
 
 
