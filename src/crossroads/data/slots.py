@@ -79,7 +79,7 @@ class Slots:
         """Actions of the mixture as this robot's, within its limits."""
         return self.space.clamp(values[..., list(self.action)])
 
-    def _shown(self, images: Mapping[str, UInt8[Tensor, "..."]], slot: str, black: Tensor) -> Tensor:
+    def _shown(self, images: Mapping[str, UInt8[Tensor, " ..."]], slot: str, black: Tensor) -> Tensor:
         own = self.cameras.get(slot)
         return black if own is None else images[own]
 
