@@ -7,7 +7,6 @@ read, not run. How a layer attends is chosen in ``attend``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 import torch
@@ -17,13 +16,11 @@ from torch import Tensor, nn
 from crossroads.layout import Layout
 from crossroads.objectives import Align
 from crossroads.streams import Edge
-from crossroads.towers.attend import Attend, Call, Keys, LayerReads, Pass, Placed, Reading, Sdpa, cut
+from crossroads.towers.attend import Attend, Call, Keys, LayerReads, Pass, Sdpa, cut
 from crossroads.towers.forward import Told, taps_by_group
 from crossroads.towers.group import GroupInput, GroupState
+from crossroads.towers.pass_plan import PassPlanner
 from crossroads.towers.spec import Context, Heads, KeyReading, Places, Stands, Unlevelled
-
-Reach = tuple[tuple[str, int], ...]
-"""Of one layer: over how many tokens each tower looks back that does not look back all the way."""
 
 
 class JointLayer(nn.Module):
@@ -98,8 +95,8 @@ class Joint(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.modulators = nn.ModuleDict(modulators)
         self.attend: Attend = Sdpa()
-        self.reach = dict(reach)
-        """Of towers that do not look back all the way in each layer: over how many tokens they do (None: all)."""
+        mapping = tuple(layer.mapping for layer in layers)
+        self.planner = PassPlanner(layout=layout, mapping=mapping, cap=geometry.cap, reach=dict(reach))
 
     def run(
         self,
@@ -118,7 +115,7 @@ class Joint(nn.Module):
         active = [name for name in sorted(inputs) if self.layout.groups[name].tower in self.towers]
         if not active:
             return {}
-        ready = (kept or {}).get(self) or self._prepare(active, inputs, states, silent)
+        ready = (kept or {}).get(self) or self.planner.prepare(active, inputs, states, silent, self.attend)
         if kept is not None:
             kept[self] = ready
         spans, placed = ready.spans, ready.placed
@@ -157,53 +154,10 @@ class Joint(nn.Module):
             )
         return found
 
-    def _stands(
-        self, inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState], placed: Placed
-    ) -> dict[str, Float[Tensor, "b k"]]:
-        """Where the tokens of each group stand in the running sequence, cached ones first."""
-        found: dict[str, Tensor] = {name: state.index for name, state in states.items() if state.index is not None}
-        for name in placed.spans:
-            new = inputs[name].places.index
-            found[name] = torch.cat([found[name], new], dim=1) if name in states else new
-        return found
-
     def _compared(self) -> set[int]:
         """The layers after which states of two views are compared."""
         objectives = [group.stream.objective for group in self.layout.groups.values()]
         return {layer for one in objectives if isinstance(one, Align) for layer in one.layers}
-
-    def _prepare(
-        self,
-        active: list[str],
-        inputs: Mapping[str, GroupInput],
-        states: Mapping[str, GroupState],
-        silent: frozenset[str],
-    ) -> Pass:
-        """Where each group lies in its tower's run, and what every layer reads."""
-        spans: dict[str, dict[str, slice]] = {}
-        for name in active:
-            run = spans.setdefault(self.layout.groups[name].tower, {})
-            start = max((span.stop for span in run.values()), default=0)
-            run[name] = slice(start, start + inputs[name].tokens.shape[1])
-        placed = _placed(spans, inputs, states)
-        stands = self._stands(inputs, states, placed) if self.reach else {}
-        plans: dict[tuple[frozenset[str], tuple[tuple[Edge, ...], ...], Reach], tuple[Call, ...]] = {}
-        layers: list[LayerReads] = []
-        answering = [name for name in active if not silent.issuperset(spans[self.layout.groups[name].tower])]
-        for index, layer in enumerate(self.layers):
-            reading = active if index + 1 < len(self.layers) else answering
-            edges = tuple(self._read(name, index, placed) for name in reading)
-            mapping: frozenset[str] = layer.mapping  # pyright: ignore[reportAssignmentType]
-            reach = tuple((tower, far) for tower, found in sorted(self.reach.items()) if (far := found[index]))
-            if (mapping, edges, reach) not in plans:
-                read = dict(zip(reading, edges, strict=True))
-                plans[mapping, edges, reach] = self._plan(read, mapping, placed, dict(reach), stands)
-            cached = {
-                name: Keys(k=states[name].keys[index], v=states[name].values[index])
-                for name in {edge.src for found in edges for edge in found} & set(states)
-            }
-            layers.append(LayerReads(calls=plans[mapping, edges, reach], cached=cached))
-        return Pass(spans=spans, placed=placed, layers=tuple(layers), stands=stands)
 
     def _of(
         self,
@@ -285,71 +239,12 @@ class Joint(nn.Module):
             total = told if total is None else total + told
         return total
 
-    def _read(self, dst: str, layer: int, placed: Placed) -> tuple[Edge, ...]:
-        """The edges by which a group reads in one layer, of the sources that are there."""
-        return tuple(
-            edge
-            for edge in self.layout.sources(dst)
-            if edge.src in placed.valid and (edge.layers is None or layer in edge.layers)
-        )
-
-    def _plan(
-        self,
-        edges: Mapping[str, tuple[Edge, ...]],
-        mapping: frozenset[str],
-        placed: Placed,
-        reach: Mapping[str, int],
-        stands: Mapping[str, Float[Tensor, "b k"]],
-    ) -> tuple[Call, ...]:
-        """The calls of one layer; towers that map keys share none with others."""
-        parts: dict[str | None, list[Reading]] = {}
-        for name, read in edges.items():
-            tower = self.layout.groups[name].tower
-            reading = self._reading(name, read, placed)
-            if tower in reach:
-                reading = _within(reading, reach[tower], placed, stands)
-            parts.setdefault(tower if tower in mapping else None, []).append(reading)
-        calls = (call for part in parts.values() for call in self.attend.plan(tuple(part), placed))
-        return tuple(replace(call, cap=self.geometry.cap) for call in calls)
-
-    def _reading(self, dst: str, edges: tuple[Edge, ...], placed: Placed) -> Reading:
-        offset, num = placed.start[dst] + placed.num_cached.get(dst, 0), placed.num_queries(dst)
-        masks = {
-            e.src: self.layout.mask(e, num, placed.valid[e.src].shape[1], offset, placed.start[e.src]) for e in edges
-        }
-        return Reading(dst=dst, edges=edges, masks=masks)
-
-
-def _within(reading: Reading, reach: int, placed: Placed, stands: Mapping[str, Float[Tensor, "b k"]]) -> Reading:
-    """The same of what stands at most so many tokens back, the reader's own place among them."""
-    at = stands[reading.dst][:, -placed.num_queries(reading.dst) :, None]
-    masks = dict(reading.masks)
-    for edge in reading.edges:
-        near = at - stands[edge.src][:, None, :] < reach
-        if not bool(near.all()):
-            mask = masks[edge.src]
-            masks[edge.src] = near if mask is None else near & mask.to(near.device)
-    return replace(reading, masks=masks)
-
 
 def _deep(parts: list[GroupInput]) -> Float[Tensor, "deep b n w"]:
     """What the first layers of a tower add to its run of tokens; nothing to those of groups that bring nothing."""
     num = max(len(part.deep) for part in parts if part.deep is not None)
     blank = [part.tokens.new_zeros(num, *part.tokens.shape) for part in parts]
     return torch.cat([none if p.deep is None else p.deep for p, none in zip(parts, blank, strict=True)], dim=2)
-
-
-def _placed(
-    spans: Mapping[str, Mapping[str, slice]], inputs: Mapping[str, GroupInput], states: Mapping[str, GroupState]
-) -> Placed:
-    """Where the groups of a pass lie; a group in both ``inputs`` and ``states`` grows."""
-    run = {name: (tower, span) for tower, found in spans.items() for name, span in found.items()}
-    valid = {name: state.valid for name, state in states.items()}
-    for name in run:
-        new = inputs[name].valid
-        valid[name] = torch.cat([valid[name], new], dim=1) if name in valid else new
-    start = {name: part.start for part_of in (inputs, states) for name, part in part_of.items()}
-    return Placed(spans=run, num_cached={n: s.valid.shape[1] for n, s in states.items()}, valid=valid, start=start)
 
 
 def _side_by_side(parts: list[Context]) -> Context:
