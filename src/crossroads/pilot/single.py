@@ -104,29 +104,17 @@ def train_recipe(name: str, data: str | Path, out: Path, settings: Training, *, 
         sized, dataset.content_hash(), policy.phase.name, *asked, *started, *(("pooled",) if pooled else ())
     )
     if policy.phase.name == "head":
-        if settings.keep_latents:
-            raise InputError(
-                where="keep_latents",
-                expected="a phase that trains on video",
-                got=f"{policy.phase.name!r}, which keeps the features of its frozen backbone",
-                do="Leave the setting out, or name another phase.",
-            )
-        store = build_store(
-            policy, told(windows), rows, out / "features", num_draws=settings.num_draws, seed=settings.seed
-        )
-        source = FeatureSource(
-            store=store, rows=np.arange(len(rows)), batch_size=settings.batch_size, seed=settings.seed
-        )
+        source = _kept_features(policy, told(windows), rows, out / "features", settings)
         result = run_training(HeadTraining(policy), source, config, out, name, mark, progress)
     else:
-        given: WindowSource = windows
-        if settings.keep_latents:
-            given = encoded_windows(policy, windows, rows, device=training_device(), progress=progress)
         num = settings.batch_size - (questions.batch_size if questions else 0)
-        batches = WindowBatches(told(given), rows, num, settings.seed)
         if pooled:
             pool = PooledSource.of(windows, batch_size=num, seed=settings.seed)
             batches = replace(pool, windows=told(pool.order.windows))
+        else:
+            device, kept = training_device(), settings.keep_latents
+            given = encoded_windows(policy, windows, rows, device=device, progress=progress) if kept else windows
+            batches = WindowBatches(told(given), rows, num, settings.seed)
         source = CoTraining(robot=batches, language=questions) if questions else batches
         result = run_training(policy, source, config, out, name, mark, progress)
     meta = {"recipe": name, "space": asdict(dataset.space), "cameras": list(dataset.cameras), "backbones": hashes}
@@ -135,6 +123,21 @@ def train_recipe(name: str, data: str | Path, out: Path, settings: Training, *, 
     whole = settings.start is not None or leaves_for_others(policy)
     save_policy(out / "policy", policy, {**meta, "fingerprint": fingerprint(sized)}, include_frozen=whole)
     return result
+
+
+def _kept_features(
+    policy: StreamPolicy, windows: WindowSource, rows: np.ndarray, folder: Path, settings: Training
+) -> FeatureSource:
+    """Batches of what the frozen part of a policy makes of the windows, kept in ``folder``."""
+    if settings.keep_latents:
+        raise InputError(
+            where="keep_latents",
+            expected="a phase that trains on video",
+            got=f"{policy.phase.name!r}, which keeps the features of its frozen backbone",
+            do="Leave the setting out, or name another phase.",
+        )
+    store = build_store(policy, windows, rows, folder, num_draws=settings.num_draws, seed=settings.seed)
+    return FeatureSource(store=store, rows=np.arange(len(rows)), batch_size=settings.batch_size, seed=settings.seed)
 
 
 def open_cache(dataset: LeRobotDataset, window: Window, settings: Training) -> FrameCache:
