@@ -13,17 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 import pytest
 import torch
 from every_recipe import brief, close, fresh, gradients, hasty, part_of, policy_of, prepared_batch, seeded
 from nano_batch import ROBOT, nano_batch, statistics
 from safetensors.torch import load_file, save_file
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from two_processes import averaged, meet
 
 from crossroads.axes import computed
 from crossroads.build import build, fit_normalisers
@@ -353,29 +351,21 @@ def test_save_and_load_are_exact(name: str, tmp_path: Path) -> None:
         assert value.shape != before[stream].shape or not torch.equal(before[stream], value)
 
 
-@pytest.fixture(scope="module")
-def other_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IO[str]]:
-    """A second process beside this one; what is written to it are names of recipes."""
-    folder = tmp_path_factory.mktemp("two")
-    program = [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(folder)]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, text=True) as other:
-        assert other.stdin is not None
-        meet(0, folder)
-        yield other.stdin
-        other.stdin.close()
-        distributed.destroy_process_group()
-        assert other.wait(timeout=600) == 0
-
-
-@every_net
-def test_two_processes_are_one_process(name: str, other_process: IO[str]) -> None:
-    """Gradients averaged over two processes, each of which built its policy and its batch, and takes half of it."""
-    print(name, file=other_process, flush=True)
-    shared, policy = averaged(0, name), policy_of(name)
-    whole = {key: grad for key, grad in gradients(policy, prepared_batch(policy)).items() if grad is not None}
-    assert set(whole) == set(shared)
-    for key, grad in whole.items():
-        close(shared[key], grad, 1e-4)
+def test_two_processes_are_one_process(tmp_path: Path) -> None:
+    """Gradients of every network, averaged over two processes with half of the batch each; one test, so that the two
+    processes are started once."""
+    program = Path(__file__).with_name("two_processes.py")
+    names = sorted(TRAINED.values())
+    ranks = [subprocess.Popen([sys.executable, str(program), str(rank), str(tmp_path), *names]) for rank in range(2)]
+    assert [rank.wait(timeout=600) for rank in ranks] == [0, 0]
+    averaged = load_file(tmp_path / "gradients.safetensors")
+    for name in names:
+        policy = policy_of(name)
+        policy.enter(policy.recipe.phases[0])
+        whole = {key: grad for key, grad in gradients(policy, prepared_batch(policy)).items() if grad is not None}
+        assert {f"{name}:{key}" for key in whole} == {key for key in averaged if key.startswith(f"{name}:")}
+        for key, grad in whole.items():
+            close(averaged[f"{name}:{key}"], grad, 1e-4)
 
 
 @every_net
