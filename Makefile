@@ -68,8 +68,10 @@ video-dit-family: $(STAMP) $(GL)
 VLA_HEAD := pi0 smolvla groot_n17 pi05 baseline_ki groot_n15 vla_foundry xvla molmoact2
 VLA_WHOLE := openvla_oft pi0_fast openvla vlm2vla
 VLA_DIR := runs/vla-family
-VLA_TRAIN = $(BIN)/crossroads train $$recipe --data $(VLA_DIR)/data --out $(VLA_DIR)/$$recipe --batch-size 8 \
-  --tflop $(FAMILY_TFLOP)
+VLA_SEED ?= 0
+VLA_RUNS := $(VLA_DIR)/seed-$(VLA_SEED)
+VLA_TRAIN = $(BIN)/crossroads train $$recipe --data $(VLA_DIR)/data --out $(VLA_RUNS)/$$recipe --batch-size 8 \
+  --tflop $(FAMILY_TFLOP) --seed $(VLA_SEED)
 
 vla-family: $(STAMP) $(GL)
 	[ -d $(VLA_DIR)/data ] || MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads data record tabletop --out $(VLA_DIR)/data \
@@ -78,9 +80,9 @@ vla-family: $(STAMP) $(GL)
 	  --families reach press --episodes 40 --seed 1000 --words
 	for recipe in $(VLA_HEAD); do $(VLA_TRAIN) --phase head || exit; done
 	for recipe in $(VLA_WHOLE); do $(VLA_TRAIN) --phase full --learning-rate 1e-4 || exit; done
-	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads eval $(patsubst %,--arm $(VLA_DIR)/%,$(VLA_HEAD) $(VLA_WHOLE)) --env tabletop \
-	  --families reach press --trials 100 --videos 0 --out $(VLA_DIR)/eval
-	$(BIN)/crossroads language $(VLA_WHOLE:%=$(VLA_DIR)/%) --data $(VLA_DIR)/held-out --out $(VLA_DIR)/answers.json
+	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads eval $(patsubst %,--arm $(VLA_RUNS)/%,$(VLA_HEAD) $(VLA_WHOLE)) --env tabletop \
+	  --families reach press --trials 100 --videos 0 --out $(VLA_RUNS)/eval
+	$(BIN)/crossroads language $(VLA_WHOLE:%=$(VLA_RUNS)/%) --data $(VLA_DIR)/held-out --out $(VLA_RUNS)/answers.json
 
 # The systems that came before and between, for the same work of training each, in phases that follow each other where
 # a system has them; a lower rate where a language model that was trained before is trained on.

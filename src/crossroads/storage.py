@@ -91,7 +91,7 @@ def reserve(path: Path, num_bytes: int, *, do: str) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             file.truncate(num_bytes)
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
         path.unlink(missing_ok=True)
         free = shutil.disk_usage(path.parent).free
@@ -101,6 +101,13 @@ def reserve(path: Path, num_bytes: int, *, do: str) -> None:
             got=f"{free / 1e9:.3g} GB ({error.strerror})",
             do=do,
         ) from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk or a quota that is full is why something failed; safetensors says so in words alone."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    return any(f"(os error {number})" in str(error) for number in _FULL)
 
 
 def _set_aside(file: int, num_bytes: int) -> bool:

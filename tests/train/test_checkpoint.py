@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_no_trace_and_the_old_checkpoint(tmp_path: Path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InputError, match=r"step_00000002.*GB free.*the same command again"):
         Run(2).save(tmp_path, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
 

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from crossroads.errors import InputError
+from crossroads.storage import is_full
 from crossroads.train.optim import RunningAverage, trainable
 
 _STATE = "state.json"
@@ -297,8 +298,16 @@ def _write_folder(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], sta
             shutil.rmtree(target)
         partial.rename(target)
         _to_disk(target.parent)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if is_full(error):
+            num_bytes = sum(value.nbytes for group in tensors.values() for value in group.values())
+            raise InputError(
+                where=str(target),
+                expected=f"{num_bytes / 1e9:.3g} GB free",
+                got=f"{shutil.disk_usage(target.parent).free / 1e9:.3g} GB",
+                do="Free space there and give the same command again: it goes on from the last checkpoint.",
+            ) from error
         raise
 
 
