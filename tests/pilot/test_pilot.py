@@ -21,8 +21,8 @@ from crossroads.evaluate.records import read_records
 from crossroads.pilot.assemble import assemble
 from crossroads.pilot.grid import Local
 from crossroads.pilot.imagined import score_imagined, scores_text
+from crossroads.pilot.page import write_report
 from crossroads.pilot.plan import SMOKE, Cell
-from crossroads.pilot.report import write_report
 from crossroads.pilot.run import choose_executor, prepare
 from crossroads.pilot.single import Training, train_recipe
 from crossroads.pilot.whole import run_pilot

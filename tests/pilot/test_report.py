@@ -17,8 +17,9 @@ from synthetic_report import KINDS, synthetic_report
 from crossroads.errors import InputError
 from crossroads.pilot import page, page_budget, words
 from crossroads.pilot.drawing import study_styles, styles
+from crossroads.pilot.page import write_report
 from crossroads.pilot.page_first import changes, unmeasured
-from crossroads.pilot.report import Report, picture, write_report
+from crossroads.pilot.report import Report, picture
 
 SECTIONS = [
     *("verdict", "why", "letters", "equal", "studies", "labels", "success", "grounding", "imagination", "latency"),

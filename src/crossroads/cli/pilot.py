@@ -52,8 +52,8 @@ class Pilot:
     def run(self) -> None:
         from crossroads.pilot.assemble import assemble
         from crossroads.pilot.budget import Budget, show
+        from crossroads.pilot.page import write_report
         from crossroads.pilot.plan import profile
-        from crossroads.pilot.report import write_report
         from crossroads.pilot.run import choose_executor, plan_on, plan_without_data, prepare
         from crossroads.pilot.whole import run_pilot
 

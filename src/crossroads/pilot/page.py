@@ -7,18 +7,45 @@ content security policy and has no script.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from crossroads.errors import InputError
 from crossroads.evaluate.grounding import Rate
 from crossroads.pilot import page_budget, page_first, plots, words
 from crossroads.pilot.drawing import styles, swatch
 from crossroads.pilot.page_studies import common, view
-from crossroads.pilot.report import ArmLetters, CurvePoint, Report
+from crossroads.pilot.report import ArmLetters, CurvePoint, Report, check_arms
 from crossroads.pilot.tips import Tips, number_range, point_range, share_range
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write ``report.json`` and ``report.html`` (one page, no requests) into the folder; returns where the page is.
+
+    Both are rendered before either is written, and each appears whole. A folder that holds another run is left alone.
+    """
+    check_arms(report)
+    written = folder / "report.json"
+    if written.is_file():
+        earlier = Report.from_json(written.read_text(encoding="utf-8")).provenance.run_id
+        if earlier != report.provenance.run_id:
+            raise InputError(
+                where=str(folder),
+                expected=f"an empty folder or the run {report.provenance.run_id!r}",
+                got=f"the report of run {earlier!r}",
+                do="Choose another output folder, or remove this one.",
+            )
+    text, page = report.to_json(), render(report)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (("report.json", text), ("report.html", page)):
+        partial = folder / f".{name}.{os.getpid()}.partial"
+        partial.write_text(content, encoding="utf-8")
+        partial.replace(folder / name)
+    return folder / "report.html"
 
 
 def render(report: Report) -> str:

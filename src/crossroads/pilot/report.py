@@ -1,7 +1,7 @@
-"""The pilot's report as data, and its two files: ``report.json`` and ``report.html`` (one page, no requests).
+"""The pilot's report as data.
 
-``pilot/run.py`` fills these values from what was measured; ``page.py`` turns them into the page. A part that was not
-measured is None and the page says so: nothing is ever filled in.
+``pilot/run.py`` fills these values from what was measured; ``page.py`` turns them into the page and writes the files.
+A part that was not measured is None and the page says so: nothing is ever filled in.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -301,34 +299,8 @@ def picture(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def write_report(report: Report, folder: Path) -> Path:
-    """Write ``report.json`` and ``report.html`` into the folder and return the path of the page.
-
-    Both are rendered before either is written, and each appears whole. A folder that holds another run is left alone.
-    """
-    from crossroads.pilot.page import render
-
-    _check_arms(report)
-    written = folder / "report.json"
-    if written.is_file():
-        earlier = Report.from_json(written.read_text(encoding="utf-8")).provenance.run_id
-        if earlier != report.provenance.run_id:
-            raise InputError(
-                where=str(folder),
-                expected=f"an empty folder or the run {report.provenance.run_id!r}",
-                got=f"the report of run {earlier!r}",
-                do="Choose another output folder, or remove this one.",
-            )
-    text, page = report.to_json(), render(report)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (("report.json", text), ("report.html", page)):
-        partial = folder / f".{name}.{os.getpid()}.partial"
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(folder / name)
-    return folder / "report.html"
-
-
-def _check_arms(report: Report) -> None:
+def check_arms(report: Report) -> None:
+    """Refuse a report in which a table mentions an arm that is not among its arms."""
     known = {arm.name for arm in report.arms}
     closed = report.closed_loop
     loop = (*closed.curves, *closed.families, *closed.grounding) if closed else ()

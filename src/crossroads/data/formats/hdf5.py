@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from crossroads.data.formats.recognise import hdf5_files
+from crossroads.data.formats.hdf5_files import hdf5_files
 from crossroads.data.formats.source import (
     Clip,
     Facts,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from crossroads.data import meta
+from crossroads.data.formats.hdf5_files import hdf5_files, is_hdf5
 from crossroads.data.formats.source import Source, Wanted
 from crossroads.errors import InputError, nearest
 
@@ -18,8 +19,6 @@ FORMATS: Mapping[str, str] = {
 }
 """Everything that can be read, and how it is recognised."""
 _ZARR_MARKS = (".zgroup", "zarr.json", ".zmetadata")
-_HDF5_NAMES = (".hdf5", ".h5", ".hdf")
-_HDF5_BEGINNING = b"\x89HDF\r\n\x1a\n"
 
 
 def recognise(path: Path) -> tuple[str, ...]:
@@ -77,18 +76,3 @@ def open_source(path: Path, wanted: Wanted, *, format: str | None = None) -> Sou
     from crossroads.data.formats.rlds import open_rlds
 
     return open_rlds(path, wanted)
-
-
-def hdf5_files(path: Path) -> tuple[Path, ...]:
-    """A file itself; of a folder all files below it that are named as HDF5 files and begin as such."""
-    if path.is_file():
-        return (path,)
-    return tuple(file for file in sorted(path.rglob("*")) if file.suffix in _HDF5_NAMES and is_hdf5(file))
-
-
-def is_hdf5(path: Path) -> bool:
-    """Does the file begin as every HDF5 file does (HDF5 File Format Specification, section II.A)?"""
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return stream.read(len(_HDF5_BEGINNING)) == _HDF5_BEGINNING
