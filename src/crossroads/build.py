@@ -35,6 +35,7 @@ from crossroads.codecs.gripper_state import GripperState, GripperStateCodec
 from crossroads.codecs.handed import HandedCodec, HandedStates, TimedStates
 from crossroads.codecs.held_actions import HeldActionCodec, HeldActions
 from crossroads.codecs.image_features import ImageFeatureCodec, ImageFeatures
+from crossroads.codecs.intern_pictures import InternPictureCodec, InternPictures
 from crossroads.codecs.keypoint_vectors import KeypointCodec, KeypointVectors
 from crossroads.codecs.knowledge import FutureFeatureCodec, FutureFeatures
 from crossroads.codecs.latents import LatentCodec, VideoLatents
@@ -140,6 +141,7 @@ CODECS: Mapping[type, Callable[[Any, int], nn.Module]] = {
     HandedStates: HandedCodec,
     HeldActions: HeldActionCodec,
     ImageFeatures: ImageFeatureCodec,
+    InternPictures: InternPictureCodec,
     KeypointVectors: KeypointCodec,
     LearnedTokens: LearnedCodec,
     MaskedState: MaskedStateCodec,

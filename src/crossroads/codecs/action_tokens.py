@@ -64,10 +64,11 @@ class ActionTokens:
     """A chunk of ``num_actions`` actions.
 
     ``level_in_codec``: the level enters by a two-layer MLP beside the action (pi0, openpi ``action_time_mlp``), whether
-    or not the tower is told it as well (Wan-style modulation). ``timesteps``: it enters as a timestep up to 1000
-    (GR00T N1, arXiv 2503.14734; DreamZero), not by openpi's periods. ``head``: GR00T's ends, whose level enters so,
-    too. ``hidden``: widths of the networks in and out; ``hidden_out``: where the way out is not the mirrored way in;
-    ``activation`` lies between their layers. ``robots``: those with weights of their own at the raw end
+    or not the tower is told it as well (Wan-style modulation). ``timesteps``: it enters as a timestep up to 1000 (GR00T
+    N1, arXiv 2503.14734; DreamZero), not by openpi's periods. ``buckets``: it enters as one of so many, counted from
+    noise, as GR00T's heads have it (Being-H0.5, arXiv 2601.12993); 0: as it is. ``head``: GR00T's ends, whose level
+    enters so, too. ``hidden``: widths of the networks in and out; ``hidden_out``: where the way out is not the mirrored
+    way in; ``activation`` lies between their layers. ``robots``: those with weights of their own at the raw end
     (``codecs.banks``). ``first_place``: the rotary index of the first action. ``per_frame``: so many actions belong to
     each latent frame of a clip, and stand between its frames in time, in row and column -1 (LingBot-VA, arXiv
     2601.21998: action j of N of frame f at ``f + j / (N + 1)``); ``first_place`` is then that of the first frame. 0: on
@@ -87,6 +88,7 @@ class ActionTokens:
     hidden_out: tuple[int, ...] | None = None
     head: HeadEnds | None = None
     per_frame: int = 0
+    buckets: int = 0
 
     def __post_init__(self) -> None:
         if self.head and self.head.num_places < self.num_actions:
@@ -190,6 +192,8 @@ class ActionCodec(nn.Module):
         if self.spec.head:
             told = level_from_data_forward(level) if self.spec.head.from_noise else level
             return bucket_sinusoid(told, self.width, self.spec.head.buckets)
+        if self.spec.buckets:
+            return bucket_sinusoid(level_from_data_forward(level), self.width, self.spec.buckets)
         return (timestep_sinusoid if self.spec.timesteps else level_sinusoid)(level, self.width)
 
     def read(self, hidden: Float[Tensor, "b n w"]) -> Float[Tensor, "b n a"]:
