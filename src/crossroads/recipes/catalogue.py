@@ -10,6 +10,7 @@ from crossroads.recipe import Recipe
 from crossroads.recipes import act as act_sizes
 from crossroads.recipes import baseline_ki as baseline_ki_sizes
 from crossroads.recipes import (
+    being_h05_sizes,
     being_h07_sizes,
     cosmos_policy_sizes,
     diffusion_policy_sizes,
@@ -49,6 +50,7 @@ from crossroads.recipes import smolvla as smolvla_sizes
 from crossroads.recipes import vlm2vla as vlm2vla_sizes
 from crossroads.recipes.act import act
 from crossroads.recipes.baseline_ki import baseline_ki
+from crossroads.recipes.being_h05 import being_h05
 from crossroads.recipes.being_h07 import being_h07
 from crossroads.recipes.cloning import cloning
 from crossroads.recipes.cosmos_policy import cosmos_policy, cosmos_policy_planning
@@ -95,6 +97,7 @@ from crossroads.recipes.xvla import xvla
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "act": act,
     "baseline_ki": baseline_ki,
+    "being_h05": being_h05,
     "being_h07": being_h07,
     "cloning": cloning,
     "cosmos_policy": cosmos_policy,
@@ -154,6 +157,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
 PUBLISHED: Mapping[str, Callable[[], Recipe]] = {
     "act": partial(act, act_sizes.PUBLISHED),
     "baseline_ki": partial(baseline_ki, baseline_ki_sizes.PUBLISHED),
+    "being_h05": partial(being_h05, being_h05_sizes.PUBLISHED),
     "being_h07": partial(being_h07, being_h07_sizes.PUBLISHED),
     "cosmos_policy": partial(cosmos_policy, cosmos_policy_sizes.PUBLISHED),
     "cosmos_policy_planning": partial(cosmos_policy_planning, cosmos_policy_sizes.PUBLISHED),
