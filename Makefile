@@ -66,7 +66,7 @@ video-dit-family: $(STAMP) $(GL)
 # Every recipe on a vision-language model, for the same work of training: its expert on the frozen language model where
 # it has one, else all of it at a lower rate; and what each can still say.
 VLA_HEAD := pi0 smolvla groot_n17 pi05 baseline_ki groot_n15 vla_foundry xvla molmoact2
-VLA_WHOLE := openvla_oft pi0_fast openvla vlm2vla
+VLA_WHOLE := being_h05 openvla_oft pi0_fast openvla vlm2vla
 VLA_DIR := runs/vla-family
 VLA_SEED ?= 0
 VLA_RUNS := $(VLA_DIR)/seed-$(VLA_SEED)
@@ -82,7 +82,8 @@ vla-family: $(STAMP) $(GL)
 	for recipe in $(VLA_WHOLE); do $(VLA_TRAIN) --phase full --learning-rate 1e-4 || exit; done
 	MUJOCO_GL=$$(cat $(GL)) $(BIN)/crossroads eval $(patsubst %,--arm $(VLA_RUNS)/%,$(VLA_HEAD) $(VLA_WHOLE)) --env tabletop \
 	  --families reach press --trials 100 --videos 0 --out $(VLA_RUNS)/eval
-	$(BIN)/crossroads language $(VLA_WHOLE:%=$(VLA_RUNS)/%) --data $(VLA_DIR)/held-out --out $(VLA_RUNS)/answers.json
+	$(BIN)/crossroads language $(VLA_WHOLE:%=$(VLA_RUNS)/%) --data $(VLA_DIR)/held-out --questions 200 \
+	  --out $(VLA_RUNS)/answers.json
 
 # The systems that came before and between, for the same work of training each, in phases that follow each other where
 # a system has them; a lower rate where a language model that was trained before is trained on.
