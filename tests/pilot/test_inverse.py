@@ -24,7 +24,8 @@ from crossroads.pilot.inverse import (
     vision,
 )
 from crossroads.recipes.catalogue import recipe
-from crossroads.train.features import FeatureStore, build_store
+from crossroads.train.feature_making import build_store
+from crossroads.train.features import FeatureStore
 from crossroads.train.optim import finetuning
 from crossroads.types import Batch
 

@@ -24,7 +24,7 @@ from crossroads.pilot.single import Training, restore, train_recipe, within_work
 from crossroads.recipes.catalogue import recipe
 from crossroads.sim.tabletop.env import TABLETOP_SPACE
 from crossroads.stage import Phase
-from crossroads.train.features import build_store
+from crossroads.train.feature_making import build_store
 
 SETTINGS = Training(steps=1, batch_size=4)
 

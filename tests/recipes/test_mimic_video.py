@@ -20,7 +20,7 @@ from crossroads.policy import StreamPolicy
 from crossroads.recipes.mimic_video import at_level, mimic_video
 from crossroads.recipes.mimic_video_sizes import NANO
 from crossroads.towers.group import GroupState
-from crossroads.train.features import build_store
+from crossroads.train.feature_making import build_store
 from crossroads.types import Batch
 
 

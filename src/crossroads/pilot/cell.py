@@ -33,7 +33,8 @@ from crossroads.pilot.plan import TRIAL_SEED, Cell, Profile, fingerprint, fit
 from crossroads.policy import StreamPolicy
 from crossroads.recipes.catalogue import recipe
 from crossroads.train.checkpoint import save_policy
-from crossroads.train.features import FeatureSource, HeadTraining, WindowSource, build_store
+from crossroads.train.feature_making import build_store
+from crossroads.train.features import FeatureSource, HeadTraining, WindowSource
 from crossroads.train.loop import TrainResult, train
 from crossroads.train.optim import finetuning
 from crossroads.types import Batch

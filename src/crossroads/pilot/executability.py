@@ -29,7 +29,7 @@ from crossroads.pilot.study import Correlation
 from crossroads.policy import StreamPolicy
 from crossroads.sim.tabletop.vector import Options, VectorStep, VectorTabletop
 from crossroads.train.checkpoint import load_weights
-from crossroads.train.features import build_store
+from crossroads.train.feature_making import build_store
 from crossroads.train.optim import finetuning
 
 NUM_SCENES = 20

@@ -28,7 +28,8 @@ from crossroads.policy import Memory, Policy, StreamPolicy
 from crossroads.recipes.catalogue import recipe
 from crossroads.space import Normaliser
 from crossroads.train.checkpoint import save_policy
-from crossroads.train.features import FeatureSource, HeadTraining, build_store
+from crossroads.train.feature_making import build_store
+from crossroads.train.features import FeatureSource, HeadTraining
 from crossroads.train.loop import TrainResult
 from crossroads.types import Actions, Batch, Observation, Window
 

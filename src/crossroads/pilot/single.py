@@ -32,7 +32,8 @@ from crossroads.sim.tabletop.env import CAMERAS
 from crossroads.space import ActionSpace, Normaliser
 from crossroads.train.checkpoint import load_weights, read_meta, save_policy
 from crossroads.train.cotraining import CoTraining
-from crossroads.train.features import FeatureSource, HeadTraining, WindowSource, build_store
+from crossroads.train.feature_making import build_store
+from crossroads.train.features import FeatureSource, HeadTraining, WindowSource
 from crossroads.train.latent_cache import encoded_windows
 from crossroads.train.loop import TrainResult, train
 from crossroads.train.optim import TrainConfig

@@ -50,7 +50,8 @@ from crossroads.recipes.catalogue import recipe
 from crossroads.recipes.nano_video import nano_video
 from crossroads.space import ActionSpace
 from crossroads.train.cotraining import CoTraining
-from crossroads.train.features import FeatureSource, FeatureStore, HeadTraining, build_store
+from crossroads.train.feature_making import build_store
+from crossroads.train.features import FeatureSource, FeatureStore, HeadTraining
 from crossroads.train.loop import train
 from crossroads.train.optim import TrainConfig, finetuning
 from crossroads.types import Window
