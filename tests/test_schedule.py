@@ -409,3 +409,15 @@ def test_turned_weights_are_the_same_weights_and_act_the_same(monkeypatch: pytes
     assert any(lying[name] for name, weight in theirs.items() if name in lying and weight.numel() > 64 * 64)
     chunks = [one.act(obs, one.start(2), generator=seeded())[0].values for one in (policy, turned)]
     torch.testing.assert_close(*chunks, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pi0", "xvla", "vla_foundry", "dreamzero"])
+def test_what_is_settled_may_be_trained_on(name: str) -> None:
+    policy = policy_of(name)
+    settled = policy.settle(nano_batch(policy.recipe).obs, generator=seeded())
+    assert settled.streams
+    for value in settled.streams.values():
+        assert not value.is_inference()
+        weight = torch.ones((), requires_grad=True)
+        (weight * value).sum().backward()
+        assert weight.grad is not None

@@ -281,3 +281,11 @@ def test_the_picture_of_a_recipe_is_the_mask_that_is_run() -> None:
             after = policy.net(policy.inputs(replace(prepared, latents=latents), names, {}), {})
             moved = {name for name in names if not torch.equal(after[name].hidden, before[name].hidden)}
             assert moved == {name for name in names if changed in layout.needed([name])}
+
+
+def test_heads_that_ask_the_same_keys_at_once_answer_as_one_by_one() -> None:
+    q, k, v = (torch.randn(2, num, heads, 8, requires_grad=True) for num, heads in ((5, 4), (7, 1), (7, 1)))
+    found = [attend.one(q, k, v, None) for attend in (Sdpa(), Dense())]
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+    ours, theirs = (torch.autograd.grad(one.square().sum(), (q, k, v)) for one in found)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)

@@ -197,7 +197,7 @@ class Sdpa(Attend):
         return super().plan(readings, placed)
 
     def one(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        if mask is None and k.shape[2] == 1:  # queries of all heads ask the same keys: they are so many more queries
+        if mask is None and k.shape[2] == 1 and q.device.type == "cpu":  # all heads' queries ask the same keys at once
             asked = q.flatten(1, 2).unsqueeze(1)
             attended = functional.scaled_dot_product_attention(asked, k.transpose(1, 2), v.transpose(1, 2))
             return attended.reshape(*q.shape[:2], -1)
